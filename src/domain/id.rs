@@ -1,0 +1,178 @@
+//! Identifiers and names. Each is a type of its own, so that one can never stand where another is meant; ids are never
+//! reused. Parsing is the only way in from outside, and says what was wrong.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Longest function name; the limit AWS documents for `FunctionName`.
+pub const NAME_MAX: usize = 64;
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({})", stringify!($name), &self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// A function's id: made once at creation, never reused, survives renames and updates.
+    FunctionId
+}
+text_id! {
+    /// A function's name, unique among functions.
+    FunctionName
+}
+text_id! {
+    /// A runtime's id, which is the name of its folder under `runtimes/`.
+    RuntimeId
+}
+text_id! {
+    /// What a worker was specialised to: the digest of the function's id, code and every setting a worker bakes in.
+    /// Two workers with the same digest are interchangeable; a deploy that changes anything makes another digest.
+    VersionDigest
+}
+text_id! {
+    /// A worker's id, which is also the name of its directory and of its container.
+    WorkerId
+}
+
+impl FunctionId {
+    /// Time-ordered, so that listings come in the order of creation.
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7().to_string().into())
+    }
+
+    /// An id read back from the store or given in a path; any text can be asked for, only a stored one is found.
+    pub fn from_stored(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl FunctionName {
+    /// Letters, digits, `-` and `_`, 1 to 64 of them: what AWS accepts as a function's name.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() || text.len() > NAME_MAX {
+            return Err(format!(
+                "must have 1 to {NAME_MAX} characters, has {}",
+                text.chars().count()
+            ));
+        }
+        match text
+            .chars()
+            .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
+        {
+            Some(bad) => Err(format!(
+                "may hold letters, digits, '-' and '_' only, has {bad:?}"
+            )),
+            None => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl RuntimeId {
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl VersionDigest {
+    pub fn new(hex: &str) -> Self {
+        Self(hex.into())
+    }
+
+    /// Enough of the digest to tell versions apart in logs and headers.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl WorkerId {
+    pub fn generate() -> Self {
+        Self(Uuid::now_v7().simple().to_string().into())
+    }
+
+    /// The id of a worker found again, by its container's label or its directory's name.
+    pub fn from_found(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+/// One invocation's id: the same in the answer's header, the handler's context, every log line and every error.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    pub fn generate() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// The 36 characters of the hyphenated form, without allocating.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
+        self.0.hyphenated().encode_lower(buffer)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestId({})", self.0.hyphenated())
+    }
+}
+
+impl Serialize for RequestId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0.hyphenated())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_is_wrong_with_it() {
+        assert!(FunctionName::parse("hello-World_2").is_ok());
+        assert!(FunctionName::parse("").is_err());
+        assert!(FunctionName::parse(&"x".repeat(65)).is_err());
+        assert!(
+            FunctionName::parse("a/b")
+                .expect_err("slash")
+                .contains("'/'")
+        );
+    }
+
+    #[test]
+    fn ids_grow_with_time_and_differ() {
+        let (a, b) = (FunctionId::generate(), FunctionId::generate());
+        assert_ne!(a, b);
+        assert_ne!(RequestId::generate(), RequestId::generate());
+    }
+}

@@ -1,0 +1,3 @@
+//! A running container as something callable.
+
+pub mod frame;
