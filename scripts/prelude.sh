@@ -1,0 +1,100 @@
+# shellcheck shell=bash
+# What every script here starts from: the settings with their defaults, and the few verbs that say
+# what is done before doing it. Sourced, never run.
+#
+# Settings, all from the environment (the Makefile passes them on):
+#   DRY_RUN=1         show the steps, do none
+#   HEARTH_STATE_DIR  state of the instance that `make up` runs   (default: .state in the checkout)
+#   HEARTH_CACHE_DIR  what is slow to make again: the base image   (default: ~/.cache/hearth)
+#   DOCKER_HOST       an engine of your own; then none is installed or started
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+DRY_RUN=${DRY_RUN:-}
+HEARTH_STATE_DIR=${HEARTH_STATE_DIR:-$ROOT/.state}
+HEARTH_CACHE_DIR=${HEARTH_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hearth}
+case $HEARTH_STATE_DIR in /*) ;; *) HEARTH_STATE_DIR=$PWD/$HEARTH_STATE_DIR ;; esac
+
+say() { printf '==> %s\n' "$*"; }
+note() { printf '    %s\n' "$*"; }
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# Shows a step, and does it unless this is a dry run.
+run() {
+    note "\$ $*"
+    [ -n "$DRY_RUN" ] || "$@"
+}
+
+# Root if we are, else sudo that asks nothing. A prompt in the middle of a script is a hang in CI.
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Installs Debian packages, or says what to run where that is not ours to do.
+install_packages() {
+    local missing=""
+    [ -n "$(command -v apt-get)" ] || missing="there is no apt-get here"
+    may_be_root || missing="this needs root, and sudo would ask for a password"
+    if [ -n "$missing" ] && [ -z "$DRY_RUN" ]; then
+        printf 'error: packages are missing and cannot be installed: %s. Run this and start again:\n' \
+            "$missing" >&2
+        printf '    sudo apt-get update\n    sudo apt-get install -y %s\n' "${*@Q}" >&2
+        exit 1
+    fi
+    say "Installing $*"
+    run as_root apt-get update -qq
+    run as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+may_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+
+# `within SECONDS program…`: no external program may wait for ever; an engine can be wedged. (Programs
+# only: timeout knows nothing of the functions here.)
+within() {
+    local seconds=$1
+    shift
+    timeout --kill-after=5 "$seconds" "$@"
+}
+
+# A user outside the docker group reaches the engine through sudo, if that works without asking.
+docker_prefix() {
+    if [ "$(id -u)" != 0 ] && [ -z "${DOCKER_HOST:-}" ] && [ ! -w /var/run/docker.sock ]; then
+        echo "sudo -n"
+    fi
+}
+
+# The first client that the engine understands. Several may be installed, and a new client refuses
+# an old engine (29 does not talk to 20.10), so the first on the PATH is not always the right one.
+docker_client() {
+    local prefix candidate
+    read -ra prefix <<<"$(docker_prefix)"
+    for candidate in "$(command -v docker || true)" /usr/bin/docker /usr/local/bin/docker; do
+        [ -x "$candidate" ] || continue
+        if within 20 "${prefix[@]}" "$candidate" version >/dev/null 2>&1; then
+            echo "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# `docker_within SECONDS arguments…`
+docker_within() {
+    local seconds=$1 prefix
+    shift
+    read -ra prefix <<<"$(docker_prefix)"
+    DOCKER_CLIENT=${DOCKER_CLIENT:-$(docker_client)} || die "no Docker engine answers"
+    within "$seconds" "${prefix[@]}" "$DOCKER_CLIENT" "$@"
+}
+
+# Waits until a command succeeds, at most so many seconds: `wait_for SECONDS command…`
+wait_for() {
+    local deadline=$((SECONDS + $1))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$deadline" ] || return 1
+        sleep 0.2
+    done
+}
