@@ -1,5 +1,9 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
+pub mod clock;
 pub mod domain;
+pub mod engine;
 pub mod runtime;
+pub mod store;
+pub mod task;
 pub mod worker;

@@ -1,4 +1,8 @@
 //! The nouns as plain data. Everybody may use these; they use nobody.
 
+pub mod fault;
+pub mod function;
 pub mod id;
+pub mod invocation;
+pub mod key;
 pub mod limits;

@@ -1,0 +1,20 @@
+//! The only reader of time.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Monotonic; for everything that measures or waits.
+pub fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Wall-clock time; for what people and other programs read, never for a decision.
+pub fn wall() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// Milliseconds since the Unix epoch, as the worker protocol carries deadlines.
+pub fn unix_millis() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}

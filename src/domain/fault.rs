@@ -1,0 +1,211 @@
+//! Everything that can go wrong with a call, in the caller's terms: whose fault it is, whether a retry is safe, and a
+//! stable code. Faces turn these into their own shapes; metrics label by blame.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::limits::Mebibytes;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Blame {
+    Client,
+    Function,
+    Platform,
+}
+
+impl Blame {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Blame::Client => "client",
+            Blame::Function => "function",
+            Blame::Platform => "platform",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// Nothing ran; try again.
+    Safe,
+    /// The handler may have run.
+    Unsafe,
+    /// It will fail the same way again.
+    Never,
+}
+
+impl Retry {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Retry::Safe => "safe",
+            Retry::Unsafe => "unsafe",
+            Retry::Never => "never",
+        }
+    }
+}
+
+/// An error as a runtime reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    #[serde(rename = "errorType", default)]
+    pub kind: String,
+    #[serde(rename = "errorMessage", default)]
+    pub message: String,
+    #[serde(rename = "stackTrace", default)]
+    pub stack: Vec<String>,
+}
+
+/// Which limit a refused call ran into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Throttle {
+    FunctionConcurrency,
+    AccountConcurrency,
+    LineFull,
+}
+
+impl Throttle {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Throttle::FunctionConcurrency => "function_concurrency",
+            Throttle::AccountConcurrency => "account_concurrency",
+            Throttle::LineFull => "line_full",
+        }
+    }
+}
+
+/// Why a call has no answer. `Display` is the text for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("there is no function {0:?}")]
+    NotFound(String),
+    #[error("the payload of {size} bytes is over the limit of {limit}")]
+    PayloadTooLarge { size: u64, limit: u64 },
+    #[error("the payload is not JSON: {0}")]
+    PayloadNotJson(String),
+    #[error("the body did not arrive: {0}")]
+    BodyIncomplete(String),
+    #[error("{}", throttle_text(*reason, *limit))]
+    Throttled { reason: Throttle, limit: u32 },
+    #[error("the client closed the connection before the answer")]
+    ClientGone,
+
+    #[error("{}: {}", .0.kind, .0.message)]
+    Handler(Report),
+    #[error("{}: {}", .0.kind, .0.message)]
+    Init(Report),
+    #[error("loading the function took longer than {:.2} seconds", .0.as_secs_f64())]
+    InitTimeout(Duration),
+    #[error("task timed out after {:.2} seconds", .0.as_secs_f64())]
+    Timeout(Duration),
+    #[error("the runtime exited {}", exit_text(*code))]
+    Exited { code: Option<i64> },
+    #[error("the function used more than its {limit} of memory and was killed")]
+    OutOfMemory { limit: Mebibytes },
+    #[error("the worker broke the protocol: {0}")]
+    Protocol(String),
+
+    #[error("no worker became free within {:.2} seconds", .0.as_secs_f64())]
+    WaitedTooLong(Duration),
+    #[error("no worker could be started: {0}")]
+    StartFailed(String),
+    #[error("the code of this function could not be read: {0}")]
+    CodeUnavailable(String),
+    #[error("the host's memory budget has no room for a worker of {0}")]
+    NoMemory(Mebibytes),
+    #[error("the server is shutting down")]
+    Draining,
+}
+
+impl Fault {
+    pub fn blame(&self) -> Blame {
+        match self {
+            Fault::NotFound(_)
+            | Fault::PayloadTooLarge { .. }
+            | Fault::PayloadNotJson(_)
+            | Fault::BodyIncomplete(_)
+            | Fault::Throttled { .. }
+            | Fault::ClientGone => Blame::Client,
+            Fault::Handler(_)
+            | Fault::Init(_)
+            | Fault::InitTimeout(_)
+            | Fault::Timeout(_)
+            | Fault::Exited { .. }
+            | Fault::OutOfMemory { .. }
+            | Fault::Protocol(_) => Blame::Function,
+            Fault::WaitedTooLong(_)
+            | Fault::StartFailed(_)
+            | Fault::CodeUnavailable(_)
+            | Fault::NoMemory(_)
+            | Fault::Draining => Blame::Platform,
+        }
+    }
+
+    pub fn retry(&self) -> Retry {
+        match self {
+            Fault::NotFound(_) | Fault::PayloadTooLarge { .. } | Fault::PayloadNotJson(_) => {
+                Retry::Never
+            }
+            Fault::BodyIncomplete(_)
+            | Fault::Throttled { .. }
+            | Fault::WaitedTooLong(_)
+            | Fault::StartFailed(_)
+            | Fault::CodeUnavailable(_)
+            | Fault::NoMemory(_)
+            | Fault::Draining => Retry::Safe,
+            // Module code may have had effects of its own, but the handler did not run.
+            Fault::Init(_) | Fault::InitTimeout(_) => Retry::Safe,
+            Fault::ClientGone
+            | Fault::Handler(_)
+            | Fault::Timeout(_)
+            | Fault::Exited { .. }
+            | Fault::OutOfMemory { .. }
+            | Fault::Protocol(_) => Retry::Unsafe,
+        }
+    }
+
+    /// Stable; clients may branch on it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Fault::NotFound(_) => "not_found",
+            Fault::PayloadTooLarge { .. } => "payload_too_large",
+            Fault::PayloadNotJson(_) => "payload_not_json",
+            Fault::BodyIncomplete(_) => "body_incomplete",
+            Fault::Throttled { .. } => "throttled",
+            Fault::ClientGone => "client_gone",
+            Fault::Handler(_) => "function_error",
+            Fault::Init(_) => "init_error",
+            Fault::InitTimeout(_) => "init_timeout",
+            Fault::Timeout(_) => "timeout",
+            Fault::Exited { .. } => "worker_exited",
+            Fault::OutOfMemory { .. } => "out_of_memory",
+            Fault::Protocol(_) => "protocol_error",
+            Fault::WaitedTooLong(_) => "waited_too_long",
+            Fault::StartFailed(_) => "start_failed",
+            Fault::CodeUnavailable(_) => "code_unavailable",
+            Fault::NoMemory(_) => "no_memory",
+            Fault::Draining => "draining",
+        }
+    }
+}
+
+fn throttle_text(reason: Throttle, limit: u32) -> String {
+    match reason {
+        Throttle::FunctionConcurrency => {
+            format!("the function's max_concurrency of {limit} is reached")
+        }
+        Throttle::AccountConcurrency => {
+            format!("the account's concurrency limit of {limit} is reached")
+        }
+        Throttle::LineFull => {
+            format!("{limit} calls are waiting for a worker of this function already")
+        }
+    }
+}
+
+fn exit_text(code: Option<i64>) -> String {
+    match code {
+        Some(0) => "without providing a reason".into(),
+        Some(code) => format!("with status {code}"),
+        None => "and its status could not be learnt".into(),
+    }
+}

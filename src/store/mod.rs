@@ -1,0 +1,47 @@
+//! Where definitions, keys and code live. What a method has answered `Ok` to survives `kill -9`. Every implementation passes
+//! `store::suite` unchanged.
+
+use std::fmt;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::domain::function::Function;
+use crate::domain::id::FunctionId;
+use crate::domain::key::KeyRecord;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The change was made from a revision that is no longer the current one, or the function is gone.
+    #[error("the function was changed by somebody else meanwhile")]
+    Stale,
+    #[error("the name is taken by function {0}")]
+    NameTaken(FunctionId),
+    #[error("the route is taken by function {0}")]
+    RouteTaken(FunctionId),
+    /// The code the function names is not in the store (any more): upload it again.
+    #[error("the code package {0} is not stored")]
+    CodeMissing(String),
+    #[error("the store cannot {operation}")]
+    Unavailable {
+        operation: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Boxed futures, because the warm path never asks the store.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Every function.
+    fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
+    /// Writes a function. `from` is the revision the change was made from; `None` creates. In the same transaction: checks name and
+    /// route are free and the code is there, and drops the code of the replaced revision if nobody else uses it.
+    fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>>;
+    /// Removes a function and code nobody else uses. `false` if there was none.
+    fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, Error>>;
+    /// Keeps a code package under its hash; the same again is no change.
+    fn put_code<'a>(&'a self, sha256: &'a str, zip: Bytes) -> BoxFuture<'a, Result<(), Error>>;
+    fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Error>>;
+    fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>>;
+    fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), Error>>;
+}

@@ -1,0 +1,61 @@
+//! The only place that spawns. A task's kind says what its failure means; a panic ends the task, is logged with the
+//! task's name, and for a vital task stops the process through the stop signal.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// What a panic in the task does.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// Logged; everything else goes on. For work that belongs to one call, one worker or one connection.
+    Local,
+    /// Logged, and the process is asked to stop: without this task it would only seem to work.
+    Vital(CancellationToken),
+}
+
+/// Runs `future` as a task of its own.
+pub fn spawn<F>(kind: Kind, name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(async move {
+        match AssertUnwindSafe(future).catch_unwind().await {
+            Ok(output) => Some(output),
+            Err(panic) => {
+                let text = panic
+                    .downcast_ref::<&str>()
+                    .map(|s| (*s).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_default();
+                tracing::error!(task = name, panic = text, "task panicked");
+                if let Kind::Vital(stop) = kind {
+                    stop.cancel();
+                }
+                None
+            }
+        }
+    })
+}
+
+/// Runs blocking work on a thread where blocking is allowed.
+pub async fn blocking<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| panic_on_join(name, &error))
+}
+
+#[expect(
+    clippy::panic,
+    reason = "a panic in blocking work is passed on to the task that waits for it"
+)]
+fn panic_on_join(name: &str, error: &tokio::task::JoinError) -> ! {
+    panic!("blocking work {name:?} did not end: {error}")
+}
