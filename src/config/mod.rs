@@ -1,0 +1,93 @@
+//! The configuration as meant: checked, typed, complete. `load` makes it from file, environment and flags; everybody
+//! else gets the part it needs as a value.
+
+pub mod check;
+pub mod load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::limits::Mebibytes;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub server: Server,
+    pub state_dir: PathBuf,
+    pub store: Store,
+    pub engine: Engine,
+    pub runtimes_dir: PathBuf,
+    pub pool: Pool,
+    pub limits: Limits,
+    pub worker: Worker,
+    pub logs: Logs,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub max_connections: usize,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub drain_grace: Duration,
+    /// `None` is one per core.
+    pub threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Store {
+    Embedded,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Engine {
+    pub socket: PathBuf,
+    pub call_timeout: Duration,
+    pub build_timeout: Duration,
+    pub lanes: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    pub keep_alive: Duration,
+    /// `None` is a part of what the machine has.
+    pub memory_budget: Option<Mebibytes>,
+    pub stem_min: usize,
+    pub stem_max: usize,
+    pub stem_window: Duration,
+    pub boot_timeout: Duration,
+    pub init_timeout: Duration,
+    pub cancel_grace: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    pub concurrency: u32,
+    pub line_depth: u32,
+    pub max_wait: Duration,
+    pub batch_max: usize,
+    pub batch_parallel: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worker {
+    pub tmp: Mebibytes,
+    pub pids: i64,
+    pub user: u32,
+    pub group: u32,
+    pub cpu_floor_cores: f64,
+    pub code_path_roots: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Logs {
+    pub keep_bytes: usize,
+    pub line_bytes: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    pub level: String,
+    pub json: bool,
+}
