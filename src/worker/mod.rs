@@ -1,3 +1,5 @@
 //! A running container as something callable.
 
+pub mod call;
 pub mod frame;
+pub mod logs;

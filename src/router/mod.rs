@@ -1,0 +1,3 @@
+//! From a name to what is deployed under it.
+
+pub mod table;

@@ -1,0 +1,82 @@
+//! The routing table: a snapshot that readers load without a lock and writers replace whole. A publish is visible to
+//! every lookup that starts after it returns. Warm path: one atomic load and one hash lookup.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::domain::id::{FunctionId, FunctionName};
+
+/// What can be found by a function's id or name.
+pub trait Entry {
+    fn id(&self) -> &FunctionId;
+    fn name(&self) -> &FunctionName;
+}
+
+#[derive(Debug)]
+pub struct Table<T> {
+    snapshot: ArcSwap<Snapshot<T>>,
+    /// Writers take turns; each makes the next snapshot from the last.
+    writing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Snapshot<T> {
+    by_id: HashMap<FunctionId, Arc<T>>,
+    /// Ids and names in one map: what a caller puts in the path is looked up once. An id is a UUID, and a name that looks
+    /// like another function's id loses to it.
+    by_text: HashMap<Arc<str>, Arc<T>>,
+}
+
+impl<T: Entry> Default for Table<T> {
+    fn default() -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(Snapshot::of(HashMap::new())),
+            writing: Mutex::new(()),
+        }
+    }
+}
+
+impl<T: Entry> Snapshot<T> {
+    fn of(by_id: HashMap<FunctionId, Arc<T>>) -> Self {
+        let mut by_text = HashMap::with_capacity(by_id.len() * 2);
+        for entry in by_id.values() {
+            by_text.insert(entry.name().as_str().into(), entry.clone());
+        }
+        for entry in by_id.values() {
+            by_text.insert(entry.id().as_str().into(), entry.clone());
+        }
+        Self { by_id, by_text }
+    }
+}
+
+impl<T: Entry> Table<T> {
+    pub fn find(&self, id_or_name: &str) -> Option<Arc<T>> {
+        self.snapshot.load().by_text.get(id_or_name).cloned()
+    }
+
+    /// Everything, in the order of creation.
+    pub fn all(&self) -> Vec<Arc<T>> {
+        let mut all: Vec<_> = self.snapshot.load().by_id.values().cloned().collect();
+        all.sort_by(|a, b| a.id().cmp(b.id()));
+        all
+    }
+
+    /// Puts the entry `make` builds in the place of the function's old one, which it is given and which is returned.
+    pub fn replace(
+        &self,
+        id: &FunctionId,
+        make: impl FnOnce(Option<&Arc<T>>) -> Option<Arc<T>>,
+    ) -> Option<Arc<T>> {
+        let _turn = self.writing.lock();
+        let mut by_id = self.snapshot.load().by_id.clone();
+        let old = by_id.remove(id);
+        if let Some(new) = make(old.as_ref()) {
+            by_id.insert(id.clone(), new);
+        }
+        self.snapshot.store(Arc::new(Snapshot::of(by_id)));
+        old
+    }
+}

@@ -1,0 +1,383 @@
+//! What functions print. One `Book` per function keeps the newest lines within a bound and hands new ones to followers; a
+//! `Pipe` is one worker's log FIFO, read by its own task and once more by the call when its answer is there.
+//!
+//! Completeness rests on order: the shim writes the lines to the pipe before the answer to the socket, so a read of the pipe
+//! until it is empty, done after the answer arrived, has all of them. The readiness tokio remembers may be older than
+//! that, so the read asks the kernel itself.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::broadcast;
+
+use crate::clock;
+use crate::domain::id::{RequestId, WorkerId};
+
+/// Lines a follower may lag behind before it is told that it lost some.
+const FOLLOWER_LAG: usize = 1024;
+/// One read takes at most this much, so that a flood cannot hold a thread.
+const READ_CHUNK: usize = 64 * 1024;
+/// One drain reads at most this many chunks; a pipe holds one (64 KiB by default), so a quiet worker's is always emptied.
+const DRAIN_CHUNKS: usize = 4;
+
+/// One line of a function's output.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line {
+    /// Grows by one per line of the function; a follower that lagged can see what is missing.
+    pub sequence: u64,
+    pub at: jiff::Timestamp,
+    /// The invocation under way or, between two, the one before; none while the code is being loaded.
+    pub request_id: Option<RequestId>,
+    pub worker: WorkerId,
+    pub text: String,
+}
+
+/// A function's log.
+#[derive(Debug)]
+pub struct Book {
+    kept: Mutex<Kept>,
+    followers: broadcast::Sender<Arc<Line>>,
+    keep_bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<Arc<Line>>,
+    bytes: usize,
+    next: u64,
+}
+
+impl Book {
+    pub fn new(keep_bytes: usize) -> Arc<Self> {
+        let (followers, _) = broadcast::channel(FOLLOWER_LAG);
+        Arc::new(Self {
+            kept: Mutex::default(),
+            followers,
+            keep_bytes,
+        })
+    }
+
+    /// The newest lines, oldest first: at most `limit`, of one invocation if `request_id` names one.
+    pub fn tail(&self, request_id: Option<&str>, limit: usize) -> Vec<Arc<Line>> {
+        let kept = self.kept.lock();
+        let wanted = |line: &&Arc<Line>| match request_id {
+            Some(id) => line
+                .request_id
+                .is_some_and(|r| r.encode(&mut [0; 36]) == id),
+            None => true,
+        };
+        let mut lines: Vec<_> = kept
+            .lines
+            .iter()
+            .rev()
+            .filter(wanted)
+            .take(limit)
+            .cloned()
+            .collect();
+        lines.reverse();
+        lines
+    }
+
+    /// Every line from now on.
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Line>> {
+        self.followers.subscribe()
+    }
+
+    pub fn push(&self, worker: &WorkerId, request_id: Option<RequestId>, text: String) {
+        let mut kept = self.kept.lock();
+        let line = Arc::new(Line {
+            sequence: kept.next,
+            at: clock::wall(),
+            request_id,
+            worker: worker.clone(),
+            text,
+        });
+        kept.next += 1;
+        kept.bytes += cost(&line);
+        kept.lines.push_back(line.clone());
+        while kept.bytes > self.keep_bytes {
+            let Some(old) = kept.lines.pop_front() else {
+                break;
+            };
+            kept.bytes -= cost(&old);
+        }
+        // Sent under the lock, so that followers see lines in the order of their sequence. No follower is no error.
+        if self.followers.receiver_count() > 0 {
+            self.followers.send(line).ok();
+        }
+    }
+}
+
+fn cost(line: &Line) -> usize {
+    line.text.len() + size_of::<Line>()
+}
+
+/// A worker's log pipe, host side.
+#[derive(Debug)]
+pub struct Pipe {
+    fd: AsyncFd<OwnedFd>,
+    state: Mutex<State>,
+    line_bytes: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    worker: WorkerId,
+    /// Where lines go; a stem worker's go nowhere but into `early`.
+    book: Option<Arc<Book>>,
+    request_id: Option<RequestId>,
+    partial: Vec<u8>,
+    /// The part of an over-long line that is being skipped.
+    skipping: bool,
+    /// The last lines, kept for the error that may follow: a bounded tail.
+    tail: VecDeque<String>,
+    tail_bytes: usize,
+    closed: bool,
+}
+
+/// Bytes of output kept for an error's log tail; AWS returns the last 4 KB too.
+const TAIL_BYTES: usize = 4 * 1024;
+
+impl Pipe {
+    /// Makes the FIFO and opens its reading end; done before the worker's container starts, so that its first instruction
+    /// finds a reader.
+    pub fn create(path: &Path, worker: WorkerId, line_bytes: usize) -> io::Result<Arc<Self>> {
+        nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o622))?;
+        // The process's umask took bits off; whoever the worker runs as must be able to write.
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o622))?;
+        let fd = open(
+            path,
+            OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        Ok(Arc::new(Self {
+            fd: AsyncFd::new(fd)?,
+            state: Mutex::new(State {
+                worker,
+                book: None,
+                request_id: None,
+                partial: Vec::new(),
+                skipping: false,
+                tail: VecDeque::new(),
+                tail_bytes: 0,
+                closed: false,
+            }),
+            line_bytes,
+        }))
+    }
+
+    /// From now on lines belong to this function.
+    pub fn belong_to(&self, book: Arc<Book>) {
+        self.state.lock().book = Some(book);
+    }
+
+    /// From now on lines belong to this invocation. What is in the pipe already is the previous one's, so it is read first.
+    pub fn begin(&self, request_id: RequestId) {
+        let mut state = self.state.lock();
+        self.read_available(&mut state);
+        state.finish_partial();
+        state.tail.clear();
+        state.tail_bytes = 0;
+        state.request_id = Some(request_id);
+    }
+
+    /// Reads what the invocation printed. Called when its answer has arrived.
+    pub fn drain(&self) {
+        let mut state = self.state.lock();
+        self.read_available(&mut state);
+    }
+
+    /// The end of what was printed lately, for an error's answer.
+    pub fn tail(&self) -> String {
+        let mut state = self.state.lock();
+        self.read_available(&mut state);
+        let mut text = state.tail.iter().fold(String::new(), |mut text, line| {
+            text.push_str(line);
+            text.push('\n');
+            text
+        });
+        text.push_str(&String::from_utf8_lossy(&state.partial));
+        text
+    }
+
+    /// Reads for as long as somebody may write; returns when the last writer is gone, which is when the container's
+    /// processes are. The worker's own task runs this, and so it is also how a dead idle worker is noticed.
+    pub async fn watch(&self) -> io::Result<()> {
+        loop {
+            let mut ready = self.fd.readable().await?;
+            let (empty, closed) = {
+                let mut state = self.state.lock();
+                (self.read_available(&mut state), state.closed)
+            };
+            if closed {
+                return Ok(());
+            }
+            if empty {
+                ready.clear_ready();
+            } else {
+                // A flood: let others run between two drains.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Reads until the pipe is empty (`true`) or the bound of one drain is reached (`false`).
+    fn read_available(&self, state: &mut State) -> bool {
+        let mut chunk = [0u8; READ_CHUNK];
+        for _ in 0..DRAIN_CHUNKS {
+            match nix::unistd::read(self.fd.get_ref(), &mut chunk) {
+                Ok(0) => {
+                    // No writer: before the first one connects this is not the end, and epoll stays silent too; `watch`
+                    // only comes here after an event, and then it is the end.
+                    state.closed = true;
+                    return true;
+                }
+                Ok(n) => {
+                    state.closed = false;
+                    state.take(&chunk[..n], self.line_bytes);
+                }
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => {
+                    state.closed = false;
+                    return true;
+                }
+                Err(errno) => {
+                    tracing::debug!(fd = self.fd.as_raw_fd(), %errno, "log pipe cannot be read");
+                    state.closed = true;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+impl State {
+    fn take(&mut self, mut bytes: &[u8], line_bytes: usize) {
+        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+            self.extend(&bytes[..end], line_bytes);
+            self.finish_line();
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(bytes, line_bytes);
+    }
+
+    /// Adds to the current line; what is beyond the longest line is cut and said so.
+    fn extend(&mut self, bytes: &[u8], line_bytes: usize) {
+        if self.skipping {
+            return;
+        }
+        let room = line_bytes.saturating_sub(self.partial.len());
+        self.partial
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if bytes.len() > room {
+            self.partial.extend_from_slice(" … (cut)".as_bytes());
+            self.skipping = true;
+        }
+    }
+
+    fn finish_partial(&mut self) {
+        if !self.partial.is_empty() {
+            self.finish_line();
+        }
+    }
+
+    fn finish_line(&mut self) {
+        self.skipping = false;
+        let text = String::from_utf8_lossy(&self.partial)
+            .trim_end_matches('\r')
+            .to_owned();
+        self.partial.clear();
+        self.tail_bytes += text.len() + 1;
+        self.tail.push_back(text.clone());
+        while self.tail_bytes > TAIL_BYTES && self.tail.len() > 1 {
+            self.tail_bytes -= self.tail.pop_front().map_or(0, |t| t.len() + 1);
+        }
+        if let Some(book) = &self.book {
+            book.push(&self.worker, self.request_id, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn pipe(line_bytes: usize) -> (tempfile::TempDir, Arc<Pipe>, std::fs::File, Arc<Book>) {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("log");
+        let pipe = Pipe::create(&path, WorkerId::generate(), line_bytes).expect("fifo");
+        let writer = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .expect("writer");
+        let book = Book::new(4096);
+        pipe.belong_to(book.clone());
+        (dir, pipe, writer, book)
+    }
+
+    #[tokio::test]
+    async fn lines_belong_to_the_invocation_that_printed_them() {
+        let (_dir, pipe, mut out, book) = pipe(1024);
+        writeln!(out, "loading").expect("write");
+        let (one, two) = (RequestId::generate(), RequestId::generate());
+        pipe.begin(one);
+        write!(out, "first\nhalf").expect("write");
+        pipe.drain();
+        pipe.begin(two);
+        writeln!(out, "second").expect("write");
+        pipe.drain();
+        let got: Vec<_> = book
+            .tail(None, 10)
+            .iter()
+            .map(|l| (l.request_id, l.text.clone()))
+            .collect();
+        let want = [
+            (None, "loading"),
+            (Some(one), "first"),
+            (Some(one), "half"),
+            (Some(two), "second"),
+        ];
+        assert_eq!(got, want.map(|(id, text)| (id, text.to_owned())));
+        assert_eq!(book.tail(Some(&two.to_string()), 10).len(), 1);
+        assert_eq!(pipe.tail(), "second\n");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_last_writer_ends_the_watch() {
+        let (_dir, pipe, mut out, book) = pipe(1024);
+        writeln!(out, "last words").expect("write");
+        drop(out);
+        tokio::time::timeout(std::time::Duration::from_secs(5), pipe.watch())
+            .await
+            .expect("ends")
+            .expect("no error");
+        assert_eq!(book.tail(None, 10)[0].text, "last words");
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_cut_and_old_lines_dropped() {
+        let (_dir, pipe, mut out, book) = pipe(8);
+        writeln!(out, "0123456789").expect("write");
+        pipe.drain();
+        assert_eq!(book.tail(None, 1)[0].text, "01234567 … (cut)");
+        for n in 0..100 {
+            writeln!(out, "{n}").expect("write");
+        }
+        pipe.drain();
+        let lines = book.tail(None, 1000);
+        assert!(lines.len() < 100, "bounded: {}", lines.len());
+        assert_eq!(lines.last().expect("some").text, "99");
+        assert_eq!(lines.last().expect("some").sequence, 100);
+    }
+}
