@@ -11,7 +11,7 @@ SUITE=${1:-trixie}
 IMAGE=debian:$SUITE-slim
 # The saved image and not the file system it was made from: an import gets a new id every time, and
 # with it every layer that was built on top would have to be built again.
-CACHED=$HEARTH_CACHE_DIR/base-$SUITE-$(dpkg --print-architecture 2>/dev/null || uname -m).tar
+CACHED=$BASE_IMAGE_CACHE/base-$SUITE-$(dpkg --print-architecture 2>/dev/null || uname -m).tar
 
 # 200 or 401 is a registry; anything else is a captive portal or a proxy that says no.
 registry_reachable() {
@@ -57,7 +57,7 @@ bootstrap() {
 }
 
 keep_in_cache() {
-    mkdir -p "$HEARTH_CACHE_DIR"
+    mkdir -p "$BASE_IMAGE_CACHE"
     # Renamed when complete: a copy that was cut short must never be found by the next run.
     docker_within 120 save "$IMAGE" >"$CACHED.part" && mv "$CACHED.part" "$CACHED"
 }
@@ -85,4 +85,4 @@ note "\$ mmdebstrap --variant=minbase $SUITE && docker import"
 work=$(mktemp -d)
 trap 'as_root rm -rf "$work"' EXIT
 bootstrap "$work"
-keep_in_cache || note "could not keep a copy in $HEARTH_CACHE_DIR; going on without"
+keep_in_cache || note "could not keep a copy in $BASE_IMAGE_CACHE; going on without"

@@ -15,15 +15,15 @@ set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "$0")/prelude.sh"
 
-DATA_ROOT=${HEARTH_ENGINE_DATA:-/var/lib/hearth-engine}
-EXEC_ROOT=${HEARTH_ENGINE_RUN:-/var/run/hearth-engine}
-LOG=${HEARTH_ENGINE_LOG:-/var/log/hearth-engine.log}
+DATA_ROOT=${ENGINE_DATA_ROOT:-/var/lib/hearth-engine}
+EXEC_ROOT=${ENGINE_EXEC_ROOT:-/var/run/hearth-engine}
+LOG=${ENGINE_LOG:-/var/log/hearth-engine.log}
 PID_FILE=/var/run/docker.pid
 
 # A ping answers even on an engine whose network code is deadlocked; listing networks does not.
 answers() { docker_client >/dev/null && docker_within 20 network ls -q >/dev/null 2>&1; }
 
-is_dockerd() { [ "$(cat "/proc/$1/comm" 2>/dev/null)" = dockerd ]; }
+is_dockerd() { [[ $(program_of "$1") == */dockerd ]]; }
 
 has_systemd() { [ -d /run/systemd/system ]; }
 
@@ -57,12 +57,6 @@ start() {
     fi
 }
 
-# Mounts that a stopped engine leaves behind (network namespaces, layers of a killed container).
-unmount_below() {
-    awk -v below="$1/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
-        while read -r target; do as_root umount -l "$target" || true; done
-}
-
 stop_process() {
     local pid=$1
     if is_dockerd "$pid"; then
@@ -76,12 +70,12 @@ stop_process() {
     # Its containerd ends with it, unless it had to be killed.
     local child
     child=$(as_root cat "$EXEC_ROOT/containerd/containerd.pid" 2>/dev/null || true)
-    if [ -n "$child" ] && [ "$(cat "/proc/$child/comm" 2>/dev/null)" = containerd ]; then
+    if [ -n "$child" ] && [[ $(program_of "$child") == */containerd ]]; then
         as_root kill -TERM "$child"
         wait_for 20 test ! -d "/proc/$child" || as_root kill -KILL "$child"
     fi
-    unmount_below "$(readlink -f "$EXEC_ROOT")"
-    unmount_below "$(readlink -f "$DATA_ROOT")"
+    unmount_below "$EXEC_ROOT"
+    unmount_below "$DATA_ROOT"
     as_root rm -rf "$EXEC_ROOT"
     as_root rm -f /var/run/docker.sock "$PID_FILE"
 }

@@ -5,13 +5,14 @@
 # Settings, all from the environment (the Makefile passes them on):
 #   DRY_RUN=1         show the steps, do none
 #   HEARTH_STATE_DIR  state of the instance that `make up` runs   (default: .state in the checkout)
-#   HEARTH_CACHE_DIR  what is slow to make again: the base image   (default: ~/.cache/hearth)
-#   DOCKER_HOST       an engine of your own; then none is installed or started
+#   BASE_IMAGE_CACHE  a copy of the base image, slow to make again  (default: ~/.cache/hearth)
+#                     (not HEARTH_…: hearth reads those as its configuration and refuses unknown keys)
+#   DOCKER_HOST       an engine of your own (a unix:// socket); then none is installed or started
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 DRY_RUN=${DRY_RUN:-}
 HEARTH_STATE_DIR=${HEARTH_STATE_DIR:-$ROOT/.state}
-HEARTH_CACHE_DIR=${HEARTH_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hearth}
+BASE_IMAGE_CACHE=${BASE_IMAGE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/hearth}
 case $HEARTH_STATE_DIR in /*) ;; *) HEARTH_STATE_DIR=$PWD/$HEARTH_STATE_DIR ;; esac
 
 say() { printf '==> %s\n' "$*"; }
@@ -23,7 +24,11 @@ die() {
 
 # Shows a step, and does it unless this is a dry run.
 run() {
-    note "\$ $*"
+    case $1 in
+    docker_within) note "\$ docker ${*:3}" ;;
+    as_root) note "\$ ${*:2}" ;;
+    *) note "\$ $*" ;;
+    esac
     [ -n "$DRY_RUN" ] || "$@"
 }
 
@@ -87,6 +92,21 @@ docker_within() {
     read -ra prefix <<<"$(docker_prefix)"
     DOCKER_CLIENT=${DOCKER_CLIENT:-$(docker_client)} || die "no Docker engine answers"
     within "$seconds" "${prefix[@]}" "$DOCKER_CLIENT" "$@"
+}
+
+# Every mount below a directory, for what a killed engine or instance could not unmount itself.
+unmount_below() {
+    local below
+    below=$(readlink -f "$1")
+    awk -v below="$below/" 'index($5, below) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+        while read -r target; do as_root umount -l "$target" || true; done
+}
+
+# The program a process runs, without the mark the kernel adds once the file is replaced.
+program_of() {
+    local exe
+    exe=$(as_root readlink "/proc/$1/exe" 2>/dev/null) || return 1
+    echo "${exe% (deleted)}"
 }
 
 # Waits until a command succeeds, at most so many seconds: `wait_for SECONDS command…`

@@ -40,7 +40,7 @@ refuse_silent_engine() {
     fi
     local pid
     pid=$(as_root cat /var/run/docker.pid 2>/dev/null || true)
-    if [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
+    if [ -n "$pid" ] && [[ $(program_of "$pid") == */dockerd ]]; then
         die "dockerd runs (pid $pid) but does not answer. Version 20.10 is known to deadlock for good
     (moby issue 46661); it has to be restarted: sudo systemctl restart docker"
     fi

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# `make test`: sets up what is missing, then everything that is checked, cheapest first. A Docker
+# engine that runs is used and left alone; where none runs one is started and stopped at the end.
+set -euo pipefail
+# shellcheck source=scripts/prelude.sh
+. "$(dirname "$0")/prelude.sh"
+
+cd "$ROOT"
+# Nothing of an instance that the caller uses may reach the tests.
+unset HEARTH_URL HEARTH_KEY HEARTH_STATE_DIR DRY_RUN
+work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-test.XXXXXX")
+
+# Whatever happens, what was started here is stopped. Its output goes away only if all went well.
+clean_up() {
+    local status=$?
+    trap - EXIT
+    set +e
+    {
+        HEARTH_STATE_DIR=$work/state scripts/instance.sh stop
+        scripts/engine.sh stop "$work/engine.record"
+        as_root rm -rf "$work"
+    } >&2
+    exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+scripts/setup.sh "$work/engine.record"
+
+say "Formatting"
+cargo fmt --check
+say "Lints"
+cargo clippy --all-targets --locked -- -D warnings
+say "Tests"
+# What makes directories for workers has to be root; cargo itself need not be.
+if [ "$(id -u)" != 0 ] && may_be_root; then
+    host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${host}_RUNNER=sudo -nE"
+fi
+cargo test --locked
+say "The README's commands"
+HEARTH_STATE_DIR=$work/state PORT=$(free_port) PROFILE=dev tests/readme.sh
