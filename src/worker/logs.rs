@@ -7,15 +7,13 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::sync::broadcast;
 
 use crate::clock;
@@ -24,9 +22,9 @@ use crate::domain::id::{RequestId, WorkerId};
 /// Lines a follower may lag behind before it is told that it lost some.
 const FOLLOWER_LAG: usize = 1024;
 /// One read takes at most this much, so that a flood cannot hold a thread.
-const READ_CHUNK: usize = 64 * 1024;
+const READ_CHUNK: usize = 16 * 1024;
 /// One drain reads at most this many chunks; a pipe holds one (64 KiB by default), so a quiet worker's is always emptied.
-const DRAIN_CHUNKS: usize = 4;
+const DRAIN_CHUNKS: usize = 16;
 
 /// One line of a function's output.
 #[derive(Debug, Clone, Serialize)]
@@ -123,7 +121,7 @@ fn cost(line: &Line) -> usize {
 /// A worker's log pipe, host side.
 #[derive(Debug)]
 pub struct Pipe {
-    fd: AsyncFd<OwnedFd>,
+    reader: pipe::Receiver,
     state: Mutex<State>,
     line_bytes: usize,
 }
@@ -140,7 +138,7 @@ struct State {
     /// The last lines, kept for the error that may follow: a bounded tail.
     tail: VecDeque<String>,
     tail_bytes: usize,
-    closed: bool,
+    chunk: Vec<u8>,
 }
 
 /// Bytes of output kept for an error's log tail; AWS returns the last 4 KB too.
@@ -153,13 +151,8 @@ impl Pipe {
         nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o622))?;
         // The process's umask took bits off; whoever the worker runs as must be able to write.
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o622))?;
-        let fd = open(
-            path,
-            OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )?;
         Ok(Arc::new(Self {
-            fd: AsyncFd::new(fd)?,
+            reader: pipe::OpenOptions::new().open_receiver(path)?,
             state: Mutex::new(State {
                 worker,
                 book: None,
@@ -168,7 +161,7 @@ impl Pipe {
                 skipping: false,
                 tail: VecDeque::new(),
                 tail_bytes: 0,
-                closed: false,
+                chunk: vec![0; READ_CHUNK],
             }),
             line_bytes,
         }))
@@ -211,52 +204,39 @@ impl Pipe {
     /// Reads for as long as somebody may write; returns when the last writer is gone, which is when the container's
     /// processes are. The worker's own task runs this, and so it is also how a dead idle worker is noticed.
     pub async fn watch(&self) -> io::Result<()> {
+        let mut chunk = vec![0u8; READ_CHUNK];
         loop {
-            let mut ready = self.fd.readable().await?;
-            let (empty, closed) = {
+            self.reader.readable().await?;
+            {
                 let mut state = self.state.lock();
-                (self.read_available(&mut state), state.closed)
-            };
-            if closed {
-                return Ok(());
+                // Through tokio here, because that is what makes it wait for the next event once the pipe is empty.
+                match self.reader.try_read(&mut chunk) {
+                    // `readable` comes back only after an event, so this is the end and not the time before the first
+                    // writer.
+                    Ok(0) => return Ok(()),
+                    Ok(n) => state.take(&chunk[..n], self.line_bytes),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
             }
-            if empty {
-                ready.clear_ready();
-            } else {
-                // A flood: let others run between two drains.
-                tokio::task::yield_now().await;
-            }
+            // A flood must not keep others from running.
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Reads until the pipe is empty (`true`) or the bound of one drain is reached (`false`).
-    fn read_available(&self, state: &mut State) -> bool {
-        let mut chunk = [0u8; READ_CHUNK];
+    /// Reads until the pipe is empty, or the bound of one drain is reached.
+    fn read_available(&self, state: &mut State) {
+        // Taken out while its bytes are being sorted into lines; kept between calls so that a call does not pay for it.
+        let mut chunk = std::mem::take(&mut state.chunk);
         for _ in 0..DRAIN_CHUNKS {
-            match nix::unistd::read(self.fd.get_ref(), &mut chunk) {
-                Ok(0) => {
-                    // No writer: before the first one connects this is not the end, and epoll stays silent too; `watch`
-                    // only comes here after an event, and then it is the end.
-                    state.closed = true;
-                    return true;
-                }
-                Ok(n) => {
-                    state.closed = false;
-                    state.take(&chunk[..n], self.line_bytes);
-                }
+            match nix::unistd::read(&self.reader, &mut chunk) {
+                Ok(n) if n > 0 => state.take(&chunk[..n], self.line_bytes),
                 Err(nix::errno::Errno::EINTR) => {}
-                Err(nix::errno::Errno::EAGAIN) => {
-                    state.closed = false;
-                    return true;
-                }
-                Err(errno) => {
-                    tracing::debug!(fd = self.fd.as_raw_fd(), %errno, "log pipe cannot be read");
-                    state.closed = true;
-                    return true;
-                }
+                // Empty, or no writer: `watch` tells those apart.
+                Ok(_) | Err(_) => break,
             }
         }
-        false
+        state.chunk = chunk;
     }
 }
 
