@@ -1,1 +1,256 @@
-//! placeholder
+//! Gives the values as written their meaning, and says everything that is wrong with them at once. Pure; called by `load`.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Value;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::raw::{Fault, Faults, Values};
+use crate::config::{Config, Engine, Limits, Log, Logs, Pool, Server, Store, Worker};
+use crate::domain::limits::Mebibytes;
+
+/// No timer needs more, and time stays far from where adding to the clock overflows.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// User and group ids: not root, and not the one that means "none".
+const IDS: RangeInclusive<i64> = 1..=4_294_967_294;
+/// Mebibytes of memory there can be: 64 TiB.
+const MEMORY_MAX: i64 = 64 * 1024 * 1024;
+
+/// Checks every value. `faults` are those found while the values were read; keys they name still have an older value, which
+/// is not compared with others.
+pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
+    let mut read = Reader { values, faults };
+    let config = Config {
+        server: Server {
+            listen: read.text("server.listen", |text| {
+                text.parse().map_err(|_ignored| {
+                    format!("{text:?} is not an address, expected IP:PORT like 127.0.0.1:8080")
+                })
+            }),
+            max_connections: read.whole("server.max_connections", 1..=1_000_000),
+            header_timeout: read.time("server.header_timeout"),
+            body_timeout: read.time("server.body_timeout"),
+            drain_grace: read.time_or_zero("server.drain_grace"),
+            threads: not_zero(read.whole("server.threads", 0..=1024)),
+        },
+        state_dir: read.path("state.dir"),
+        store: read.text("store.url", store),
+        engine: Engine {
+            socket: read.path("engine.socket"),
+            call_timeout: read.time("engine.call_timeout"),
+            build_timeout: read.time("engine.build_timeout"),
+            lanes: read.whole("engine.lanes", 1..=64),
+        },
+        runtimes_dir: read.path("runtimes.dir"),
+        pool: Pool {
+            keep_alive: read.time("pool.keep_alive"),
+            memory_budget: not_zero(read.whole("pool.memory_budget_mb", 0..=MEMORY_MAX))
+                .map(Mebibytes),
+            stem_min: read.whole("pool.stem_min", 0..=1000),
+            stem_max: read.whole("pool.stem_max", 0..=1000),
+            stem_window: read.time("pool.stem_window"),
+            boot_timeout: read.time("pool.boot_timeout"),
+            init_timeout: read.time("pool.init_timeout"),
+            cancel_grace: read.time_or_zero("pool.cancel_grace"),
+        },
+        limits: Limits {
+            concurrency: read.whole("limits.concurrency", 1..=1_000_000),
+            line_depth: read.whole("limits.line_depth", 1..=1_000_000),
+            max_wait: read.time("limits.max_wait"),
+            batch_max: read.whole("limits.batch_max", 1..=10_000),
+            batch_parallel: read.whole("limits.batch_parallel", 1..=10_000),
+        },
+        worker: Worker {
+            tmp: Mebibytes(read.whole("worker.tmp_mb", 1..=10_240)),
+            // A runtime with a few threads of its own does not start with fewer.
+            pids: read.whole("worker.pids", 16..=4_194_304),
+            user: read.whole("worker.user", IDS),
+            group: read.whole("worker.group", IDS),
+            cpu_floor_cores: read.value("worker.cpu_floor_cores", |value| {
+                let cores = value.as_float().expect("typed by its default");
+                let good = (0.0..=64.0).contains(&cores);
+                good.then_some(cores)
+                    .ok_or_else(|| format!("{cores} is out of range, expected 0 to 64"))
+            }),
+            code_path_roots: read.value("worker.code_path_roots", roots),
+        },
+        logs: Logs {
+            keep_bytes: read.whole::<usize>("logs.keep_kb", 1..=1024 * 1024) * 1024,
+            line_bytes: read.whole::<usize>("logs.line_kb", 1..=1024) * 1024,
+        },
+        log: Log {
+            level: read.text("log.level", level),
+            json: read.text("log.format", |text| match text {
+                "text" => Ok(false),
+                "json" => Ok(true),
+                other => Err(format!(
+                    "{other:?} is unknown, expected \"text\" or \"json\""
+                )),
+            }),
+        },
+    };
+    read.in_order("pool.stem_min", "pool.stem_max");
+    read.in_order("logs.line_kb", "logs.keep_kb");
+    match read.faults {
+        none if none.is_empty() => Ok(config),
+        faults => Err(Faults(faults)),
+    }
+}
+
+fn not_zero<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+fn store(text: &str) -> Result<Store, String> {
+    match text {
+        "embedded" => Ok(Store::Embedded),
+        url if url.starts_with("redis://") || url.starts_with("rediss://") => {
+            Err("this version has no Redis store yet, expected \"embedded\"".into())
+        }
+        other => Err(format!("{other:?} is no store, expected \"embedded\"")),
+    }
+}
+
+fn roots(value: &Value) -> Result<Vec<PathBuf>, String> {
+    let list = value.as_array().expect("typed by its default").iter();
+    list.map(|item| {
+        let path = PathBuf::from(item.as_str().expect("typed by its default"));
+        match path.is_absolute() {
+            true => Ok(path),
+            false => Err(format!("{path:?} is relative, expected absolute paths")),
+        }
+    })
+    .collect()
+}
+
+/// The filter syntax takes any single word for the name of a module, so a misspelt level would turn everything on for nobody.
+fn level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+    let level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text));
+    if level || (text.contains('=') && EnvFilter::builder().parse(text).is_ok()) {
+        return Ok(text.into());
+    }
+    Err(format!(
+        "{text:?} is no level, expected error, warn, info, debug, trace or a filter like hearth=debug,info"
+    ))
+}
+
+/// Takes values out and collects faults. A faulty value is answered by its default, so that reading goes on; the result is
+/// given away only if there was no fault.
+struct Reader<'a> {
+    values: &'a Values,
+    faults: Vec<Fault>,
+}
+
+impl Reader<'_> {
+    fn value<T>(&mut self, key: &str, parse: impl Fn(&Value) -> Result<T, String>) -> T {
+        let entry = self.values.get(key);
+        parse(&entry.value).unwrap_or_else(|what| {
+            self.faults.push(Fault::of(key, &entry.origin, what));
+            parse(&entry.default).expect("the defaults are tested to pass")
+        })
+    }
+
+    fn text<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> T {
+        self.value(key, |v| parse(v.as_str().expect("typed by its default")))
+    }
+
+    fn whole<T: TryFrom<i64>>(&mut self, key: &str, range: RangeInclusive<i64>) -> T {
+        self.value(key, |value| {
+            let number = value.as_integer().expect("typed by its default");
+            let fits = range.contains(&number).then(|| T::try_from(number).ok());
+            fits.flatten().ok_or_else(|| {
+                let (least, most) = (range.start(), range.end());
+                format!("{number} is out of range, expected {least} to {most}")
+            })
+        })
+    }
+
+    fn path(&mut self, key: &str) -> PathBuf {
+        self.text(key, |text| match text {
+            "" => Err("is empty, expected a path".into()),
+            url if url.contains("://") => Err(format!("{url:?} is a URL, expected a path")),
+            path => Ok(path.into()),
+        })
+    }
+
+    fn time(&mut self, key: &str) -> Duration {
+        self.text(key, |text| match duration(text)? {
+            Duration::ZERO => Err("is zero, expected more".into()),
+            time => Ok(time),
+        })
+    }
+
+    fn time_or_zero(&mut self, key: &str) -> Duration {
+        self.text(key, duration)
+    }
+
+    /// Two whole numbers of which the first must not be larger. Silent when one of them is faulty already.
+    fn in_order(&mut self, low: &str, high: &str) {
+        let faulty = |key: &str| self.faults.iter().any(|f| f.key.as_deref() == Some(key));
+        if faulty(low) || faulty(high) {
+            return;
+        }
+        let (low, high) = (self.values.get(low), self.values.get(high));
+        if low.value.as_integer() > high.value.as_integer() {
+            let (key, value, limit) = (&high.key, &low.value, &high.value);
+            let what = format!(
+                "{value} is more than {key}, which is {limit} ({})",
+                high.origin
+            );
+            self.faults.push(Fault::of(&low.key, &low.origin, what));
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected one like 250ms, 30s, 10m or 1h";
+    let signed: jiff::SignedDuration = text
+        .trim()
+        .parse()
+        .map_err(|_ignored| format!("{text:?} is no duration, {expected}"))?;
+    let time = Duration::try_from(signed)
+        .map_err(|_ignored| format!("{text:?} is negative, {expected}"))?;
+    match time <= LONGEST {
+        true => Ok(time),
+        false => Err(format!("{text:?} is too long, expected at most a year")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, millis) in [
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("1.5s", 1500),
+            ("1h 30m", 5_400_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for bad in ["", "30", "soon", "-5s", "5s ago", "9000h 0", "99999999h"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_no_module_name() {
+        for good in [
+            "info",
+            "DEBUG",
+            "off",
+            "hearth=debug",
+            "warn,hearth::pool=trace",
+        ] {
+            assert!(level(good).is_ok(), "{good}");
+        }
+        for bad in ["", "inof", "hearth=loud", "info,debug", "=,="] {
+            assert!(level(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod load;
+pub mod raw;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
