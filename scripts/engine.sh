@@ -76,6 +76,12 @@ stop_process() {
     fi
     unmount_below "$EXEC_ROOT"
     unmount_below "$DATA_ROOT"
+    # dockerd binds its data directory to itself and leaves it so. A root other than "/" tells that
+    # mount from a file system somebody mounted there.
+    if awk -v at="$(readlink -f "$DATA_ROOT")" '$5 == at && $4 != "/" { found = 1 } END { exit !found }' \
+        /proc/self/mountinfo; then
+        as_root umount "$DATA_ROOT"
+    fi
     as_root rm -rf "$EXEC_ROOT"
     as_root rm -f /var/run/docker.sock "$PID_FILE"
 }

@@ -50,7 +50,11 @@ install_packages() {
     fi
     say "Installing $*"
     run as_root apt-get update -qq
-    run as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+    note "\$ apt-get install -y --no-install-recommends ${*@Q}"
+    [ -z "$DRY_RUN" ] || return 0
+    # What dpkg says of each package is noise here; its errors go to stderr.
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 may_be_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }

@@ -31,6 +31,10 @@ greet() {
     note "$("$INSTANCE" run invoke "$name" --data '{"name": "you"}')"
 }
 
+if [ -z "$DRY_RUN" ] && ! may_be_root; then
+    die "hearth makes directories for the user its workers run as, which needs root. Run:
+    sudo env PATH=\"\$PATH\" make up"
+fi
 "$ROOT/scripts/setup.sh" "$HEARTH_STATE_DIR/engine.record"
 
 say "Building hearth ($PROFILE)"
