@@ -28,7 +28,10 @@ pid_of_instance() {
     echo "$pid"
 }
 
-is_ready() { curl -fsS -o /dev/null -m 5 "http://$LISTEN/readyz"; }
+is_ready() { curl -fs -o /dev/null -m 5 "http://$LISTEN/readyz"; }
+
+# Somebody else's server on our port would answer in our place.
+is_taken() { (exec 3<>"/dev/tcp/${LISTEN%:*}/${LISTEN#*:}") 2>/dev/null; }
 
 # True when what runs is what was asked for: this binary, not replaced by a build since, there.
 is_current() {
@@ -48,6 +51,7 @@ start() {
         say "hearth was built again or is to listen elsewhere: restarting it"
         stop
     fi
+    ! is_taken || die "something else listens on $LISTEN; choose another port: make up PORT=8081"
     case ${DOCKER_HOST:-} in
     unix://*) engine_option=(--set "engine.socket=${DOCKER_HOST#unix://}") ;;
     esac
