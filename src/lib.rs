@@ -9,4 +9,5 @@ pub mod runtime;
 pub mod scheduler;
 pub mod store;
 pub mod task;
+pub mod telemetry;
 pub mod worker;

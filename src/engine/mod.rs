@@ -1,6 +1,10 @@
 //! What creates and removes containers. One small trait; everything above it speaks of container specs and exits, never of
 //! Docker. Every call has a deadline inside the implementation: no caller hangs because an engine does.
 
+pub mod context;
+pub mod docker;
+pub mod spec;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -90,8 +94,25 @@ pub enum Error {
         operation: &'static str,
         reason: String,
     },
+    /// The container is no longer there: it was removed, by whoever.
+    #[error("the engine knows no container {id} ({operation})")]
+    Gone {
+        operation: &'static str,
+        id: ContainerId,
+    },
     #[error("image {image} cannot be built: {reason}")]
     Build { image: String, reason: String },
+}
+
+impl Error {
+    /// The label errors are counted under.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Error::Timeout { .. } => "timeout",
+            Error::Unreachable { .. } => "unreachable",
+            Error::Refused { .. } | Error::Gone { .. } | Error::Build { .. } => "refused",
+        }
+    }
 }
 
 /// What the engine says of itself.

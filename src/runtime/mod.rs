@@ -1,5 +1,6 @@
 //! Language runtimes as Hearth sees them: folders with a manifest, an image and a shim.
 
+pub mod image;
 pub mod manifest;
 
 use std::path::Path;

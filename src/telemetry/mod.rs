@@ -1,0 +1,3 @@
+//! What Hearth tells its operators.
+
+pub mod metrics;

@@ -1,0 +1,3 @@
+//! What can only be tested against a real Docker engine.
+
+mod engine;
