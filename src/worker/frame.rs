@@ -13,6 +13,8 @@ pub const SMALL_BODY_MAX: usize = 64 * 1024;
 pub const RAW: u8 = 0x01;
 /// ERROR: the payload was not what it claimed to be; the handler was not called.
 pub const BAD_REQUEST: u8 = 0x02;
+/// ERROR: the worker ends after this; it must not get another invocation.
+pub const LAST: u8 = 0x04;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -63,7 +65,7 @@ impl Kind {
     fn flags_allowed(self) -> u8 {
         match self {
             Kind::Invoke | Kind::ResponseEnd => RAW,
-            Kind::Error => BAD_REQUEST,
+            Kind::Error => BAD_REQUEST | LAST,
             _ => 0,
         }
     }

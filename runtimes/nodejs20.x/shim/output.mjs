@@ -1,0 +1,51 @@
+// stdout and stderr as the function sees them: written at once, so that what an invocation printed is in the log pipe before its
+// answer is on the socket, and kept when the process crashes. (Node's own streams queue what a full pipe does not take.)
+
+import fs from 'node:fs';
+import { Writable } from 'node:stream';
+
+const pause = new Int32Array(new SharedArrayBuffer(4));
+
+function writeAll(descriptor, bytes) {
+  let at = 0;
+  while (at < bytes.length) {
+    try {
+      at += fs.writeSync(descriptor, bytes, at);
+    } catch (error) {
+      // A program the function started may have made the shared pipe non-blocking. Whoever reads it drains it.
+      if (error.code === 'EAGAIN') Atomics.wait(pause, 0, 0, 1);
+      // The function may have closed the descriptor: then its words are lost, which is no reason to fail.
+      else return;
+    }
+  }
+}
+
+class Pipe extends Writable {
+  constructor(descriptor) {
+    super();
+    this.fd = descriptor;
+  }
+
+  _write(chunk, _encoding, done) {
+    writeAll(this.fd, chunk);
+    done();
+  }
+
+  // As with Node's own: `process.stdout.end()` and pipelines into it must not take the log away.
+  _destroy(_error, done) {
+    done();
+  }
+}
+
+/** Takes the place of Node's own streams, which are made on first use; `console` follows. */
+export function prepare() {
+  for (const [name, descriptor] of [['stdout', 1], ['stderr', 2]]) {
+    const pipe = new Pipe(descriptor);
+    Object.defineProperty(process, name, { configurable: true, enumerable: true, get: () => pipe });
+  }
+}
+
+/** The shim's own words, past whatever the function did to process.stderr. */
+export function say(text) {
+  writeAll(2, Buffer.from(`${text}\n`));
+}
