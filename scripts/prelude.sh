@@ -83,7 +83,8 @@ docker_client() {
         [ -x "$candidate" ] || continue
         if within 20 "${prefix[@]}" "$candidate" version >/dev/null 2>&1; then
             echo "$candidate"
-            return
+            # Within a trap a bare return gives the status of before the trap.
+            return 0
         fi
     done
     return 1

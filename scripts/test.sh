@@ -10,16 +10,32 @@ cd "$ROOT"
 unset HEARTH_URL HEARTH_KEY HEARTH_STATE_DIR DRY_RUN
 work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-test.XXXXXX")
 
-# Whatever happens, what was started here is stopped. Its output goes away only if all went well.
+# Containers that a test left behind: a fault of the test, and removed. Looked for only in an engine
+# of our own; in one that was there before, they may be somebody else's.
+left_behind() {
+    local containers
+    as_root test -s "$work/engine.record" || return 1
+    mapfile -t containers < <(docker_within 30 ps -aq --filter label=hearth.instance)
+    [ "${#containers[@]}" -gt 0 ] || return 1
+    echo "error: the tests left ${#containers[@]} containers behind"
+    docker_within 120 rm -f "${containers[@]}"
+}
+
+# Whatever happens, what was started here is stopped. It is done in silence unless something is
+# wrong, so that the last lines of the output are the tests' own.
 clean_up() {
     local status=$?
+    # A second Ctrl-C must not leave half of it running.
     trap - EXIT
+    trap '' INT TERM
     set +e
     {
-        HEARTH_STATE_DIR=$work/state scripts/instance.sh stop
-        scripts/engine.sh stop "$work/engine.record"
-        as_root rm -rf "$work"
-    } >&2
+        HEARTH_STATE_DIR=$work/state scripts/instance.sh stop || status=1
+        if left_behind && [ "$status" = 0 ]; then status=1; fi
+        scripts/engine.sh stop "$work/engine.record" || status=1
+    } >"$work/clean-up.log" 2>&1
+    [ "$status" = 0 ] || cat "$work/clean-up.log" >&2
+    as_root rm -rf "$work"
     exit "$status"
 }
 trap clean_up EXIT

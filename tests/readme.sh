@@ -14,6 +14,9 @@ file=${1:-$(dirname "$0")/../README.md}
 file=$(readlink -f "$file")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# timeout has a process group of its own, which a Ctrl-C does not reach.
+child=""
+trap '[ -z "$child" ] || kill "$child" 2>/dev/null; exit 143' INT TERM
 
 # Writes N.sh for each marked block and N.expect for the block that says what it prints.
 awk -v dir="$work" '
@@ -54,7 +57,10 @@ for block in "$@"; do
         set -eo pipefail
         . "$2"
         export -p >"$1/env"
-    ' readme "$work" "$block" >"$work/out" 2>&1 </dev/null || rc=$?
+    ' readme "$work" "$block" >"$work/out" 2>&1 </dev/null &
+    child=$!
+    wait "$child" || rc=$?
+    child=""
     missing=""
     if [ "$rc" = 0 ] && [ -e "${block%.sh}.expect" ]; then
         while IFS= read -r line; do
