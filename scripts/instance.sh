@@ -102,7 +102,8 @@ env_of_instance() {
     local pid binary
     pid=$(pid_of_instance) || die "no instance runs on $HEARTH_STATE_DIR; start one with: make up"
     binary=$(program_of "$pid")
-    as_root "$binary" env --state-dir "$HEARTH_STATE_DIR"
+    # This instance's, whatever other one the caller's shell points at.
+    as_root env -u HEARTH_URL -u HEARTH_KEY "$binary" env --state-dir "$HEARTH_STATE_DIR"
     # shellcheck disable=SC2016  # for the shell that evaluates it
     printf 'export PATH=%q:"$PATH"\n' "$(dirname "$binary")"
 }
