@@ -2,6 +2,7 @@
 
 pub mod image;
 pub mod manifest;
+pub mod package;
 
 use std::path::Path;
 

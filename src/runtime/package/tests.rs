@@ -1,0 +1,629 @@
+//! Packages good and nasty, through the whole of `package`.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use proptest::prelude::*;
+use sha2::{Digest, Sha256};
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+
+/// An archive written by hand, so that it can say what no decent writer would.
+#[derive(Debug)]
+struct Raw {
+    name: Vec<u8>,
+    content: Vec<u8>,
+    /// What the headers claim; the content is stored as it is.
+    claimed_size: Option<u32>,
+    method: u16,
+    flags: u16,
+    mode: u32,
+}
+
+impl Raw {
+    fn file(name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Self {
+        Raw {
+            name: name.as_ref().to_vec(),
+            content: content.as_ref().to_vec(),
+            claimed_size: None,
+            method: 0,
+            flags: 0,
+            mode: 0o100_644,
+        }
+    }
+
+    fn link(name: &str, target: &str) -> Self {
+        Raw {
+            mode: 0o120_777,
+            ..Raw::file(name, target)
+        }
+    }
+}
+
+fn raw_zip(entries: &[Raw]) -> Vec<u8> {
+    let mut zip = Vec::new();
+    let mut directory = Vec::new();
+    for entry in entries {
+        let offset = zip.len() as u32;
+        let size = entry.content.len() as u32;
+        let mut common = Vec::new();
+        common.extend(entry.flags.to_le_bytes());
+        common.extend(entry.method.to_le_bytes());
+        common.extend([0, 0, 0x21, 0]); // 1980-01-01
+        common.extend(crc32(&entry.content).to_le_bytes());
+        common.extend(size.to_le_bytes());
+        common.extend(entry.claimed_size.unwrap_or(size).to_le_bytes());
+        common.extend((entry.name.len() as u16).to_le_bytes());
+        common.extend(0u16.to_le_bytes()); // extra
+        zip.extend(b"PK\x03\x04\x14\x00");
+        zip.extend(&common);
+        zip.extend(&entry.name);
+        zip.extend(&entry.content);
+        directory.extend(b"PK\x01\x02\x14\x03\x14\x00"); // made on Unix
+        directory.extend(&common);
+        directory.extend([0; 6]); // comment, disk, internal attributes
+        directory.extend((entry.mode << 16).to_le_bytes());
+        directory.extend(offset.to_le_bytes());
+        directory.extend(&entry.name);
+    }
+    let start = zip.len() as u32;
+    zip.extend(&directory);
+    zip.extend(b"PK\x05\x06\x00\x00\x00\x00");
+    zip.extend((entries.len() as u16).to_le_bytes());
+    zip.extend((entries.len() as u16).to_le_bytes());
+    zip.extend((directory.len() as u32).to_le_bytes());
+    zip.extend(start.to_le_bytes());
+    zip.extend([0, 0]);
+    zip
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg())
+        })
+    })
+}
+
+fn deflated(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in entries {
+        writer
+            .start_file(*name, SimpleFileOptions::default())
+            .unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+/// Unpacks into a new directory and reads everything back: path → what is there.
+fn unpacked(zip: &[u8]) -> BTreeMap<String, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("code");
+    unpack(zip, &target).unwrap();
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(left.len(), 1, "something was left beside the code");
+    tree(&target)
+}
+
+fn tree(root: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut directories = vec![root.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = path.symlink_metadata().unwrap();
+            let mode = metadata.permissions().mode() & 0o7777;
+            let shown = if metadata.is_dir() {
+                directories.push(path.clone());
+                format!("{mode:o} directory")
+            } else if metadata.is_symlink() {
+                format!("link to {}", std::fs::read_link(&path).unwrap().display())
+            } else {
+                let content = std::fs::read(&path).unwrap();
+                format!("{mode:o} {}", String::from_utf8_lossy(&content))
+            };
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap();
+            found.insert(name.to_owned(), shown);
+        }
+    }
+    found
+}
+
+fn pairs(expected: &[(&str, &str)]) -> BTreeMap<String, String> {
+    expected
+        .iter()
+        .map(|(name, shown)| ((*name).to_owned(), (*shown).to_owned()))
+        .collect()
+}
+
+#[track_caller]
+fn refused(zip: &[u8], name: &str, reason: &Reason) {
+    for result in [
+        inspect(zip).map(|_| ()),
+        unpack(zip, &tempfile::tempdir().unwrap().path().join("code")),
+    ] {
+        match result {
+            Err(Error::Entry { name: n, reason: r }) => {
+                assert_eq!((n.as_str(), &r), (name, reason));
+            }
+            other => panic!("expected {name:?} to be refused as {reason:?}, got {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_good_package_comes_out_as_it_went_in() {
+    let mut executable = Raw::file("bin/run", "#!/bin/sh\n");
+    executable.mode = 0o100_700;
+    let mut bare = Raw::file("bare", "no mode at all");
+    bare.mode = 0;
+    let mut set_uid = Raw::file("set-uid", "no more");
+    set_uid.mode = 0o104_755;
+    let zip = raw_zip(&[
+        Raw::file("./", ""),
+        Raw::file("app", "text"),
+        Raw::file("empty/", ""),
+        executable,
+        bare,
+        set_uid,
+        Raw::file("./a//b/c", "deep"),
+        Raw::link("bin/link", "../app"),
+    ]);
+    assert_eq!(
+        inspect(&zip).unwrap(),
+        Summary {
+            entries: 10,
+            unpacked_size: 45
+        }
+    );
+    let expected = [
+        ("app", "644 text"),
+        ("empty", "755 directory"),
+        ("bin", "755 directory"),
+        ("bin/run", "755 #!/bin/sh\n"),
+        ("bin/link", "link to ../app"),
+        ("bare", "644 no mode at all"),
+        ("set-uid", "755 no more"),
+        ("a", "755 directory"),
+        ("a/b", "755 directory"),
+        ("a/b/c", "644 deep"),
+    ];
+    assert_eq!(unpacked(&zip), pairs(&expected));
+}
+
+#[test]
+fn names_that_lead_out_are_refused_by_name() {
+    for (name, reason) in [
+        ("../evil", Reason::Traversal),
+        ("a/../../evil", Reason::Traversal),
+        ("/etc/evil", Reason::Absolute),
+        ("C:\\evil", Reason::Backslash),
+        ("C:evil", Reason::Absolute),
+        ("a\\..\\evil", Reason::Backslash),
+        ("a\0b", Reason::Nul),
+    ] {
+        refused(
+            &raw_zip(&[Raw::file("good", "1"), Raw::file(name, "2")]),
+            name,
+            &reason,
+        );
+    }
+    refused(
+        &raw_zip(&[Raw::file(b"\xe9", "")]),
+        "\u{fffd}",
+        &Reason::NotUtf8,
+    );
+    refused(&raw_zip(&[Raw::file("", "x")]), "", &Reason::NoName);
+    let long = "x".repeat(256);
+    refused(
+        &raw_zip(&[Raw::file(&long, "x")]),
+        &long,
+        &Reason::PartTooLong,
+    );
+}
+
+#[test]
+fn a_name_may_be_there_once() {
+    let twice = [Raw::file("a", "1"), Raw::file("b", ""), Raw::file("a", "2")];
+    refused(&raw_zip(&twice), "a", &Reason::Duplicate);
+    // The same file by two spellings.
+    let spelt = [Raw::file("d/a", "1"), Raw::file("d/./a", "2")];
+    refused(&raw_zip(&spelt), "d/./a", &Reason::Duplicate);
+    let file_then_directory = [Raw::file("a", "1"), Raw::file("a/b", "2")];
+    refused(&raw_zip(&file_then_directory), "a/b", &Reason::Clash);
+    let directory_then_file = [Raw::file("a/b", "1"), Raw::file("a", "2")];
+    refused(&raw_zip(&directory_then_file), "a", &Reason::Clash);
+    // The classic: a link, then a file through it.
+    let through_link = [Raw::link("a", "sub"), Raw::file("a/b", "2")];
+    refused(&raw_zip(&through_link), "a/b", &Reason::Clash);
+}
+
+#[test]
+fn links_and_special_files_are_held_to_the_package() {
+    let app = || Raw::file("app", "");
+    for target in ["/etc/passwd", "..", "../../x", ""] {
+        refused(
+            &raw_zip(&[app(), Raw::link("l", target)]),
+            "l",
+            &Reason::LinkOut,
+        );
+    }
+    refused(
+        &raw_zip(&[app(), Raw::link("d/up", ".."), Raw::link("l", "d/up/../x")]),
+        "l",
+        &Reason::LinkRoundabout,
+    );
+    refused(
+        &raw_zip(&[app(), Raw::link("l", &"x/".repeat(3000))]),
+        "l",
+        &Reason::TooLong,
+    );
+    for mode in [0o060_644, 0o020_644, 0o010_644, 0o140_644] {
+        let mut special = Raw::file("device", "");
+        special.mode = mode;
+        refused(&raw_zip(&[app(), special]), "device", &Reason::Special);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_by_name() {
+    let mut encrypted = Raw::file("secret", "x");
+    encrypted.flags = 1;
+    refused(&raw_zip(&[encrypted]), "secret", &Reason::Encrypted);
+
+    let mut method = Raw::file("odd", "x");
+    method.method = 12;
+    let error = inspect(&raw_zip(&[method])).unwrap_err().to_string();
+    assert!(error.contains("\"odd\""), "{error}");
+
+    let mut zip = raw_zip(&[Raw::file("bits", "the right bits")]);
+    let at = zip.windows(5).position(|w| w == b"right").unwrap();
+    zip[at] = b'R';
+    let error = inspect(&zip).unwrap_err();
+    assert!(
+        matches!(&error, Error::Entry { name, reason: Reason::Unreadable(_) } if name == "bits"),
+        "{error:?}"
+    );
+
+    let mut liar = Raw::file("liar", "more than it says");
+    liar.claimed_size = Some(2);
+    assert!(inspect(&raw_zip(&[liar])).is_err());
+
+    assert!(matches!(inspect(b"no zip"), Err(Error::NotZip(_))));
+    assert!(matches!(inspect(b""), Err(Error::NotZip(_))));
+    assert!(matches!(inspect(&raw_zip(&[])), Err(Error::Empty)));
+    assert!(matches!(
+        inspect(&raw_zip(&[Raw::file("d/", "")])),
+        Err(Error::Empty)
+    ));
+}
+
+#[test]
+fn a_bomb_stops_while_it_goes_off() {
+    let zeros = vec![0; 32 * 1024 * 1024];
+    let bomb = deflated(&[("small", b"x"), ("bomb", &zeros)]);
+    assert!(bomb.len() < 40_000);
+    refused(&bomb, "bomb", &Reason::Bomb { ratio: RATIO_MAX });
+
+    // Many names for the same few bytes: every entry's own ratio is the same as before.
+    let part = vec![0; 1024 * 1024];
+    let names: Vec<String> = (0..40).map(|n| format!("part{n}")).collect();
+    let parts: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &part[..])).collect();
+    let error = inspect(&deflated(&parts)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::Entry {
+                reason: Reason::Bomb { .. },
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    // What compresses this well and is small is just plain data.
+    assert!(inspect(&deflated(&[("zeros", &zeros[..RATIO_FREE as usize])])).is_ok());
+}
+
+#[test]
+fn size_is_counted_and_not_believed() {
+    // Stored content, so that the archive is over no ratio; the same bytes under several names.
+    let mut entries: Vec<Raw> = (0..6)
+        .map(|n| Raw::file(format!("part{n}"), vec![n; 8 * 1024 * 1024]))
+        .collect();
+    assert!(inspect(&raw_zip(&entries)).is_ok());
+    entries.push(Raw::file("last", vec![9; 8 * 1024 * 1024]));
+    assert!(matches!(
+        inspect(&raw_zip(&entries)),
+        Err(Error::TooLarge { .. })
+    ));
+
+    // Deflated well below any ratio that is refused, yet over the limit.
+    let mut block = vec![0; 64 * 1024];
+    let mut state = 1u32;
+    for byte in block.iter_mut().take(1024) {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+    let half = block.repeat(126 * 1024 * 1024 / block.len());
+    let zip = deflated(&[("one", &half), ("two", &half)]);
+    assert!(zip.len() as u64 > 2 * half.len() as u64 / RATIO_MAX);
+    refused(
+        &zip,
+        "two",
+        &Reason::TooLarge {
+            limit: PACKAGE_UNPACKED_MAX,
+        },
+    );
+}
+
+#[test]
+fn directories_that_are_only_implied_count() {
+    // 40 entries of 1,000 directories each, none of which is an entry.
+    let deep = |n: usize| format!("{n}/{}x", "d/".repeat(1000));
+    let entries: Vec<Raw> = (0..40).map(|n| Raw::file(deep(n), "")).collect();
+    assert!(matches!(
+        inspect(&raw_zip(&entries)),
+        Err(Error::TooManyEntries { .. })
+    ));
+    let entries: Vec<Raw> = (0..=PACKAGE_ENTRIES_MAX)
+        .map(|n| Raw::file(n.to_string(), ""))
+        .collect();
+    assert!(matches!(
+        inspect(&raw_zip(&entries)),
+        Err(Error::TooManyEntries { .. })
+    ));
+}
+
+#[test]
+fn a_refused_package_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let zip = raw_zip(&[Raw::file("good", "1"), Raw::file("../evil", "2")]);
+    assert!(unpack(&zip, &dir.path().join("code")).is_err());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn many_may_unpack_the_same_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("code");
+    let zip = deflated(&[("a", b"1"), ("d/b", b"2")]);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                unpack(&zip, &target).unwrap();
+                assert_eq!(std::fs::read(target.join("d/b")).unwrap(), b"2");
+            });
+        }
+    });
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+
+    let left = dir.path().join(format!("x{}", ".partial"));
+    std::fs::create_dir_all(left.join("half")).unwrap();
+    assert_eq!(clear_partial(dir.path()).unwrap(), 1);
+    assert!(target.exists() && !left.exists());
+    assert_eq!(clear_partial(&dir.path().join("nowhere")).unwrap(), 0);
+}
+
+#[test]
+fn a_task_directory_gets_the_code_and_not_a_copy() {
+    let dir = tempfile::tempdir().unwrap();
+    let code = dir.path().join("code");
+    let mut executable = Raw::file("bin/run", "go");
+    executable.mode = 0o100_755;
+    let zip = raw_zip(&[
+        Raw::file("app", "1"),
+        executable,
+        Raw::link("l", "bin/run"),
+        Raw::file("empty/", ""),
+    ]);
+    unpack(&zip, &code).unwrap();
+    let task = dir.path().join("task");
+    std::fs::create_dir(&task).unwrap();
+    link_into(&code, &task).unwrap();
+    assert_eq!(tree(&task), tree(&code));
+    let inode = |root: &Path| root.join("bin/run").metadata().unwrap().ino();
+    assert_eq!(inode(&task), inode(&code));
+    // A directory that is not empty is somebody else's.
+    assert!(matches!(link_into(&code, &task), Err(Error::Io { .. })));
+}
+
+#[test]
+fn inline_code_makes_the_same_package_every_time() {
+    let zip = pack_inline("sub/app.x", "text").unwrap();
+    assert_eq!(zip, pack_inline("sub/app.x", "text").unwrap());
+    assert_ne!(zip, pack_inline("sub/app.x", "texts").unwrap());
+    assert_eq!(
+        unpacked(&zip),
+        pairs(&[("sub", "755 directory"), ("sub/app.x", "644 text")])
+    );
+    // Pinned: were it another after an upgrade, deploying the same code again would be a change.
+    assert_eq!(
+        hex::encode(Sha256::digest(&zip)),
+        "42023eeddcd88a9f2f49d36360d5d3fa9afc871e55a57228134f2aaccadb5502"
+    );
+    assert!(matches!(
+        pack_inline("../app.x", "text"),
+        Err(Error::Entry {
+            reason: Reason::Traversal,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_directory_is_packed_whole_and_always_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("app");
+    for directory in [".git", "lib/__pycache__", "node_modules/.bin", "empty"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    for name in [
+        "app.x",
+        ".env",
+        ".git/HEAD",
+        "lib/__pycache__/x",
+        "lib/code.x",
+        "node_modules/tool.x",
+    ] {
+        std::fs::write(root.join(name), name).unwrap();
+    }
+    let tool = root.join("node_modules/tool.x");
+    std::fs::set_permissions(&tool, Permissions::from_mode(0o755)).unwrap();
+    let link = |target: &Path, at: &str| std::os::unix::fs::symlink(target, root.join(at)).unwrap();
+    link(Path::new("../tool.x"), "node_modules/.bin/tool");
+    link(&root.join("lib/code.x"), "absolute");
+    link(Path::new("lib/../app.x"), "roundabout");
+
+    let roots = [dir.path().to_owned()];
+    let zip = pack_path(&root, &roots).unwrap();
+    let expected = [
+        (".env", "644 .env"),
+        ("absolute", "link to lib/code.x"),
+        ("app.x", "644 app.x"),
+        ("empty", "755 directory"),
+        ("lib", "755 directory"),
+        ("lib/code.x", "644 lib/code.x"),
+        ("node_modules", "755 directory"),
+        ("node_modules/.bin", "755 directory"),
+        ("node_modules/.bin/tool", "link to ../tool.x"),
+        ("node_modules/tool.x", "755 node_modules/tool.x"),
+        ("roundabout", "link to app.x"),
+    ];
+    assert_eq!(unpacked(&zip), pairs(&expected));
+
+    // Touched, but the same.
+    std::fs::write(root.join("app.x"), "app.x").unwrap();
+    std::fs::write(root.join(".git/HEAD"), "another").unwrap();
+    assert_eq!(pack_path(&root, &roots).unwrap(), zip);
+    // The same file alone, and a package as it is.
+    let alone = pack_path(&root.join("app.x"), &roots).unwrap();
+    assert_eq!(unpacked(&alone), pairs(&[("app.x", "644 app.x")]));
+    let stored = dir.path().join("app.zip");
+    std::fs::write(&stored, &zip).unwrap();
+    assert_eq!(pack_path(&stored, &roots).unwrap(), zip);
+}
+
+#[test]
+fn what_is_not_below_a_root_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let inside = dir.path().join("inside");
+    let outside = dir.path().join("outside");
+    for directory in [&inside, &outside] {
+        std::fs::create_dir(directory).unwrap();
+        std::fs::write(directory.join("file"), "x").unwrap();
+    }
+    let roots = [inside.clone(), dir.path().join("nowhere")];
+    let reason = |path: &Path| match pack_path(path, &roots) {
+        Err(Error::Path { reason, path }) => (reason, path),
+        other => panic!("{other:?}"),
+    };
+    assert!(pack_path(&inside, &roots).is_ok());
+    assert!(reason(&outside).0.contains("outside"));
+    assert!(reason(&inside.join("../outside")).0.contains("outside"));
+    assert!(reason(Path::new("inside")).0.contains("absolute"));
+    assert!(reason(&inside.join("none")).0.contains("not exist"));
+
+    let way_out = inside.join("way-out");
+    std::os::unix::fs::symlink(&outside, &way_out).unwrap();
+    assert!(reason(&way_out).0.contains("outside"));
+    // The directory is allowed, what it leads to is not; the link is named.
+    assert_eq!(reason(&inside).1, way_out);
+    std::fs::remove_file(&way_out).unwrap();
+    std::os::unix::fs::symlink("nothing", &way_out).unwrap();
+    assert!(reason(&inside).0.contains("nowhere"));
+    std::fs::remove_file(&way_out).unwrap();
+    nix::unistd::mkfifo(&way_out, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(reason(&inside).0.contains("pipe"));
+    std::fs::remove_file(&way_out).unwrap();
+
+    std::fs::remove_file(inside.join("file")).unwrap();
+    assert!(matches!(pack_path(&inside, &roots), Err(Error::Empty)));
+}
+
+fn part() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "[a-c]{1,2}",
+        1 => Just("..".to_owned()),
+        1 => Just(".".to_owned()),
+        1 => Just(String::new()),
+        1 => Just("\\".to_owned()),
+    ]
+}
+
+fn any_entry() -> impl Strategy<Value = Raw> {
+    let path = || proptest::collection::vec(part(), 1..4).prop_map(|parts| parts.join("/"));
+    (path(), path(), 0..4u8).prop_map(|(name, text, kind)| match kind {
+        0 => Raw::link(&name, &text),
+        1 => Raw::file(format!("{name}/"), ""),
+        _ => Raw::file(name, text),
+    })
+}
+
+proptest! {
+    /// Whatever an archive says, unpacking it writes below its own directory alone, every link in it ends below it too, and
+    /// checking it comes to the same verdict.
+    #[test]
+    fn nothing_gets_out(entries in proptest::collection::vec(any_entry(), 0..12)) {
+        let dir = tempfile::tempdir().unwrap();
+        let outer = dir.path().join("outer");
+        std::fs::create_dir(&outer).unwrap();
+        let code = outer.join("code");
+        let zip = raw_zip(&entries);
+        let verdict = inspect(&zip);
+        let written = unpack(&zip, &code);
+        prop_assert_eq!(verdict.is_ok(), written.is_ok());
+        prop_assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        prop_assert_eq!(std::fs::read_dir(&outer).unwrap().count(), usize::from(written.is_ok()));
+        if let Ok(summary) = verdict {
+            let found = tree(&code);
+            prop_assert_eq!(found.len(), summary.entries);
+            let root = code.canonicalize().unwrap();
+            for name in found.keys() {
+                // A link to nothing, or in a circle, leads nowhere.
+                if let Ok(real) = code.join(name).canonicalize() {
+                    prop_assert!(real.starts_with(&root), "{} leads to {:?}", name, real);
+                }
+            }
+        }
+    }
+
+    /// What is packed is found good and comes out the same.
+    #[test]
+    fn a_directory_survives_the_trip(
+        files in proptest::collection::btree_map("[a-c]{1,3}(/[d-f]{1,3}){0,2}", any::<(Vec<u8>, bool)>(), 1..8)
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("app");
+        for (name, (content, executable)) in &files {
+            let path = root.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // A file may stand where another needs a directory: names of files and directories never meet by their letters.
+            std::fs::write(&path.with_extension("x"), content).unwrap();
+            let mode = if *executable { 0o755 } else { 0o644 };
+            std::fs::set_permissions(path.with_extension("x"), Permissions::from_mode(mode)).unwrap();
+        }
+        let zip = pack_path(&root, &[dir.path().to_owned()]).unwrap();
+        let code = dir.path().join("code");
+        unpack(&zip, &code).unwrap();
+        prop_assert_eq!(tree(&code), tree(&root));
+    }
+
+    /// No bytes make it panic.
+    #[test]
+    fn a_damaged_archive_is_an_error_and_no_more(
+        at in any::<proptest::sample::Index>(), byte in any::<u8>(), cut in any::<proptest::sample::Index>()
+    ) {
+        let mut zip = deflated(&[("a", b"some text, some text"), ("d/b", b"other")]);
+        let position = at.index(zip.len());
+        zip[position] = byte;
+        let _any_verdict = inspect(&zip);
+        zip.truncate(cut.index(zip.len()));
+        let _any_verdict = inspect(&zip);
+    }
+}
