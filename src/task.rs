@@ -52,6 +52,14 @@ pub async fn blocking<T: Send + 'static>(
         .unwrap_or_else(|error| panic_on_join(name, &error))
 }
 
+/// Starts a thread, for work that blocks as long as its owner lives. Whoever starts it ends it, and joins it.
+pub fn thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(work)
+}
+
 #[expect(
     clippy::panic,
     reason = "a panic in blocking work is passed on to the task that waits for it"

@@ -1,6 +1,10 @@
 //! Where definitions, keys and code live. What a method has answered `Ok` to survives `kill -9`. Every implementation passes
 //! `store::suite` unchanged.
 
+pub mod embedded;
+#[cfg(test)]
+pub mod suite;
+
 use std::fmt;
 
 use bytes::Bytes;

@@ -1,0 +1,492 @@
+//! The store in the state directory, for one node: definitions and keys in `hearth.redb`, code packages as files beside it.
+//!
+//! One thread owns the database. Requests reach it over a bounded queue; all writes that queued up while a commit ran
+//! are committed together, so that one fsync is shared by everybody who waits, and are answered after it. Because the same
+//! thread also moves packages into place and removes them, no order of requests can lose a package somebody was told is kept.
+//!
+//! ```text
+//! caller ──▶ queue ──▶ writer thread: apply each ─▶ commit (fsync) ─▶ remove unused packages ─▶ answer each
+//! ```
+//!
+//! After a failed write (the disk is full, say) the database is opened again for the next request: redb refuses to go on
+//! with a handle that has seen an error.
+
+mod packages;
+mod tables;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redb::Database;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::domain::function::Function;
+use crate::domain::id::FunctionId;
+use crate::domain::key::KeyRecord;
+use crate::store::embedded::packages::{Packages, Staged};
+use crate::store::embedded::tables::Tables;
+use crate::store::{Error, Store};
+use crate::task;
+
+/// Requests that may wait for the writer. More are refused: by then a disk is stuck, and waiting longer helps nobody.
+const QUEUE_MAX: usize = 1024;
+/// Writes one commit takes along.
+const BATCH_MAX: usize = 256;
+/// The database is small; the default cache of a gigabyte would be a promise to grow.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+const DATABASE: &str = "hearth.redb";
+const LOCK: &str = "hearth.lock";
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("cannot {action} {path}")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} is in use by another process{by}")]
+    InUse { path: PathBuf, by: String },
+    #[error("{path} cannot be used as a store")]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: redb::Error,
+    },
+    #[error(
+        "{path} was written by a newer version (format {found}, this version knows up to {known})"
+    )]
+    Newer {
+        path: PathBuf,
+        found: u64,
+        known: u64,
+    },
+    #[error("the database failed")]
+    Database(#[source] redb::Error),
+    #[error("{what} is not readable in the store")]
+    Unreadable {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("{what} was written by a newer version")]
+    NewerValue { what: String },
+    #[error("the code package {0} is damaged: its content does not have this hash")]
+    Damaged(String),
+    #[error("{0:?} is not a SHA-256 in lower-case hex")]
+    NoHash(String),
+    #[error("{QUEUE_MAX} requests are waiting for it already")]
+    QueueFull,
+    #[error("its writer stopped")]
+    Stopped,
+}
+
+impl Fault {
+    fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Fault::File {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
+    move |fault| Error::Unavailable {
+        operation,
+        source: Box::new(fault),
+    }
+}
+
+/// A write, in the order of the queue.
+#[derive(Debug)]
+enum Change {
+    Put {
+        function: Box<Function>,
+        from: Option<u64>,
+    },
+    Delete(FunctionId),
+    PutCode(Staged),
+    PutKey(KeyRecord),
+}
+
+impl Change {
+    fn operation(&self) -> &'static str {
+        match self {
+            Change::Put { .. } => "write the function",
+            Change::Delete(_) => "delete the function",
+            Change::PutCode(_) => KEEP_CODE,
+            Change::PutKey(_) => "write the key",
+        }
+    }
+}
+
+const KEEP_CODE: &str = "keep the code package";
+const READ_CODE: &str = "read the code package";
+const LIST_FUNCTIONS: &str = "list the functions";
+const LIST_KEYS: &str = "list the keys";
+
+type Answer<T> = oneshot::Sender<Result<T, Error>>;
+
+#[derive(Debug)]
+enum Request {
+    /// Answered with whether anything was there to change.
+    Write(Change, Answer<bool>),
+    Functions(Answer<Vec<Function>>),
+    Keys(Answer<Vec<KeyRecord>>),
+    /// Stands for a bug in here.
+    #[cfg(test)]
+    Panic(Answer<()>),
+}
+
+/// The handle. Dropping the last one waits for the writer to finish what it has begun, and closes the file.
+#[derive(Debug)]
+pub struct Embedded {
+    /// `None` only while it is dropped.
+    queue: Option<mpsc::Sender<Request>>,
+    packages: Arc<Packages>,
+    /// `None` only while it is dropped.
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// Opens the store in `dir`, or makes it. Refuses a store another process has open, one that is damaged and one that a
+    /// newer version wrote. Blocks: reads the whole database.
+    pub fn open(dir: &Path) -> Result<Arc<Self>, Error> {
+        Self::try_open(dir).map_err(unavailable("open"))
+    }
+
+    fn try_open(dir: &Path) -> Result<Arc<Self>, Fault> {
+        std::fs::create_dir_all(dir).map_err(Fault::file("create", dir))?;
+        let lock = lock(&dir.join(LOCK))?;
+        let database = open_database(&dir.join(DATABASE))?;
+        let packages = Arc::new(Packages::open(&dir.join("packages"))?);
+        let kept = tables::kept_code(&database).map_err(Fault::Database)?;
+        packages.collect(|sha256| kept.contains(sha256))?;
+        sync_dir(dir)?;
+
+        let (queue, requests) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer {
+            path: dir.join(DATABASE),
+            database: Some(database),
+            packages: packages.clone(),
+            _lock: lock,
+        };
+        let thread = task::thread("store", move || writer.run(requests))
+            .map_err(Fault::file("start a thread for", dir))?;
+        Ok(Arc::new(Self {
+            queue: Some(queue),
+            packages,
+            writer: Some(thread),
+        }))
+    }
+
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        request: impl FnOnce(Answer<T>) -> Request,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let queue = self.queue.as_ref().expect("is there until it is dropped");
+        queue.try_send(request(answer)).map_err(|e| {
+            unavailable(operation)(match e {
+                mpsc::error::TrySendError::Full(_) => Fault::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => Fault::Stopped,
+            })
+        })?;
+        // No answer means the writer panicked over it; it says so in the log and goes on with the next.
+        let answered = answered.await;
+        answered.unwrap_or_else(|_gone| Err(unavailable(operation)(Fault::Stopped)))
+    }
+
+    async fn write(&self, change: Change) -> Result<bool, Error> {
+        let operation = change.operation();
+        self.ask(operation, |answer| Request::Write(change, answer))
+            .await
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // The writer ends when the queue is closed and empty. Waiting for it means that whoever dropped the store can open
+        // it again; at most one commit is under way.
+        self.queue = None;
+        let ended = self.writer.take().map(JoinHandle::join);
+        if let Some(Err(_panic)) = ended {
+            tracing::error!("the store's writer ended with a panic");
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>> {
+        self.ask(LIST_FUNCTIONS, Request::Functions).boxed()
+    }
+
+    fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>> {
+        let function = Box::new(function);
+        async move { self.write(Change::Put { function, from }).await.map(drop) }.boxed()
+    }
+
+    fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, Error>> {
+        self.write(Change::Delete(id.clone())).boxed()
+    }
+
+    fn put_code<'a>(&'a self, sha256: &'a str, zip: Bytes) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            let (packages, sha256) = (self.packages.clone(), sha256.to_owned());
+            // The slow part, writing the bytes, is not done by the writer: nobody else's commit waits for it.
+            let staged = task::blocking("stage code", move || packages.stage(&sha256, &zip)).await;
+            let staged = staged.map_err(unavailable(KEEP_CODE))?;
+            self.write(Change::PutCode(staged)).await.map(drop)
+        }
+        .boxed()
+    }
+
+    fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Error>> {
+        async move {
+            let (packages, sha256) = (self.packages.clone(), sha256.to_owned());
+            let read = task::blocking("read code", move || packages.read(&sha256)).await;
+            read.map_err(unavailable(READ_CODE))
+        }
+        .boxed()
+    }
+
+    fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>> {
+        self.ask(LIST_KEYS, Request::Keys).boxed()
+    }
+
+    fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), Error>> {
+        async move { self.write(Change::PutKey(key)).await.map(drop) }.boxed()
+    }
+}
+
+/// What the thread owns.
+#[derive(Debug)]
+struct Writer {
+    path: PathBuf,
+    /// `None` after a fault: opened again for the next request.
+    database: Option<Database>,
+    packages: Arc<Packages>,
+    /// Held for as long as the thread lives, also while the database is closed after a fault.
+    _lock: File,
+}
+
+impl Writer {
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        while requests.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            let batch: Vec<_> = batch.drain(..).collect();
+            // A panic costs the requests of one batch, not the store.
+            let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve(batch)));
+            if served.is_err() {
+                tracing::error!("the store's writer panicked; the database is opened again");
+                self.database = None;
+            }
+        }
+    }
+
+    fn serve(&mut self, batch: Vec<Request>) {
+        let (mut changes, mut answers, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        for request in batch {
+            match request {
+                Request::Write(change, answer) => {
+                    answers.push((change.operation(), answer));
+                    changes.push(change);
+                }
+                read => reads.push(read),
+            }
+        }
+        if !changes.is_empty() {
+            match self.with_database(|database, packages| commit(database, packages, changes)) {
+                Ok(results) => {
+                    for ((_, answer), result) in answers.into_iter().zip(results) {
+                        tell(answer, result);
+                    }
+                }
+                Err(fault) => {
+                    let fault = Arc::new(fault);
+                    for (operation, answer) in answers {
+                        let source = Box::new(fault.clone());
+                        tell(answer, Err(Error::Unavailable { operation, source }));
+                    }
+                }
+            }
+        }
+        for read in reads {
+            match read {
+                Request::Functions(answer) => {
+                    let found = self.with_database(|database, _| tables::functions(database));
+                    tell(answer, found.map_err(unavailable(LIST_FUNCTIONS)));
+                }
+                Request::Keys(answer) => {
+                    let found = self.with_database(|database, _| tables::keys(database));
+                    tell(answer, found.map_err(unavailable(LIST_KEYS)));
+                }
+                Request::Write(..) => unreachable!("writes were sorted out above"),
+                #[cfg(test)]
+                Request::Panic(answer) => unreachable!("as the test wants it: {answer:?}"),
+            }
+        }
+    }
+
+    fn with_database<T>(
+        &mut self,
+        work: impl FnOnce(&Database, &Packages) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let database = match self.database.take() {
+            Some(open) => open,
+            None => open_database(&self.path)?,
+        };
+        let done = work(&database, &self.packages);
+        // After a fault the handle is dropped, which closes the file.
+        if done.is_ok() {
+            self.database = Some(database);
+        }
+        done
+    }
+}
+
+/// Whoever asked may have gone; what was written stays written.
+fn tell<T>(answer: Answer<T>, result: Result<T, Error>) {
+    drop(answer.send(result));
+}
+
+/// Applies the changes in order as one transaction. A change that is refused leaves no trace and the others go on.
+fn commit(
+    database: &Database,
+    packages: &Packages,
+    changes: Vec<Change>,
+) -> Result<Vec<Result<bool, Error>>, Fault> {
+    let transaction = database.begin_write().map_err(database_fault)?;
+    let mut tables = Tables::open(&transaction)?;
+    let mut results = Vec::with_capacity(changes.len());
+    let mut moved = false;
+    for change in changes {
+        let operation = change.operation();
+        results.push(match change {
+            Change::Put { function, from } => tables
+                .put(&function, from, |sha256| packages.has(sha256))?
+                .map(|()| true),
+            Change::Delete(id) => Ok(tables.delete(&id)?),
+            Change::PutKey(key) => tables.put_key(&key).map(|()| Ok(true))?,
+            Change::PutCode(staged) => {
+                let sha256 = staged.sha256().to_owned();
+                match staged.keep() {
+                    Ok(()) => {
+                        moved = true;
+                        tables.uploaded(&sha256)?;
+                        Ok(true)
+                    }
+                    Err(fault) => Err(unavailable(operation)(fault)),
+                }
+            }
+        });
+    }
+    let unused = tables.unused_code()?;
+    drop(tables);
+    if moved {
+        // Before the commit: a function that is there must have its code there.
+        packages.sync()?;
+    }
+    transaction.commit().map_err(database_fault)?;
+    // After the commit: if it had failed, the code would still be needed. A crash in between leaves a file nobody
+    // needs, which the next opening removes.
+    for sha256 in unused {
+        packages.remove(&sha256);
+    }
+    Ok(results)
+}
+
+/// Makes the names in a directory outlive a crash of the machine.
+fn sync_dir(dir: &Path) -> Result<(), Fault> {
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(Fault::file("sync", dir))
+}
+
+fn database_fault(e: impl Into<redb::Error>) -> Fault {
+    Fault::Database(e.into())
+}
+
+fn open_database(path: &Path) -> Result<Database, Fault> {
+    // Environments are in it, so it is for its owner only.
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(Fault::file("open", path))?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    // Without it, redb may panic over a file that something else has changed.
+    builder.set_check_integrity_on_open(true);
+    let refused = |source: redb::Error| match source {
+        redb::Error::DatabaseAlreadyOpen => Fault::InUse {
+            path: path.into(),
+            by: String::new(),
+        },
+        source => Fault::Open {
+            path: path.into(),
+            source,
+        },
+    };
+    let database = builder.create(path).map_err(|e| refused(e.into()))?;
+    match tables::format(&database).map_err(refused)? {
+        found if found > tables::FORMAT => Err(Fault::Newer {
+            path: path.into(),
+            found,
+            known: tables::FORMAT,
+        }),
+        _ => Ok(database),
+    }
+}
+
+/// Takes the state directory for this process. The database has a lock of its own, but that one is given up when the database
+/// is opened again after a fault.
+fn lock(path: &Path) -> Result<File, Fault> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(Fault::file("open", path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
+            let by = known.then(|| format!(", pid {}", pid.trim()));
+            return Err(Fault::InUse {
+                path: path.parent().unwrap_or(path).into(),
+                by: by.unwrap_or_default(),
+            });
+        }
+        Err(TryLockError::Error(e)) => return Err(Fault::file("lock", path)(e)),
+    }
+    // Only so that the message above can name it; a full disk is no reason not to start.
+    let noted = file
+        .set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()));
+    if let Err(error) = noted {
+        tracing::debug!(%error, "cannot note the pid in the lock file");
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;
