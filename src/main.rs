@@ -1,1 +1,64 @@
-fn main() {}
+//! The program: flags → runtime → server or command → exit code.
+
+use std::process::ExitCode;
+
+use hearth::cli::args::{Cli, Command, Global};
+use hearth::cli::error::{self, Error};
+use hearth::cli::output::Output;
+use hearth::cli::serve;
+
+fn main() -> ExitCode {
+    let Cli { global, command } = match Cli::parse_line(std::env::args_os()) {
+        Ok(cli) => cli,
+        // Help and version come this way too.
+        Err(asked) => {
+            let printed = asked.print();
+            return ExitCode::from(if printed.is_ok() {
+                asked.exit_code() as u8
+            } else {
+                1
+            });
+        }
+    };
+    let mut output = Output::of_process(&global);
+    let done = match command {
+        Command::Serve(args) => serve_with(args, &global, &mut output),
+        command => ask(command, &global, &mut output),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let reported = error::report(&error, &mut output);
+            ExitCode::from(if reported.is_ok() {
+                error.exit_code()
+            } else {
+                1
+            })
+        }
+    }
+}
+
+fn serve_with(args: serve::Args, global: &Global, output: &mut Output) -> Result<(), Error> {
+    let Some(config) = serve::configure(args, global, output)? else {
+        return Ok(());
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.server.threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Serve(e.into()))?;
+    runtime
+        .block_on(async { Err(anyhow::anyhow!("this build has no server yet")) })
+        .map_err(Error::Serve)
+}
+
+fn ask(command: Command, global: &Global, output: &mut Output) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|e| Error::Serve(e.into()))?;
+    runtime.block_on(hearth::cli::run(command, global, output))
+}

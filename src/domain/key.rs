@@ -17,3 +17,28 @@ pub struct KeyRecord {
 pub fn hash(key: &str) -> [u8; 32] {
     Sha256::digest(key.as_bytes()).into()
 }
+
+/// What stands for a key where an AWS client wants an access key id: looks like one, and follows from the key alone.
+pub fn access_key_id(key: &str) -> String {
+    let digest = hex::encode_upper(hash(key));
+    format!(
+        "HEARTH{}",
+        digest.get(..14).expect("a digest has 64 digits")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_access_key_id_has_the_form_aws_clients_expect() {
+        let id = access_key_id("secret");
+        assert_eq!(id.len(), 20);
+        assert!(
+            id.chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit())
+        );
+        assert_ne!(id, access_key_id("other"));
+    }
+}

@@ -1,0 +1,92 @@
+//! What a deploy changed, told from the function before and after. Pure.
+
+use serde_json::{Map, Value};
+
+use crate::cli::output::size;
+
+/// Fields that change with every write and say nothing to a person, or that repeat another.
+const SILENT: [&str; 5] = ["revision", "updated_at", "version", "id", "created_at"];
+
+/// One line per difference.
+pub(super) fn changes(before: &Value, after: &Value) -> Vec<String> {
+    let empty = Map::new();
+    let before = before.as_object().unwrap_or(&empty);
+    let after = after.as_object().unwrap_or(&empty);
+    let mut lines = Vec::new();
+    for (field, new) in after {
+        let old = before.get(field).unwrap_or(&Value::Null);
+        if old == new || SILENT.contains(&field.as_str()) {
+            continue;
+        }
+        match (field.as_str(), old, new) {
+            ("code", old, new) => lines.push(format!("code: {} → {}", code(old), code(new))),
+            // Values may be secrets; names are enough to see what happened.
+            (field, Value::Object(old), Value::Object(new)) => {
+                lines.push(format!("{field}: {}", entries(old, new)));
+            }
+            (field, old, new) => lines.push(format!("{field}: {} → {}", shown(old), shown(new))),
+        }
+    }
+    lines
+}
+
+fn code(code: &Value) -> String {
+    let bytes = code["size"].as_u64().unwrap_or_default();
+    let hash: String = code["sha256"]
+        .as_str()
+        .unwrap_or_default()
+        .chars()
+        .take(12)
+        .collect();
+    format!("{} ({hash})", size(bytes))
+}
+
+fn entries(old: &Map<String, Value>, new: &Map<String, Value>) -> String {
+    let gone = old
+        .keys()
+        .filter(|key| !new.contains_key(*key))
+        .map(|key| format!("-{key}"));
+    let come = new.iter().filter_map(|(key, value)| match old.get(key) {
+        None => Some(format!("+{key}")),
+        Some(old) if old != value => Some(format!("~{key}")),
+        Some(_) => None,
+    });
+    come.chain(gone).collect::<Vec<_>>().join(" ")
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "none".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn differences_are_told_by_field_and_secrets_by_name() {
+        let before = json!({
+            "revision": 1, "memory": 128, "route": null, "timeout": 3,
+            "environment": {"KEEP": "1", "OLD": "secret", "EDIT": "secret"},
+            "code": {"sha256": "aaaaaaaaaaaaaaaa", "size": 10},
+        });
+        let after = json!({
+            "revision": 2, "memory": 256, "route": "/x", "timeout": 3,
+            "environment": {"KEEP": "1", "NEW": "secret", "EDIT": "other"},
+            "code": {"sha256": "bbbbbbbbbbbbbbbb", "size": 2048},
+        });
+        let want = [
+            "code: 10 B (aaaaaaaaaaaa) → 2.0 KiB (bbbbbbbbbbbb)",
+            "environment: ~EDIT +NEW -OLD",
+            "memory: 128 → 256",
+            "route: none → /x",
+        ];
+        assert_eq!(changes(&before, &after), want);
+        assert!(changes(&before, &before).is_empty());
+    }
+}

@@ -1,0 +1,114 @@
+//! `hearth env`: what a shell needs to speak to the running instance, for this CLI and for AWS's tools.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::cli::args::Global;
+use crate::cli::client::Client;
+use crate::cli::error::Error;
+use crate::cli::instance;
+use crate::cli::output::Output;
+use crate::domain::key;
+
+/// A server on this machine that takes longer is none to work with.
+const PROBE: Duration = Duration::from_secs(3);
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+sh, bash, zsh:  eval \"$(hearth env)\"
+fish:           hearth env --shell fish | source")]
+pub struct Args {
+    /// Whose syntax to print
+    #[arg(long, value_enum, default_value_t = Shell::Sh)]
+    shell: Shell,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Shell {
+    /// sh, bash, zsh and their kin
+    Sh,
+    Fish,
+}
+
+pub async fn run(args: Args, global: &Global, output: &mut Output) -> Result<(), Error> {
+    let (url, key) = running(global).await?;
+    let settings = settings(&url, &key);
+    if output.json {
+        let object: Map<String, Value> = settings
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        return Ok(output.document(&object)?);
+    }
+    for (name, value) in settings {
+        output.line(&match args.shell {
+            Shell::Sh => format!("export {name}={}", quote(&value, r"'\''")),
+            Shell::Fish => format!(
+                "set -gx {name} {}",
+                quote(&value.replace('\\', r"\\"), r"\'")
+            ),
+        })?;
+    }
+    Ok(())
+}
+
+/// Address and key of the instance of the state directory. An address or key in the environment does not count while that can be
+/// read: it is there because this command was run before, perhaps for an instance that is gone by now.
+async fn running(global: &Global) -> Result<(String, String), Error> {
+    let state_dir = global.state_dir();
+    let instance = instance::read(state_dir)?;
+    if !Client::new(&instance.url, None)?.answers(PROBE).await {
+        return Err(Error::Instance(instance::Error::Gone {
+            path: state_dir.join("instance.json"),
+            pid: instance.pid,
+            url: instance.url,
+        }));
+    }
+    let given = global.key.clone();
+    let key = instance::read_key(state_dir).or_else(|unread| given.ok_or(unread))?;
+    Ok((instance.url, key))
+}
+
+fn settings(url: &str, key: &str) -> [(&'static str, String); 8] {
+    let region = "us-east-1";
+    [
+        ("HEARTH_URL", url.into()),
+        ("HEARTH_KEY", key.into()),
+        ("AWS_ENDPOINT_URL_LAMBDA", url.into()),
+        ("AWS_ENDPOINT_URL", url.into()),
+        ("AWS_ACCESS_KEY_ID", key::access_key_id(key)),
+        ("AWS_SECRET_ACCESS_KEY", key.into()),
+        ("AWS_REGION", region.into()),
+        ("AWS_DEFAULT_REGION", region.into()),
+    ]
+}
+
+/// In single quotes; a quote inside becomes `inner`.
+fn quote(value: &str, inner: &str) -> String {
+    format!("'{}'", value.replace('\'', inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        let nasty = r#"a'b"c $HOME `id` \ d"#;
+        let script = format!("printf %s {}", quote(nasty, r"'\''"));
+        let out = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output();
+        let out = out.expect("sh runs").stdout;
+        assert_eq!(String::from_utf8(out).expect("text"), nasty);
+    }
+
+    #[test]
+    fn every_setting_is_there_once_and_none_is_empty() {
+        let settings = settings("http://127.0.0.1:1", "secret");
+        let names: std::collections::HashSet<_> = settings.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), settings.len());
+        assert!(settings.iter().all(|(_, value)| !value.is_empty()));
+    }
+}
