@@ -1,14 +1,337 @@
-//! One function per metric; the only place with metric names in it.
+//! One function per metric; the only place with metric names in it. Labels are enums or names with a bound on their number.
+//! What is recorded on the warm path is recorded through handles resolved once per function.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use parking_lot::Mutex;
+
+use crate::domain::fault::{Blame, Fault, Throttle};
+use crate::domain::invocation::{Phases, StartKind};
+
+/// Functions with a label of their own; the ones after that share one, so that a scrape stays readable and bounded.
+const FUNCTION_LABELS: usize = 500;
+const OTHER: &str = "_other";
+
+/// Bucket bounds in seconds: from a warm call's tens of microseconds to the longest timeout.
+const BUCKETS: [f64; 20] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+];
+
+/// Installs the recorder and describes every metric. Returns what `/metrics` renders from.
+pub fn install() -> Result<PrometheusHandle, String> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| error.to_string())?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    let counters = [
+        (
+            "hearth_invocations_total",
+            "Calls by function, start kind and outcome (ok, or who is to blame).",
+        ),
+        (
+            "hearth_throttles_total",
+            "Calls refused by a limit, by function and reason.",
+        ),
+        (
+            "hearth_starts_total",
+            "Workers specialised, by start kind and outcome.",
+        ),
+        (
+            "hearth_start_failures_total",
+            "Containers that could not be created, by runtime.",
+        ),
+        (
+            "hearth_workers_ended_total",
+            "Workers that ended, by reason.",
+        ),
+        (
+            "hearth_evictions_total",
+            "Idle workers evicted to make room in the memory budget.",
+        ),
+        (
+            "hearth_engine_errors_total",
+            "Calls to the container engine that failed, by operation and reason.",
+        ),
+        (
+            "hearth_http_requests_total",
+            "HTTP answers by face and status class.",
+        ),
+        (
+            "hearth_auth_failures_total",
+            "Requests without a valid key.",
+        ),
+        (
+            "hearth_store_errors_total",
+            "Calls to the store that failed, by operation.",
+        ),
+    ];
+    for (name, help) in counters {
+        metrics::describe_counter!(name, Unit::Count, help);
+    }
+    let histograms = [
+        (
+            "hearth_invocation_seconds",
+            "Whole calls, arrival to answer, by function and start kind.",
+        ),
+        (
+            "hearth_queue_seconds",
+            "Time calls waited in line for a worker.",
+        ),
+        (
+            "hearth_start_seconds",
+            "Time to a ready worker, by start kind: container and specialisation.",
+        ),
+        ("hearth_run_seconds", "Time handlers ran, by function."),
+        (
+            "hearth_engine_call_seconds",
+            "Calls to the container engine, by operation and outcome.",
+        ),
+    ];
+    for (name, help) in histograms {
+        metrics::describe_histogram!(name, Unit::Seconds, help);
+    }
+    let gauges = [
+        (
+            "hearth_workers",
+            "Workers of functions by state: idle, busy, starting.",
+        ),
+        ("hearth_stem_workers", "Stem workers ready, by runtime."),
+        ("hearth_line_depth", "Calls waiting in line for a worker."),
+        (
+            "hearth_creation_lanes",
+            "Container creations by state: active, waiting.",
+        ),
+        (
+            "hearth_clearing",
+            "Dead workers whose container is not removed yet.",
+        ),
+        (
+            "hearth_memory_budget_bytes",
+            "The host's memory budget for workers.",
+        ),
+        (
+            "hearth_memory_reserved_bytes",
+            "Memory reserved for workers.",
+        ),
+        ("hearth_concurrency", "Invocations under way."),
+        (
+            "hearth_concurrency_limit",
+            "The account's concurrency limit.",
+        ),
+        ("hearth_functions", "Functions deployed."),
+        (
+            "hearth_engine_up",
+            "1 if the engine answered its last health check, 0 if not.",
+        ),
+    ];
+    for (name, help) in gauges {
+        metrics::describe_gauge!(name, help);
+    }
+}
+
+/// One function's metrics, resolved once.
+#[derive(Debug)]
+pub struct FunctionMeters {
+    function: &'static str,
+    /// By start kind (and none), then by outcome. Filled on first use: most stay empty.
+    invocations: [[OnceLock<Counter>; 4]; 4],
+    seconds: [OnceLock<Histogram>; 3],
+    queue: Histogram,
+    run: OnceLock<Histogram>,
+}
+
+const KINDS: [&str; 4] = ["warm", "stem", "cold", "none"];
+const OUTCOMES: [&str; 4] = ["ok", "client", "function", "platform"];
+
+impl std::fmt::Display for FunctionMeters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.function)
+    }
+}
+
+impl FunctionMeters {
+    pub fn new(function: &str) -> Self {
+        Self {
+            function: function_label(function),
+            invocations: Default::default(),
+            seconds: Default::default(),
+            queue: metrics::histogram!("hearth_queue_seconds"),
+            run: OnceLock::new(),
+        }
+    }
+
+    /// A call has ended, or has begun to stream its answer.
+    pub fn called(
+        &self,
+        start: Option<StartKind>,
+        blame: Option<Blame>,
+        whole: Duration,
+        phases: &Phases,
+    ) {
+        let kind = match start {
+            Some(StartKind::Warm) => 0,
+            Some(StartKind::Stem) => 1,
+            Some(StartKind::Cold) => 2,
+            None => 3,
+        };
+        let outcome = match blame {
+            None => 0,
+            Some(Blame::Client) => 1,
+            Some(Blame::Function) => 2,
+            Some(Blame::Platform) => 3,
+        };
+        let function = self.function;
+        self.invocations[kind][outcome]
+            .get_or_init(|| {
+                let (start, outcome) = (KINDS[kind], OUTCOMES[outcome]);
+                metrics::counter!("hearth_invocations_total", "function" => function, "start" => start, "outcome" => outcome)
+            })
+            .increment(1);
+        if let Some(seconds) = self.seconds.get(kind) {
+            seconds
+                .get_or_init(|| {
+                    metrics::histogram!("hearth_invocation_seconds", "function" => function, "start" => KINDS[kind])
+                })
+                .record(whole.as_secs_f64());
+            self.run
+                .get_or_init(|| metrics::histogram!("hearth_run_seconds", "function" => function))
+                .record(phases.run.as_secs_f64());
+            // Only calls that waited: a histogram of zeros tells nothing and costs every warm call.
+            if !phases.queue.is_zero() {
+                self.queue.record(phases.queue.as_secs_f64());
+            }
+        }
+    }
+
+    pub fn throttled(&self, reason: Throttle) {
+        metrics::counter!("hearth_throttles_total", "function" => self.function, "reason" => reason.as_str())
+            .increment(1);
+    }
+}
+
+/// The function's name as a label, or the shared one when there are too many. Names are leaked once each, within the bound.
+fn function_label(name: &str) -> &'static str {
+    static LABELS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+    let mut labels = LABELS.lock();
+    let labels = labels.get_or_insert_default();
+    if let Some(known) = labels.get(name) {
+        return known;
+    }
+    if labels.len() >= FUNCTION_LABELS {
+        return OTHER;
+    }
+    let leaked: &'static str = Box::leak(name.to_owned().into_boxed_str());
+    labels.insert(leaked);
+    leaked
+}
+
+pub fn blame_of<T>(result: &Result<T, Fault>) -> Option<Blame> {
+    result.as_ref().err().map(Fault::blame)
+}
+
+/// A worker was specialised, or could not be.
+pub fn started(kind: StartKind, ok: bool, took: Duration) {
+    let outcome = if ok { "ok" } else { "error" };
+    metrics::counter!("hearth_starts_total", "kind" => kind.as_str(), "outcome" => outcome)
+        .increment(1);
+    metrics::histogram!("hearth_start_seconds", "kind" => kind.as_str()).record(took.as_secs_f64());
+}
+
+pub fn start_failed(runtime: &str) {
+    metrics::counter!("hearth_start_failures_total", "runtime" => runtime.to_owned()).increment(1);
+}
+
+pub fn worker_lost(reason: &'static str) {
+    metrics::counter!("hearth_workers_ended_total", "reason" => reason).increment(1);
+}
+
+pub fn evicted() {
+    metrics::counter!("hearth_evictions_total").increment(1);
+    worker_lost("evicted");
+}
+
+pub fn workers(state: &'static str, count: usize) {
+    metrics::gauge!("hearth_workers", "state" => state).set(count as f64);
+}
+
+pub fn stem_workers(runtime: &str, count: usize) {
+    metrics::gauge!("hearth_stem_workers", "runtime" => runtime.to_owned()).set(count as f64);
+}
+
+pub fn line(depth: usize) {
+    metrics::gauge!("hearth_line_depth").set(depth as f64);
+}
+
+pub fn lanes(active: usize, waiting: usize) {
+    metrics::gauge!("hearth_creation_lanes", "state" => "active").set(active as f64);
+    metrics::gauge!("hearth_creation_lanes", "state" => "waiting").set(waiting as f64);
+}
+
+pub fn clearing(count: usize) {
+    metrics::gauge!("hearth_clearing").set(count as f64);
+}
+
+pub fn memory_budget(used: u64, total: u64) {
+    metrics::gauge!("hearth_memory_reserved_bytes").set(used as f64);
+    metrics::gauge!("hearth_memory_budget_bytes").set(total as f64);
+}
+
+pub fn concurrency(under_way: u32, limit: u32) {
+    metrics::gauge!("hearth_concurrency").set(f64::from(under_way));
+    metrics::gauge!("hearth_concurrency_limit").set(f64::from(limit));
+}
+
+pub fn functions(count: usize) {
+    metrics::gauge!("hearth_functions").set(count as f64);
+}
 
 /// One call to the container engine has ended.
 pub fn engine_call(operation: &'static str, seconds: f64, ok: bool) {
     let outcome = if ok { "ok" } else { "error" };
-    metrics::histogram!("hearth_engine_call_seconds", "operation" => operation, "outcome" => outcome)
-        .record(seconds);
+    metrics::histogram!("hearth_engine_call_seconds", "operation" => operation, "outcome" => outcome).record(seconds);
 }
 
 /// A call to the container engine failed; `reason` is timeout, unreachable or refused.
 pub fn engine_error(operation: &'static str, reason: &'static str) {
     metrics::counter!("hearth_engine_errors_total", "operation" => operation, "reason" => reason)
         .increment(1);
+}
+
+pub fn engine_up(up: bool) {
+    metrics::gauge!("hearth_engine_up").set(if up { 1.0 } else { 0.0 });
+}
+
+/// An HTTP answer left; `class` is the status's first digit.
+pub fn http(face: &'static str, class: u16) {
+    let class = match class {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    };
+    metrics::counter!("hearth_http_requests_total", "face" => face, "status" => class).increment(1);
+}
+
+pub fn auth_failed() {
+    metrics::counter!("hearth_auth_failures_total").increment(1);
+}
+
+pub fn store_error(operation: &'static str) {
+    metrics::counter!("hearth_store_errors_total", "operation" => operation).increment(1);
+}
+
+/// This process's own figures (file descriptors, memory, processor time), read when they are asked for.
+pub fn process() {
+    metrics_process::Collector::default().collect();
 }

@@ -1,3 +1,4 @@
 //! What Hearth tells its operators.
 
+pub mod logging;
 pub mod metrics;

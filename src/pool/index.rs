@@ -1,0 +1,406 @@
+//! The one shared map: slots by version digest, stem pools by runtime. Warm path: a call holds its slot already (it is part
+//! of what it was routed to), and takes that slot's lock, briefly, and no other. No guard of a map leaves this file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::domain::fault::Fault;
+use crate::domain::id::{RuntimeId, VersionDigest, WorkerId};
+use crate::domain::invocation::{StartKind, StartReason};
+use crate::pool::StemKey;
+use crate::pool::evict;
+use crate::pool::policy::{Costs, Urgency};
+use crate::pool::state::{Counts, Full, Given, State, Ticket};
+use crate::runtime::Catalog;
+use crate::worker::Worker;
+use crate::worker::specialise::Blueprint;
+
+/// A start's cost before the first was measured; what a container takes on a slow machine.
+const START_COST_GUESS: Duration = Duration::from_millis(400);
+
+/// A worker on its way to a caller in line.
+#[derive(Debug)]
+pub struct Handed {
+    pub worker: Box<Worker>,
+    pub reason: StartReason,
+    /// How it came to be, if it was started for the line; `None` if it was busy before.
+    pub fresh: Option<Fresh>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Fresh {
+    pub kind: StartKind,
+    pub start: Duration,
+    pub init: Duration,
+}
+
+/// Why a caller in line gets no worker, and the end of what the worker printed that did not make it.
+#[derive(Debug, Clone)]
+pub struct Failed {
+    pub fault: Fault,
+    pub log_tail: Arc<str>,
+}
+
+pub type Token = oneshot::Sender<Result<Handed, Failed>>;
+
+/// One version's workers, and how to make more of them.
+#[derive(Debug)]
+pub struct Slot {
+    pub digest: VersionDigest,
+    pub key: StemKey,
+    pub blueprint: Arc<Blueprint>,
+    state: Mutex<State<Box<Worker>, Token>>,
+    /// Calls served; the keeper makes a rate of it.
+    served: AtomicU64,
+    rate: Mutex<Rate>,
+}
+
+#[derive(Debug)]
+struct Rate {
+    served: u64,
+    at: Instant,
+    per_second: f64,
+}
+
+impl Slot {
+    pub fn new(
+        digest: VersionDigest,
+        key: StemKey,
+        blueprint: Arc<Blueprint>,
+        line_depth: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            digest,
+            key,
+            blueprint,
+            state: Mutex::new(State::new(line_depth)),
+            served: AtomicU64::new(0),
+            rate: Mutex::new(Rate {
+                served: 0,
+                at: crate::clock::now(),
+                per_second: 0.0,
+            }),
+        })
+    }
+
+    pub fn lease(&self) -> Option<Box<Worker>> {
+        self.state.lock().lease()
+    }
+
+    /// Joins the line and says, in the same step, whether a start was reserved for it; or takes a worker that became idle
+    /// since `lease` was asked.
+    pub fn join(&self, token: Token, now: Instant, costs: &Costs) -> Result<Joined, Full> {
+        let mut state = self.state.lock();
+        if let Some(worker) = state.lease() {
+            return Ok(Joined::Leased(worker));
+        }
+        let ticket = state.join(token, now)?;
+        Ok(Joined::InLine(ticket, state.reserve_start(now, costs)))
+    }
+
+    pub fn leave(&self, ticket: Ticket) {
+        self.state.lock().leave(ticket);
+    }
+
+    pub fn reserve_start(&self, now: Instant, costs: &Costs) -> Option<Urgency> {
+        self.state.lock().reserve_start(now, costs)
+    }
+
+    pub fn confirm_start(&self) -> bool {
+        self.state.lock().confirm_start()
+    }
+
+    /// A call ended well. Returns the worker if the slot no longer wants it.
+    pub fn give_back(
+        &self,
+        worker: Box<Worker>,
+        now: Instant,
+        ran: Duration,
+    ) -> Option<Box<Worker>> {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        let given = self.state.lock().give_back(worker, now, ran);
+        self.deliver(given, None, now)
+    }
+
+    /// A reserved start is ready.
+    pub fn started(&self, worker: Box<Worker>, fresh: Fresh, now: Instant) -> Option<Box<Worker>> {
+        let given = self.state.lock().started(worker, now);
+        self.deliver(given, Some(fresh), now)
+    }
+
+    /// Hands over outside the lock. A caller that left in between gives the worker back to the next one.
+    fn deliver(
+        &self,
+        given: Given<Box<Worker>, Token>,
+        fresh: Option<Fresh>,
+        now: Instant,
+    ) -> Option<Box<Worker>> {
+        let mut given = given;
+        loop {
+            match given {
+                Given::Idle => return None,
+                Given::Out(worker) => return Some(worker),
+                Given::To(waiting, worker) => {
+                    let handed = Handed {
+                        worker,
+                        reason: waiting.reason,
+                        fresh,
+                    };
+                    let Err(Ok(handed)) = waiting.token.send(Ok(handed)) else {
+                        return None;
+                    };
+                    given = self
+                        .state
+                        .lock()
+                        .give_back(handed.worker, now, Duration::ZERO);
+                }
+            }
+        }
+    }
+
+    pub fn start_failed(&self, failed: &Failed) {
+        let told = self.state.lock().start_failed();
+        for token in told {
+            // A caller that left meanwhile has its outcome already.
+            token.send(Err(failed.clone())).ok();
+        }
+    }
+
+    pub fn lost(&self) {
+        self.state.lock().lost();
+    }
+
+    pub fn close(&self) -> Vec<Box<Worker>> {
+        self.state.lock().close()
+    }
+
+    pub fn expire(&self, now: Instant, keep_alive: Duration) -> Vec<Box<Worker>> {
+        self.state.lock().expire(now, keep_alive)
+    }
+
+    pub fn evict(&self) -> Option<Box<Worker>> {
+        self.state.lock().evict()
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.state.lock().counts()
+    }
+
+    fn closed(&self) -> bool {
+        self.state.lock().closed()
+    }
+
+    pub fn spent(&self) -> bool {
+        self.state.lock().spent()
+    }
+
+    /// Brings the rate of calls up to date; the keeper does this with every tick.
+    pub fn measure(&self, now: Instant) {
+        let served = self.served.load(Ordering::Relaxed);
+        let mut rate = self.rate.lock();
+        let seconds = now.saturating_duration_since(rate.at).as_secs_f64();
+        if seconds > 0.0 {
+            let recent = (served - rate.served) as f64 / seconds;
+            // About a minute's memory at one tick a second.
+            rate.per_second += (recent - rate.per_second) * (seconds / 60.0).min(1.0);
+            rate.served = served;
+            rate.at = now;
+        }
+    }
+
+    /// What its least wanted idle worker is worth; `None` if none is idle.
+    fn idle_value(&self, now: Instant, start_cost: Duration) -> Option<f64> {
+        let (idle, since) = {
+            let state = self.state.lock();
+            (state.counts().idle, state.oldest_idle()?)
+        };
+        Some(evict::value(&evict::View {
+            rate: self.rate.lock().per_second,
+            idle,
+            idle_for: now.saturating_duration_since(since),
+            start_cost,
+            memory: self.blueprint.function.memory,
+        }))
+    }
+}
+
+/// What joining the line came to.
+#[derive(Debug)]
+pub enum Joined {
+    Leased(Box<Worker>),
+    InLine(Ticket, Option<Urgency>),
+}
+
+/// A runtime's stem workers, and what starting one takes lately.
+#[derive(Debug)]
+pub struct Stems {
+    ready: Mutex<Vec<Box<Worker>>>,
+    costs: Mutex<StartCosts>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct StartCosts {
+    boot: Duration,
+    specialise: Duration,
+}
+
+impl Stems {
+    pub fn take(&self) -> Option<Box<Worker>> {
+        let mut ready = self.ready.lock();
+        while let Some(worker) = ready.pop() {
+            if !worker.is_gone() {
+                return Some(worker);
+            }
+            // Its watcher has told the keeper, who clears away what is left of it.
+        }
+        None
+    }
+
+    pub fn put(&self, worker: Box<Worker>) {
+        self.ready.lock().push(worker);
+    }
+
+    pub fn len(&self) -> usize {
+        self.ready.lock().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the next start will take: a stem worker's specialisation, or a container's boot before it.
+    pub fn start_cost(&self) -> Duration {
+        let costs = *self.costs.lock();
+        if self.is_empty() {
+            costs.boot + costs.specialise
+        } else {
+            costs.specialise
+        }
+    }
+
+    pub fn booted_in(&self, took: Duration) {
+        let mut costs = self.costs.lock();
+        costs.boot = (costs.boot * 3 + took) / 4;
+    }
+
+    pub fn specialised_in(&self, took: Duration) {
+        let mut costs = self.costs.lock();
+        costs.specialise = (costs.specialise * 3 + took) / 4;
+    }
+
+    fn retain_not(&self, id: &WorkerId) -> Option<Box<Worker>> {
+        let mut ready = self.ready.lock();
+        let place = ready.iter().position(|w| &w.remains.id == id)?;
+        Some(ready.remove(place))
+    }
+
+    fn drain(&self) -> Vec<Box<Worker>> {
+        std::mem::take(&mut *self.ready.lock())
+    }
+}
+
+#[derive(Debug)]
+pub struct Index {
+    slots: DashMap<VersionDigest, Arc<Slot>>,
+    /// Fixed at start, so it needs no lock.
+    stems: HashMap<RuntimeId, Stems>,
+}
+
+impl Index {
+    pub fn new(catalog: &Catalog) -> Self {
+        let stems = catalog.all().iter().map(|manifest| {
+            let costs = StartCosts {
+                boot: START_COST_GUESS,
+                specialise: START_COST_GUESS / 10,
+            };
+            (
+                manifest.id.clone(),
+                Stems {
+                    ready: Mutex::default(),
+                    costs: Mutex::new(costs),
+                },
+            )
+        });
+        Self {
+            slots: DashMap::new(),
+            stems: stems.collect(),
+        }
+    }
+
+    pub fn open(&self, digest: &VersionDigest, make: impl FnOnce() -> Arc<Slot>) -> Arc<Slot> {
+        match self.slots.entry(digest.clone()) {
+            // Deployed over and now deployed again: the closed one ends by itself with the calls it still has.
+            Entry::Occupied(mut held) if held.get().closed() => {
+                held.insert(make());
+                held.get().clone()
+            }
+            Entry::Occupied(held) => held.get().clone(),
+            Entry::Vacant(place) => place.insert(make()).clone(),
+        }
+    }
+
+    /// Drops a closed slot once nothing of it is under way.
+    pub fn forget_if_spent(&self, slot: &Arc<Slot>) {
+        self.slots.remove_if(&slot.digest, |_, held| {
+            Arc::ptr_eq(held, slot) && held.spent()
+        });
+    }
+
+    pub fn slots(&self) -> Vec<Arc<Slot>> {
+        self.slots
+            .iter()
+            .map(|entry| entry.value().clone())
+            .collect()
+    }
+
+    pub fn stems(&self, runtime: &RuntimeId) -> Option<&Stems> {
+        self.stems.get(runtime)
+    }
+
+    pub fn all_stems(&self) -> impl Iterator<Item = (&RuntimeId, &Stems)> {
+        self.stems.iter()
+    }
+
+    /// Takes out an idle or stem worker that was found dead.
+    pub fn take_dead(&self, id: &WorkerId) -> Option<Box<Worker>> {
+        if let Some(worker) = self.stems.values().find_map(|stems| stems.retain_not(id)) {
+            return Some(worker);
+        }
+        let named = |worker: &Box<Worker>| &worker.remains.id == id;
+        self.slots()
+            .iter()
+            .find_map(|slot| slot.state.lock().take_idle(named, StartReason::Replaced))
+    }
+
+    /// Takes out the idle worker that is worth least.
+    pub fn evict(
+        &self,
+        now: Instant,
+        start_cost: impl Fn(&Slot) -> Duration,
+    ) -> Option<Box<Worker>> {
+        let mut ranked: Vec<_> = self
+            .slots()
+            .into_iter()
+            .filter_map(|slot| Some((slot.idle_value(now, start_cost(&slot))?, slot)))
+            .collect();
+        ranked.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        // The value is a hint: by now the worker may be busy, then the next one is asked.
+        ranked.into_iter().find_map(|(_, slot)| slot.evict())
+    }
+
+    /// Takes out every idle and stem worker, for the end.
+    pub fn drain(&self) -> Vec<Box<Worker>> {
+        let mut all: Vec<_> = self.stems.values().flat_map(Stems::drain).collect();
+        for slot in self.slots() {
+            all.extend(slot.close());
+        }
+        all
+    }
+}

@@ -1,0 +1,578 @@
+//! The one task that does what is slow: it creates containers in the lanes, refills the stem pools, retires what was idle
+//! too long, and clears away what is left of dead workers until the engine has really removed it. Others tell it what they
+//! saw or want; it decides with the pure parts beside it and lets tasks of its own do the waiting.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::domain::fault::Fault;
+use crate::domain::id::{FunctionId, RuntimeId, WorkerId};
+use crate::domain::invocation::StartKind;
+use crate::engine::{self, ContainerId, Limits};
+use crate::pool::demand::Demand;
+use crate::pool::index::{Failed, Slot};
+use crate::pool::lanes::Lanes;
+use crate::pool::policy::Urgency;
+use crate::pool::{Pool, StemKey};
+use crate::runtime::manifest::Manifest;
+use crate::task;
+use crate::telemetry::metrics;
+use crate::worker::boot::{self, Order};
+use crate::worker::{Remains, Worker};
+
+const TICK: Duration = Duration::from_secs(1);
+/// A container the engine would not remove is tried again after this.
+const CLEAR_AGAIN: Duration = Duration::from_secs(5);
+/// After failed refills the next one waits, at most this long.
+const REFILL_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Containers removed at the same time.
+const CLEARING: usize = 4;
+
+#[derive(Debug)]
+pub enum Event {
+    /// A start was reserved in the slot and there was no stem worker for it.
+    Need(Arc<Slot>, Urgency),
+    /// A stem worker of the runtime was taken, or would have been.
+    StemWanted(RuntimeId),
+    /// A creation ended, well or not.
+    Booted {
+        key: StemKey,
+        urgency: Urgency,
+        took: Duration,
+        result: Result<Box<Worker>, boot::Error>,
+    },
+    /// A container's processes ended.
+    Gone(WorkerId),
+    ClearAway(Remains),
+    ClearFailed(Remains),
+    Cleared,
+    MemoryFreed,
+}
+
+struct Keeper {
+    pool: Arc<Pool>,
+    lanes: Lanes<StemKey>,
+    needs: HashMap<StemKey, VecDeque<Arc<Slot>>>,
+    /// Creations that found no memory; asked for again when some comes back.
+    starved: Vec<(StemKey, Urgency)>,
+    refills: HashMap<RuntimeId, Refill>,
+    clearing: usize,
+    to_clear: VecDeque<Remains>,
+    clear_later: VecDeque<(Instant, Remains)>,
+}
+
+struct Refill {
+    demand: Demand,
+    /// Requested and not ended.
+    pending: usize,
+    failures: u32,
+    not_before: Instant,
+}
+
+/// Runs until `stop`, then removes every idle and stem worker.
+pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
+    let refills = pool.catalog.all().iter().map(|manifest| {
+        let demand = Demand::new(pool.options.stem_window);
+        let refill = Refill {
+            demand,
+            pending: 0,
+            failures: 0,
+            not_before: clock::now(),
+        };
+        (manifest.id.clone(), refill)
+    });
+    let mut keeper = Keeper {
+        lanes: Lanes::new(pool.options.lanes),
+        needs: HashMap::new(),
+        starved: Vec::new(),
+        refills: refills.collect(),
+        clearing: 0,
+        to_clear: VecDeque::new(),
+        clear_later: VecDeque::new(),
+        pool,
+    };
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            event = events.recv() => match event {
+                Some(event) => keeper.handle(event),
+                None => break,
+            },
+            _ = tick.tick() => keeper.tick().await,
+        }
+        keeper.fill_lanes();
+        keeper.clear_some();
+    }
+    keeper.end(events).await;
+}
+
+impl Keeper {
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Need(slot, urgency) => {
+                let key = slot.key.clone();
+                self.needs.entry(key.clone()).or_default().push_back(slot);
+                self.lanes.request(key, urgency);
+            }
+            Event::StemWanted(runtime) => {
+                if let Some(refill) = self.refills.get_mut(&runtime) {
+                    refill.demand.wanted(clock::now());
+                }
+                self.refill(&runtime);
+            }
+            Event::Booted {
+                key,
+                urgency,
+                took,
+                result,
+            } => {
+                self.lanes.done(urgency);
+                if urgency == Urgency::Refill
+                    && let Some(refill) = self.refills.get_mut(&key.runtime)
+                {
+                    refill.pending = refill.pending.saturating_sub(1);
+                }
+                match result {
+                    Ok(worker) => self.booted(&key, worker, took),
+                    Err(error) => self.not_booted(&key, urgency, &error),
+                }
+            }
+            Event::Gone(id) => {
+                if let Some(worker) = self.pool.index.take_dead(&id) {
+                    metrics::worker_lost("died_idle");
+                    tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
+                    self.to_clear.push_back(worker.remains.clone());
+                    self.refill(&worker.runtime);
+                }
+            }
+            Event::ClearAway(remains) => self.to_clear.push_back(remains),
+            Event::ClearFailed(remains) => {
+                self.clearing -= 1;
+                self.clear_later
+                    .push_back((clock::now() + CLEAR_AGAIN, remains));
+            }
+            Event::Cleared => self.clearing -= 1,
+            Event::MemoryFreed => self.feed_starved(),
+        }
+    }
+
+    async fn tick(&mut self) {
+        let now = clock::now();
+        let slots = self.pool.index.slots();
+        for slot in &slots {
+            slot.measure(now);
+            for worker in slot.expire(now, self.pool.options.keep_alive) {
+                tracing::debug!(worker = %worker.remains.id, "idle worker retired");
+                metrics::worker_lost("keep_alive");
+                self.to_clear.push_back(worker.remains.clone());
+            }
+            self.pool.index.forget_if_spent(slot);
+        }
+        while self
+            .clear_later
+            .front()
+            .is_some_and(|(when, _)| *when <= now)
+        {
+            self.to_clear
+                .extend(self.clear_later.pop_front().map(|(_, remains)| remains));
+        }
+        for runtime in self.refills.keys().cloned().collect::<Vec<_>>() {
+            self.refill(&runtime);
+        }
+        self.feed_starved();
+        self.release_holders(&slots).await;
+        self.report(&slots);
+    }
+
+    /// Requests as many stem workers as the runtime lacks.
+    fn refill(&mut self, runtime: &RuntimeId) {
+        let now = clock::now();
+        let options = &self.pool.options;
+        let (Some(refill), Some(stems)) = (
+            self.refills.get_mut(runtime),
+            self.pool.index.stems(runtime),
+        ) else {
+            return;
+        };
+        let target = refill
+            .demand
+            .target(now, options.stem_min, options.stem_max);
+        while now >= refill.not_before && stems.len() + refill.pending < target {
+            refill.pending += 1;
+            self.lanes.request(
+                StemKey {
+                    runtime: runtime.clone(),
+                    egress: None,
+                },
+                Urgency::Refill,
+            );
+        }
+    }
+
+    /// Begins creations while lanes are free and the wishes still stand.
+    fn fill_lanes(&mut self) {
+        while let Some((key, urgency)) = self.lanes.next() {
+            let Some(manifest) = self.pool.catalog.find(key.runtime.as_str()).cloned() else {
+                self.lanes.done(urgency);
+                continue;
+            };
+            match self.limits_for(&key, urgency, &manifest) {
+                Some(limits) if self.pool.make_room_for(limits, urgency) => {
+                    self.create(key, urgency, &manifest, limits);
+                }
+                Some(_) => {
+                    self.lanes.done(urgency);
+                    if urgency == Urgency::Refill {
+                        self.forget_refill(&key.runtime);
+                    } else {
+                        self.starved.push((key, urgency));
+                    }
+                }
+                // Whoever wished for it has been served, or has gone.
+                None => self.lanes.done(urgency),
+            }
+        }
+    }
+
+    /// The limits a container is created with, or `None` when nobody wants it any more.
+    fn limits_for(
+        &mut self,
+        key: &StemKey,
+        urgency: Urgency,
+        manifest: &Manifest,
+    ) -> Option<Limits> {
+        if urgency == Urgency::Refill {
+            return Some(boot::stem_limits(manifest.stem_memory));
+        }
+        // A stem worker may have become ready since.
+        while let Some(slot) = self.next_need(key) {
+            if key.egress.is_none() && self.pool.start_from_stem(&slot) {
+                continue;
+            }
+            let limits = slot.blueprint.limits;
+            self.needs.entry(key.clone()).or_default().push_front(slot);
+            return Some(limits);
+        }
+        None
+    }
+
+    /// The first need that still has somebody waiting.
+    fn next_need(&mut self, key: &StemKey) -> Option<Arc<Slot>> {
+        let needs = self.needs.get_mut(key)?;
+        while let Some(slot) = needs.pop_front() {
+            if slot.confirm_start() {
+                return Some(slot);
+            }
+            self.pool.index.forget_if_spent(&slot);
+        }
+        self.needs.remove(key);
+        None
+    }
+
+    fn create(&self, key: StemKey, urgency: Urgency, manifest: &Arc<Manifest>, limits: Limits) {
+        let (pool, manifest) = (self.pool.clone(), manifest.clone());
+        task::spawn(task::Kind::Local, "create", async move {
+            let begun = clock::now();
+            let result = pool.boot(&key, &manifest, limits).await;
+            if result.is_err() {
+                pool.budget.release(limits.memory);
+            }
+            let took = clock::now().saturating_duration_since(begun);
+            let booted = Event::Booted {
+                key,
+                urgency,
+                took,
+                result,
+            };
+            // Waited for, not tried: a lane that is never done is lost for good.
+            if pool.keeper.send(booted).await.is_err() {
+                tracing::debug!("container created after the keeper ended, the sweep removes it");
+            }
+        });
+    }
+
+    /// A container is up: it goes to whoever waits, or to the stem pool.
+    fn booted(&mut self, key: &StemKey, worker: Box<Worker>, took: Duration) {
+        if let Some(refill) = self.refills.get_mut(&key.runtime) {
+            refill.failures = 0;
+        }
+        let pool = self.pool.clone();
+        let Some(stems) = pool.index.stems(&key.runtime) else {
+            return;
+        };
+        stems.booted_in(took);
+        if worker.is_gone() {
+            self.to_clear.push_back(worker.remains.clone());
+            return;
+        }
+        let mut worker = worker;
+        while let Some(slot) = self.next_need(key) {
+            match self.pool.assign(&slot, worker, StartKind::Cold, took) {
+                Ok(()) => return,
+                Err(back) => {
+                    worker = back;
+                    self.needs.entry(key.clone()).or_default().push_front(slot);
+                    self.starved.push((key.clone(), Urgency::Caller));
+                    break;
+                }
+            }
+        }
+        if key.egress.is_some() {
+            // It is in a function's network: no other function may have it, and nobody waits for it.
+            self.to_clear.push_back(worker.remains.clone());
+            return;
+        }
+        self.shrink_to_stem(&mut worker);
+        stems.put(worker);
+    }
+
+    /// A container made for a function that no longer wants it counts as a stem worker from now on.
+    fn shrink_to_stem(&self, worker: &mut Worker) {
+        let Some(manifest) = self.pool.catalog.find(worker.runtime.as_str()) else {
+            return;
+        };
+        let (from, to) = (worker.remains.memory, manifest.stem_memory);
+        if to < from && self.pool.budget.resize(from, to) {
+            worker.remains.memory = to;
+        }
+    }
+
+    fn not_booted(&mut self, key: &StemKey, urgency: Urgency, error: &boot::Error) {
+        tracing::warn!(runtime = %key.runtime, urgency = urgency.as_str(), %error, "container cannot be started");
+        metrics::start_failed(key.runtime.as_str());
+        if urgency == Urgency::Refill {
+            if let Some(refill) = self.refills.get_mut(&key.runtime) {
+                refill.failures += 1;
+                let pause = Duration::from_secs(1 << refill.failures.min(5)).min(REFILL_PAUSE_MAX);
+                refill.not_before = clock::now() + pause;
+            }
+        } else if let Some(slot) = self.next_need(key) {
+            let fault = Fault::StartFailed(error.to_string());
+            slot.start_failed(&Failed {
+                fault,
+                log_tail: "".into(),
+            });
+            self.pool.reconsider(&slot);
+        }
+    }
+
+    fn forget_refill(&mut self, runtime: &RuntimeId) {
+        if let Some(refill) = self.refills.get_mut(runtime) {
+            refill.pending = refill.pending.saturating_sub(1);
+            // Without room there is none a moment later either.
+            refill.not_before = clock::now() + TICK;
+        }
+    }
+
+    fn feed_starved(&mut self) {
+        for (key, urgency) in std::mem::take(&mut self.starved) {
+            self.lanes.request(key, urgency);
+        }
+    }
+
+    fn clear_some(&mut self) {
+        while self.clearing < CLEARING
+            && let Some(remains) = self.to_clear.pop_front()
+        {
+            self.clearing += 1;
+            let pool = self.pool.clone();
+            task::spawn(task::Kind::Local, "clear away", async move {
+                let event = match pool.engine.remove(&remains.container).await {
+                    Ok(()) => {
+                        pool.removed(&remains);
+                        Event::Cleared
+                    }
+                    Err(error) => {
+                        tracing::warn!(worker = %remains.id, %error, "container cannot be removed, tried again later");
+                        Event::ClearFailed(remains)
+                    }
+                };
+                if pool.keeper.send(event).await.is_err() {
+                    tracing::debug!("container cleared away after the keeper ended");
+                }
+            });
+        }
+    }
+
+    /// Removes the network holders of functions that are gone.
+    async fn release_holders(&self, slots: &[Arc<Slot>]) {
+        let mut holders = self.pool.holders.lock().await;
+        let wanted = |id: &FunctionId| {
+            slots
+                .iter()
+                .any(|slot| slot.key.egress.as_ref() == Some(id))
+        };
+        let unwanted: Vec<_> = holders.extract_if(|id, _| !wanted(id)).collect();
+        drop(holders);
+        for (function, container) in unwanted {
+            let pool = self.pool.clone();
+            task::spawn(task::Kind::Local, "release network", async move {
+                if let Err(error) = pool.engine.remove(&container).await {
+                    tracing::warn!(%function, %error, "network holder cannot be removed");
+                    pool.holders
+                        .lock()
+                        .await
+                        .entry(function)
+                        .or_insert(container);
+                }
+            });
+        }
+    }
+
+    fn report(&self, slots: &[Arc<Slot>]) {
+        let mut sum = crate::pool::state::Counts {
+            idle: 0,
+            busy: 0,
+            starting: 0,
+            waiting: 0,
+        };
+        for slot in slots {
+            let counts = slot.counts();
+            sum.idle += counts.idle;
+            sum.busy += counts.busy;
+            sum.starting += counts.starting;
+            sum.waiting += counts.waiting;
+        }
+        metrics::workers("idle", sum.idle);
+        metrics::workers("busy", sum.busy);
+        metrics::workers("starting", sum.starting);
+        metrics::line(sum.waiting);
+        for (runtime, stems) in self.pool.index.all_stems() {
+            metrics::stem_workers(runtime.as_str(), stems.len());
+        }
+        metrics::lanes(self.lanes.active(), self.lanes.waiting());
+        metrics::memory_budget(self.pool.budget.used(), self.pool.budget.total());
+        metrics::clearing(self.to_clear.len() + self.clearing + self.clear_later.len());
+    }
+
+    /// Removes everything that waits for work; busy workers were drained before, or are found by the next start's sweep.
+    async fn end(mut self, mut events: mpsc::Receiver<Event>) {
+        self.to_clear.extend(
+            self.pool
+                .index
+                .drain()
+                .into_iter()
+                .map(|worker| worker.remains.clone()),
+        );
+        self.to_clear
+            .extend(self.clear_later.drain(..).map(|(_, remains)| remains));
+        let holders = std::mem::take(&mut *self.pool.holders.lock().await);
+        for container in holders.into_values() {
+            if let Err(error) = self.pool.engine.remove(&container).await {
+                tracing::warn!(%error, "network holder left for the next sweep");
+            }
+        }
+        self.clear_some();
+        while self.clearing > 0 || self.lanes.active() > 0 {
+            match events.recv().await {
+                Some(Event::Booted {
+                    urgency, result, ..
+                }) => {
+                    self.lanes.done(urgency);
+                    self.to_clear
+                        .extend(result.ok().map(|worker| worker.remains.clone()));
+                }
+                Some(Event::ClearAway(remains)) => self.to_clear.push_back(remains),
+                // Left for the next start's sweep: the engine does not remove it now.
+                Some(Event::ClearFailed(_) | Event::Cleared) => self.clearing -= 1,
+                Some(_) => {}
+                None => break,
+            }
+            self.clear_some();
+        }
+    }
+}
+
+impl Pool {
+    fn make_room_for(&self, limits: Limits, urgency: Urgency) -> bool {
+        match urgency {
+            // Nobody waits for it, so nobody is evicted for it.
+            Urgency::Refill => self.budget.reserve(limits.memory),
+            _ => self.make_room(crate::domain::limits::Mebibytes(0), limits.memory),
+        }
+    }
+
+    async fn boot(
+        self: &Arc<Self>,
+        key: &StemKey,
+        manifest: &Manifest,
+        limits: Limits,
+    ) -> Result<Box<Worker>, boot::Error> {
+        let image = self
+            .catalog
+            .image(&manifest.id)
+            .expect("a runtime of the catalog has an image")
+            .clone();
+        let network_of = match &key.egress {
+            Some(function) => Some(self.network_of(function, &image.tag).await?),
+            None => None,
+        };
+        let order = Order {
+            runtime: key.runtime.clone(),
+            image: image.tag.clone(),
+            limits,
+            network_of,
+            workers_dir: self.options.workers_dir.clone(),
+            boot_timeout: self.options.boot_timeout,
+            line_bytes: self.options.log_line_bytes,
+        };
+        let first = self.boot_once(&order).await;
+        let Err(boot::Error::Engine(engine::Error::Refused { reason, .. })) = &first else {
+            return first;
+        };
+        // The engine no longer has something we counted on: the image, or the container whose network is joined.
+        tracing::info!(
+            reason,
+            "container refused, image and network are made sure of"
+        );
+        if let Some(function) = &key.egress {
+            self.holders.lock().await.remove(function);
+        }
+        self.engine.ensure_image(&image).await?;
+        let network_of = match &key.egress {
+            Some(function) => Some(self.network_of(function, &image.tag).await?),
+            None => None,
+        };
+        self.boot_once(&Order {
+            network_of,
+            ..order
+        })
+        .await
+    }
+
+    async fn boot_once(self: &Arc<Self>, order: &Order) -> Result<Box<Worker>, boot::Error> {
+        let keeper = self.keeper.clone();
+        let on_gone = move |id| {
+            // If the keeper has no room, the worker's own flag still keeps it from being used.
+            if keeper.try_send(Event::Gone(id)).is_err() {
+                tracing::debug!("a worker's end was not told");
+            }
+        };
+        boot::boot(&*self.engine, order, on_gone)
+            .await
+            .map(Box::new)
+    }
+
+    /// The container that holds a function's network, started if there is none.
+    async fn network_of(
+        &self,
+        function: &FunctionId,
+        image: &str,
+    ) -> Result<ContainerId, engine::Error> {
+        let mut holders = self.holders.lock().await;
+        if let Some(container) = holders.get(function) {
+            return Ok(container.clone());
+        }
+        let container = self.engine.start_network_holder(image).await?;
+        holders.insert(function.clone(), container.clone());
+        Ok(container)
+    }
+}

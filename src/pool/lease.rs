@@ -1,0 +1,320 @@
+//! A call's hold on a worker. Warm path: `acquire` of an idle worker takes one short lock; giving back takes the same one.
+//!
+//! A lease ends in one of three ways, and dropping it is the third: `give_back` (it answered), `bury` (it is dead or cannot be
+//! trusted), `cancel` (nobody waits for it any more: the running code is told, then killed). The guard, which holds the
+//! call's place under the concurrency limits, lives exactly as long as code may run for the call.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::clock;
+use crate::domain::fault::Fault;
+use crate::domain::invocation::{StartKind, StartReason};
+use crate::engine::Engine;
+use crate::pool::Pool;
+use crate::pool::index::{Failed, Fresh, Handed, Joined, Slot};
+use crate::pool::policy::Costs;
+use crate::pool::state::Ticket;
+use crate::telemetry::metrics;
+use crate::worker::Worker;
+use crate::worker::message::Reason;
+
+#[derive(Debug)]
+pub struct Lease<G: Send + 'static> {
+    worker: Option<Box<Worker>>,
+    guard: Option<G>,
+    slot: Arc<Slot>,
+    pool: Arc<Pool>,
+    since: Instant,
+}
+
+/// How a lease was come by.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    pub kind: StartKind,
+    pub reason: StartReason,
+    /// Waiting that was not for a start of its own.
+    pub queue: Duration,
+    pub start: Duration,
+    pub init: Duration,
+}
+
+impl Pool {
+    /// A worker for a call: idle now, or waited for until `deadline`.
+    pub async fn acquire<G: Send + 'static>(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        guard: G,
+        deadline: Instant,
+    ) -> Result<(Lease<G>, Origin), Failed> {
+        let since = clock::now();
+        if let Some(worker) = slot.lease() {
+            let lease = self.lease(slot, worker, guard, since);
+            if !lease.worker().is_gone() {
+                return Ok((lease, Origin::warm(StartReason::Idle, Duration::ZERO)));
+            }
+            return self.acquire_instead(lease, deadline).await;
+        }
+        self.wait(slot, guard, since, deadline).await
+    }
+
+    /// The idle worker had died and its watcher's word was still on the way.
+    async fn acquire_instead<G: Send + 'static>(
+        self: &Arc<Self>,
+        dead: Lease<G>,
+        deadline: Instant,
+    ) -> Result<(Lease<G>, Origin), Failed> {
+        let (since, slot) = (dead.since, dead.slot.clone());
+        let guard = dead.bury();
+        self.wait(&slot, guard, since, deadline).await
+    }
+
+    async fn wait<G: Send + 'static>(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        guard: G,
+        since: Instant,
+        deadline: Instant,
+    ) -> Result<(Lease<G>, Origin), Failed> {
+        let (token, receiver) = oneshot::channel();
+        let costs = self.costs(slot);
+        let limit = self.options.line_depth;
+        let ticket = match slot.join(token, since, &costs) {
+            Ok(Joined::Leased(worker)) => {
+                let lease = self.lease(slot, worker, guard, since);
+                return Ok((lease, Origin::warm(StartReason::Idle, Duration::ZERO)));
+            }
+            Ok(Joined::InLine(ticket, urgency)) => {
+                if let Some(urgency) = urgency {
+                    self.begin_start(slot, urgency);
+                }
+                ticket
+            }
+            Err(_full) => return Err(line_full(limit)),
+        };
+        let mut place = Place {
+            slot: slot.clone(),
+            pool: self.clone(),
+            ticket,
+            receiver,
+        };
+        loop {
+            // Looked at again after the time of a start: by then a line that did not move is worth another worker.
+            let look_again = clock::now() + costs.start.max(Duration::from_millis(20));
+            tokio::select! {
+                biased;
+                handed = &mut place.receiver => {
+                    let handed = match handed {
+                        Ok(handed) => handed?,
+                        Err(_closed) => return Err(Failed { fault: Fault::Draining, log_tail: "".into() }),
+                    };
+                    let origin = Origin::handed(&handed, clock::now().saturating_duration_since(since));
+                    return Ok((self.lease(slot, handed.worker, guard, clock::now()), origin));
+                }
+                () = tokio::time::sleep_until(look_again.min(deadline).into()) => {
+                    let now = clock::now();
+                    if now >= deadline {
+                        return Err(self.waited_too_long(slot, now.saturating_duration_since(since)));
+                    }
+                    self.reconsider(slot);
+                }
+            }
+        }
+    }
+
+    /// Starts another worker if the line has become worth it.
+    pub(super) fn reconsider(self: &Arc<Self>, slot: &Arc<Slot>) {
+        if let Some(urgency) = slot.reserve_start(clock::now(), &self.costs(slot)) {
+            self.begin_start(slot, urgency);
+        }
+    }
+
+    fn costs(&self, slot: &Slot) -> Costs {
+        let start = self
+            .index
+            .stems(&slot.key.runtime)
+            .map_or(Duration::ZERO, |stems| stems.start_cost());
+        Costs {
+            start,
+            eager_workers: self.options.eager_workers,
+        }
+    }
+
+    fn lease<G: Send + 'static>(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        worker: Box<Worker>,
+        guard: G,
+        since: Instant,
+    ) -> Lease<G> {
+        Lease {
+            worker: Some(worker),
+            guard: Some(guard),
+            slot: slot.clone(),
+            pool: self.clone(),
+            since,
+        }
+    }
+
+    fn waited_too_long(&self, slot: &Slot, waited: Duration) -> Failed {
+        let memory = slot.blueprint.function.memory;
+        let counts = slot.counts();
+        let no_room = counts.busy == 0 && self.budget.used() + memory.bytes() > self.budget.total();
+        let fault = if no_room {
+            Fault::NoMemory(memory)
+        } else {
+            Fault::WaitedTooLong(waited)
+        };
+        Failed {
+            fault,
+            log_tail: "".into(),
+        }
+    }
+}
+
+fn line_full(limit: usize) -> Failed {
+    let fault = Fault::Throttled {
+        reason: crate::domain::fault::Throttle::LineFull,
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+    };
+    Failed {
+        fault,
+        log_tail: "".into(),
+    }
+}
+
+impl Origin {
+    fn warm(reason: StartReason, queue: Duration) -> Self {
+        Self {
+            kind: StartKind::Warm,
+            reason,
+            queue,
+            start: Duration::ZERO,
+            init: Duration::ZERO,
+        }
+    }
+
+    fn handed(handed: &Handed, waited: Duration) -> Self {
+        match handed.fresh {
+            None => Self::warm(handed.reason, waited),
+            Some(Fresh { kind, start, init }) => {
+                // A start begun for somebody else before this caller came counts only as long as this one waited.
+                let init = init.min(waited);
+                let start = start.min(waited - init);
+                Self {
+                    kind,
+                    reason: handed.reason,
+                    queue: waited - init - start,
+                    start,
+                    init,
+                }
+            }
+        }
+    }
+}
+
+/// A caller's place in line. A caller that goes away leaves it, and passes on a worker that was handed to it just then.
+#[derive(Debug)]
+struct Place {
+    slot: Arc<Slot>,
+    pool: Arc<Pool>,
+    ticket: Ticket,
+    receiver: oneshot::Receiver<Result<Handed, Failed>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.slot.leave(self.ticket);
+        self.receiver.close();
+        if let Ok(Ok(handed)) = self.receiver.try_recv() {
+            if let Some(out) = self
+                .slot
+                .give_back(handed.worker, clock::now(), Duration::ZERO)
+            {
+                self.pool.clear_away(out.remains.clone());
+            }
+        }
+    }
+}
+
+impl<G: Send + 'static> Lease<G> {
+    pub fn worker(&self) -> &Worker {
+        self.worker
+            .as_deref()
+            .expect("a lease has its worker until it ends")
+    }
+
+    pub fn worker_mut(&mut self) -> &mut Worker {
+        self.worker
+            .as_deref_mut()
+            .expect("a lease has its worker until it ends")
+    }
+
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.pool.engine
+    }
+
+    /// The worker answered and can serve the next call.
+    pub fn give_back(mut self) {
+        let now = clock::now();
+        let Some(mut worker) = self.worker.take() else {
+            return;
+        };
+        worker.idle_since = now;
+        // The call's place under the limits is free before its worker is: the next call must not be refused because
+        // this one's bookkeeping is not done.
+        self.guard = None;
+        if worker.is_gone() {
+            // It closed its log pipe: nobody would notice its end while it is idle.
+            self.end(worker, "log_closed");
+        } else if let Some(out) =
+            self.slot
+                .give_back(worker, now, now.saturating_duration_since(self.since))
+        {
+            self.pool.clear_away(out.remains.clone());
+            self.pool.index.forget_if_spent(&self.slot);
+        }
+    }
+
+    /// The worker is dead, or did what no worker does. Returns the guard: nothing runs for the call any more once its
+    /// connection is closed and its container is being killed.
+    pub fn bury(mut self) -> G {
+        if let Some(worker) = self.worker.take() {
+            self.end(worker, "died");
+        }
+        self.guard
+            .take()
+            .expect("a lease has its guard until it ends")
+    }
+
+    fn end(&self, worker: Box<Worker>, reason: &'static str) {
+        metrics::worker_lost(reason);
+        self.slot.lost();
+        self.pool.clear_away(worker.remains.clone());
+        self.pool.reconsider(&self.slot);
+        self.pool.index.forget_if_spent(&self.slot);
+    }
+
+    /// Nobody waits for the answer any more.
+    pub fn cancel(mut self, reason: Reason) {
+        self.cancel_now(reason);
+    }
+
+    fn cancel_now(&mut self, reason: Reason) {
+        if let (Some(worker), Some(guard)) = (self.worker.take(), self.guard.take()) {
+            metrics::worker_lost(match reason {
+                Reason::Deadline => "timeout",
+                Reason::ClientGone => "client_gone",
+            });
+            self.pool.cancel(self.slot.clone(), worker, reason, guard);
+        }
+    }
+}
+
+impl<G: Send + 'static> Drop for Lease<G> {
+    fn drop(&mut self) {
+        self.cancel_now(Reason::ClientGone);
+    }
+}

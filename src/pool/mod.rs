@@ -1,0 +1,226 @@
+//! Workers that wait for calls, and calls that wait for workers. `index` is the one shared map; `state`, `lanes`, `demand` and
+//! `evict` decide and do nothing else; `lease` is a call's hold on a worker; `start` turns stem workers into a version's; the
+//! `keeper` is the one task that does what is slow: create, refill, retire, clear away.
+//!
+//! ```text
+//!             boot                specialise             lease
+//!   (nothing) ────▶ stem worker ────────────▶ idle ◀──────────────▶ busy
+//!                       │                      │                     │
+//!                       └──────────┬───────────┴──────────┬──────────┘
+//!                                  ▼ retired, evicted,    ▼ died, cancelled,
+//!                                    deployed over          broke the protocol
+//!                                        cleared away (container, directory, memory)
+//! ```
+
+pub mod budget;
+pub mod demand;
+pub mod evict;
+pub mod index;
+pub mod keeper;
+pub mod lanes;
+pub mod lease;
+pub mod policy;
+pub mod start;
+pub mod state;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::domain::fault::Fault;
+use crate::domain::function::Network;
+use crate::domain::id::{FunctionId, RuntimeId, VersionDigest};
+use crate::engine::{ContainerId, Engine};
+use crate::pool::budget::Budget;
+use crate::pool::index::{Failed, Index, Slot};
+use crate::pool::keeper::Event;
+use crate::runtime::Catalog;
+use crate::runtime::code::Codes;
+use crate::worker::Remains;
+use crate::worker::message::Reason;
+use crate::worker::specialise::Blueprint;
+
+/// Events the keeper may have before it; what does not fit is counted and made good by its next tick.
+const EVENTS: usize = 8192;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub keep_alive: Duration,
+    pub stem_min: usize,
+    pub stem_max: usize,
+    pub stem_window: Duration,
+    pub boot_timeout: Duration,
+    pub cancel_grace: Duration,
+    pub lanes: usize,
+    pub line_depth: usize,
+    pub memory_budget: u64,
+    pub workers_dir: PathBuf,
+    pub log_line_bytes: usize,
+    /// Workers a function may always have before the expected wait is asked: with fewer than there are cores, a core idles
+    /// while calls wait.
+    pub eager_workers: usize,
+}
+
+/// The pool, shared by everybody who calls and by the keeper.
+#[derive(Debug)]
+pub struct Pool {
+    pub options: Options,
+    engine: Arc<dyn Engine>,
+    catalog: Arc<Catalog>,
+    codes: Arc<Codes>,
+    index: Index,
+    budget: Budget,
+    /// Containers that hold the network of a function with egress.
+    holders: tokio::sync::Mutex<HashMap<FunctionId, ContainerId>>,
+    keeper: mpsc::Sender<Event>,
+}
+
+/// Which containers can serve whom: a stem worker of a runtime serves any function without a network; a container in a
+/// network belongs to one function, because those who share a network share its loopback.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StemKey {
+    pub runtime: RuntimeId,
+    pub egress: Option<FunctionId>,
+}
+
+impl Pool {
+    /// The pool and what the keeper listens to; `keeper::run` must be spawned with it.
+    pub fn new(
+        options: Options,
+        engine: Arc<dyn Engine>,
+        catalog: Arc<Catalog>,
+        codes: Arc<Codes>,
+    ) -> (Arc<Self>, mpsc::Receiver<Event>) {
+        let (keeper, events) = mpsc::channel(EVENTS);
+        let budget = Budget::new(options.memory_budget);
+        let index = Index::new(&catalog);
+        (
+            Arc::new(Self {
+                options,
+                engine,
+                catalog,
+                codes,
+                index,
+                budget,
+                holders: Default::default(),
+                keeper,
+            }),
+            events,
+        )
+    }
+
+    /// The slot of a version, made if it is not there.
+    pub fn open(&self, digest: &VersionDigest, blueprint: impl FnOnce() -> Blueprint) -> Arc<Slot> {
+        self.index.open(digest, || {
+            let blueprint = Arc::new(blueprint());
+            let function = &blueprint.function;
+            let egress = (function.network == Network::Egress).then(|| function.id.clone());
+            let key = StemKey {
+                runtime: function.runtime.clone(),
+                egress,
+            };
+            Slot::new(digest.clone(), key, blueprint, self.options.line_depth)
+        })
+    }
+
+    /// The version was deployed over or deleted: no new workers, and the idle ones go. Calls in line are still served.
+    pub fn close(&self, slot: &Arc<Slot>) {
+        for worker in slot.close() {
+            self.clear_away(worker.remains.clone());
+        }
+        self.index.forget_if_spent(slot);
+    }
+
+    /// Fetches and unpacks a version's code ahead of its first call.
+    pub fn prepare(self: &Arc<Self>, sha256: &str) {
+        let (codes, sha256) = (self.codes.clone(), sha256.to_owned());
+        crate::task::spawn(crate::task::Kind::Local, "prepare code", async move {
+            if let Err(error) = codes.unpacked(&sha256).await {
+                tracing::warn!(%error, code = sha256, "code cannot be prepared, the first call will try again");
+            }
+        });
+    }
+
+    /// Kills a worker that is under way for nobody: it is told, has a grace period to end by itself, and is killed whatever
+    /// it did. `guard` is kept until it is gone, because until then its code may still run.
+    fn cancel<G: Send + 'static>(
+        self: &Arc<Self>,
+        slot: Arc<Slot>,
+        mut worker: Box<crate::worker::Worker>,
+        reason: Reason,
+        guard: G,
+    ) {
+        let pool = self.clone();
+        crate::task::spawn(crate::task::Kind::Local, "cancel", async move {
+            let told = async {
+                let stream = worker.stream;
+                worker
+                    .connection
+                    .send(crate::worker::frame::Kind::Cancel, stream, reason.body())
+                    .await?;
+                // Whatever it answers, it ends here; an answer only means that it need not be waited for longer.
+                worker.connection.receive().await
+            };
+            let heard = tokio::time::timeout(pool.options.cancel_grace, told).await;
+            tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");
+            worker.pipe.drain();
+            let remains = worker.remains.clone();
+            drop(worker);
+            pool.remove(&remains).await;
+            slot.lost();
+            drop(guard);
+            pool.reconsider(&slot);
+        });
+    }
+
+    /// Removes a container now, and hands it to the keeper if the engine will not.
+    async fn remove(self: &Arc<Self>, remains: &Remains) {
+        match self.engine.remove(&remains.container).await {
+            Ok(()) => self.removed(remains),
+            Err(error) => {
+                tracing::warn!(worker = %remains.id, %error, "container cannot be removed yet");
+                self.clear_away(remains.clone());
+            }
+        }
+    }
+
+    /// Asks the keeper to clear away what is left of a worker.
+    fn clear_away(&self, remains: Remains) {
+        self.tell(Event::ClearAway(remains));
+    }
+
+    /// The container is gone: so are its directory and its claim on memory.
+    fn removed(&self, remains: &Remains) {
+        if let Err(error) = std::fs::remove_dir_all(&remains.directory) {
+            if error.kind() != std::io::ErrorKind::NotFound {
+                tracing::warn!(worker = %remains.id, %error, "worker directory cannot be removed");
+            }
+        }
+        self.budget.release(remains.memory);
+        self.tell(Event::MemoryFreed);
+    }
+
+    fn tell(&self, event: Event) {
+        if let Err(error) = self.keeper.try_send(event) {
+            match error {
+                mpsc::error::TrySendError::Full(Event::ClearAway(remains))
+                | mpsc::error::TrySendError::Closed(Event::ClearAway(remains)) => {
+                    // Found again by its label: at the latest by the sweep of the next start.
+                    tracing::error!(worker = %remains.id, "container left for the next sweep");
+                }
+                mpsc::error::TrySendError::Full(Event::Need(slot, _))
+                | mpsc::error::TrySendError::Closed(Event::Need(slot, _)) => {
+                    let fault = Fault::StartFailed("too many starts are waiting".into());
+                    slot.start_failed(&Failed {
+                        fault,
+                        log_tail: "".into(),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+}

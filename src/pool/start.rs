@@ -1,0 +1,132 @@
+//! From a reserved start to a worker in its slot: a stem worker now, or a need for the keeper. Nothing here runs in the
+//! caller's task but the taking of a stem worker; the start goes on when its caller goes away, and serves the next.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::domain::fault::Fault;
+use crate::domain::invocation::StartKind;
+use crate::domain::limits::Mebibytes;
+use crate::pool::Pool;
+use crate::pool::index::{Failed, Fresh, Slot};
+use crate::pool::keeper::Event;
+use crate::pool::policy::Urgency;
+use crate::task;
+use crate::telemetry::metrics;
+use crate::worker::Worker;
+use crate::worker::specialise;
+
+impl Pool {
+    /// Begins a start that was reserved in the slot.
+    pub(super) fn begin_start(self: &Arc<Self>, slot: &Arc<Slot>, urgency: Urgency) {
+        if slot.key.egress.is_none() {
+            self.tell(Event::StemWanted(slot.key.runtime.clone()));
+            if self.start_from_stem(slot) {
+                return;
+            }
+        }
+        self.tell(Event::Need(slot.clone(), urgency));
+    }
+
+    /// Takes a stem worker, if one is there and its new size fits.
+    pub(super) fn start_from_stem(self: &Arc<Self>, slot: &Arc<Slot>) -> bool {
+        let Some(stems) = self.index.stems(&slot.key.runtime) else {
+            return false;
+        };
+        let Some(worker) = stems.take() else {
+            return false;
+        };
+        match self.assign(slot, worker, StartKind::Stem, Duration::ZERO) {
+            Ok(()) => true,
+            Err(worker) => {
+                stems.put(worker);
+                false
+            }
+        }
+    }
+
+    /// Specialises `worker` for the slot in a task of its own; gives it back if the memory budget has no room for it.
+    pub(super) fn assign(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        mut worker: Box<Worker>,
+        kind: StartKind,
+        start: Duration,
+    ) -> Result<(), Box<Worker>> {
+        let memory = slot.blueprint.function.memory;
+        if !self.make_room(worker.remains.memory, memory) {
+            return Err(worker);
+        }
+        worker.remains.memory = memory;
+        let (pool, slot) = (self.clone(), slot.clone());
+        task::spawn(task::Kind::Local, "start", async move {
+            pool.finish_start(slot, worker, kind, start).await
+        });
+        Ok(())
+    }
+
+    /// Grows a reservation, if need be by evicting idle workers. `false`: not yet, their memory is not back.
+    pub(super) fn make_room(&self, from: Mebibytes, to: Mebibytes) -> bool {
+        if self.budget.resize(from, to) {
+            return true;
+        }
+        let mut freed = 0;
+        while freed < to.bytes().saturating_sub(from.bytes()) {
+            let cost = |slot: &Slot| {
+                self.index
+                    .stems(&slot.key.runtime)
+                    .map_or(Duration::ZERO, |stems| stems.start_cost())
+            };
+            let Some(worker) = self.index.evict(clock::now(), cost) else {
+                break;
+            };
+            freed += worker.remains.memory.bytes();
+            metrics::evicted();
+            tracing::debug!(worker = %worker.remains.id, "idle worker evicted for memory");
+            self.clear_away(worker.remains.clone());
+        }
+        false
+    }
+
+    async fn finish_start(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        mut worker: Box<Worker>,
+        kind: StartKind,
+        start: Duration,
+    ) {
+        let begun = clock::now();
+        let specialised = async {
+            let code = self
+                .codes
+                .unpacked(&slot.blueprint.function.code.sha256)
+                .await;
+            let code = code.map_err(|error| Fault::CodeUnavailable(error.to_string()))?;
+            specialise::specialise(&*self.engine, &mut worker, &slot.blueprint, code).await
+        }
+        .await;
+        let now = clock::now();
+        let init = now.saturating_duration_since(begun);
+        metrics::started(kind, specialised.is_ok(), start + init);
+        match specialised {
+            Ok(()) => {
+                if let Some(stems) = self.index.stems(&slot.key.runtime) {
+                    stems.specialised_in(init);
+                }
+                if let Some(out) = slot.started(worker, Fresh { kind, start, init }, now) {
+                    self.clear_away(out.remains.clone());
+                }
+            }
+            Err(fault) => {
+                tracing::debug!(function = %slot.blueprint.function.name, %fault, "worker cannot be specialised");
+                let log_tail = worker.pipe.tail().into();
+                self.clear_away(worker.remains.clone());
+                drop(worker);
+                slot.start_failed(&Failed { fault, log_tail });
+                self.reconsider(&slot);
+            }
+        }
+        self.index.forget_if_spent(&slot);
+    }
+}

@@ -1,0 +1,494 @@
+//! One version's workers and line. A pure state machine: it is told what happened and the time, and returns what has to be
+//! done; it holds no lock, reads no clock and knows neither sockets nor tasks. `W` is a worker, `T` a way to hand one over.
+//!
+//! ```text
+//!   lease ──▶ idle worker? ──yes──▶ busy += 1, caller runs
+//!               │ no
+//!   join  ──▶ line (bounded) ──▶ reserve_start? ──▶ starting += 1 ──▶ started / start_failed
+//!   give_back ──▶ somebody in line? ──yes──▶ handed over (stays busy) · no ──▶ idle · closed ──▶ out
+//! ```
+//!
+//! Moved by: calling tasks (lease, join, leave, give_back), start tasks (started, start_failed), the keeper (the rest); all
+//! under the slot's one lock, in `pool::index`.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::domain::invocation::StartReason;
+use crate::pool::policy::{self, Costs, Urgency, View};
+
+#[derive(Debug)]
+pub struct State<W, T> {
+    /// Newest last: the one used last is the warmest, and the rest can age.
+    idle: Vec<(W, Instant)>,
+    line: VecDeque<Waiting<T>>,
+    line_depth: usize,
+    busy: usize,
+    starting: usize,
+    /// Deployed over: serves who is in line, then ends.
+    closed: bool,
+    tickets: u64,
+    mean_run: Option<Duration>,
+    /// Why the next call that finds no worker at all finds none.
+    absence: StartReason,
+}
+
+/// A caller in line.
+#[derive(Debug)]
+pub struct Waiting<T> {
+    pub ticket: Ticket,
+    pub token: T,
+    pub since: Instant,
+    /// Why it has to wait.
+    pub reason: StartReason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+/// Where a worker went.
+#[derive(Debug)]
+pub enum Given<W, T> {
+    /// The first in line gets it.
+    To(Waiting<T>, W),
+    Idle,
+    /// The slot is closed: nobody will want it.
+    Out(W),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    pub idle: usize,
+    pub busy: usize,
+    pub starting: usize,
+    pub waiting: usize,
+}
+
+/// The line is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl<W, T> State<W, T> {
+    pub fn new(line_depth: usize) -> Self {
+        Self {
+            idle: Vec::new(),
+            line: VecDeque::new(),
+            line_depth,
+            busy: 0,
+            starting: 0,
+            closed: false,
+            tickets: 0,
+            mean_run: None,
+            absence: StartReason::FirstCall,
+        }
+    }
+
+    /// An idle worker, if there is one.
+    pub fn lease(&mut self) -> Option<W> {
+        let (worker, _) = self.idle.pop()?;
+        self.busy += 1;
+        Some(worker)
+    }
+
+    /// Puts a caller in line. The caller decides with `reserve_start` whether a worker is started for it.
+    pub fn join(&mut self, token: T, now: Instant) -> Result<Ticket, Full> {
+        if self.line.len() >= self.line_depth {
+            return Err(Full);
+        }
+        let reason = if self.busy + self.starting > 0 {
+            StartReason::AllBusy
+        } else {
+            self.absence
+        };
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        self.line.push_back(Waiting {
+            ticket,
+            token,
+            since: now,
+            reason,
+        });
+        Ok(ticket)
+    }
+
+    /// A caller gives up. `None`: it was handed a worker, or failed, just before.
+    pub fn leave(&mut self, ticket: Ticket) -> Option<T> {
+        let place = self.line.binary_search_by_key(&ticket, |w| w.ticket).ok()?;
+        self.line.remove(place).map(|w| w.token)
+    }
+
+    /// Reserves one start if it is worth it.
+    pub fn reserve_start(&mut self, now: Instant, costs: &Costs) -> Option<Urgency> {
+        let oldest_wait = self
+            .line
+            .front()
+            .map_or(Duration::ZERO, |w| now.saturating_duration_since(w.since));
+        let view = View {
+            waiting: self.line.len(),
+            oldest_wait,
+            busy: self.busy,
+            starting: self.starting,
+            mean_run: self.mean_run,
+        };
+        let urgency = policy::wants_start(&view, costs)?;
+        self.starting += 1;
+        Some(urgency)
+    }
+
+    /// Whether a start that was reserved earlier still has somebody to serve. If not, it is given back.
+    pub fn confirm_start(&mut self) -> bool {
+        let wanted = self.starting <= self.line.len();
+        if !wanted {
+            self.unreserve();
+        }
+        wanted
+    }
+
+    /// A reserved start is ready.
+    pub fn started(&mut self, worker: W, now: Instant) -> Given<W, T> {
+        self.unreserve();
+        self.busy += 1;
+        self.place(worker, now)
+    }
+
+    /// A reserved start failed: who must be told. While other workers live, only the first in line, for whom it was; when
+    /// none is left, everybody: they would all meet the same failure, one start after the other.
+    pub fn start_failed(&mut self) -> Vec<T> {
+        self.unreserve();
+        let alone = self.busy + self.idle.len() + self.starting == 0;
+        let count = if alone {
+            self.line.len()
+        } else {
+            usize::from(!self.line.is_empty())
+        };
+        self.line.drain(..count).map(|w| w.token).collect()
+    }
+
+    /// A call ended and its worker can serve the next.
+    pub fn give_back(&mut self, worker: W, now: Instant, ran: Duration) -> Given<W, T> {
+        // An eighth of the way: a few calls set it, one odd call does not.
+        self.mean_run = Some(self.mean_run.map_or(ran, |mean| (mean * 7 + ran) / 8));
+        self.place(worker, now)
+    }
+
+    /// A busy worker is gone.
+    pub fn lost(&mut self) {
+        self.busy = self.busy.checked_sub(1).expect("a busy worker was lost");
+        self.absence = StartReason::Replaced;
+    }
+
+    /// An idle worker is gone, or must go: the first that `which` names.
+    pub fn take_idle(&mut self, which: impl Fn(&W) -> bool, why: StartReason) -> Option<W> {
+        let place = self.idle.iter().position(|(worker, _)| which(worker))?;
+        self.absence = why;
+        Some(self.idle.remove(place).0)
+    }
+
+    /// The longest idle worker, to make room.
+    pub fn evict(&mut self) -> Option<W> {
+        self.take_idle(|_| true, StartReason::Retired)
+    }
+
+    /// Every worker idle for longer than the keep-alive.
+    pub fn expire(&mut self, now: Instant, keep_alive: Duration) -> Vec<W> {
+        let young = |since: &Instant| now.saturating_duration_since(*since) < keep_alive;
+        let count = self
+            .idle
+            .iter()
+            .take_while(|(_, since)| !young(since))
+            .count();
+        if count > 0 {
+            self.absence = StartReason::Retired;
+        }
+        self.idle.drain(..count).map(|(worker, _)| worker).collect()
+    }
+
+    /// No more calls will come; the idle workers go.
+    pub fn close(&mut self) -> Vec<W> {
+        self.closed = true;
+        self.idle.drain(..).map(|(worker, _)| worker).collect()
+    }
+
+    pub fn closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Closed, and nothing under way.
+    pub fn spent(&self) -> bool {
+        self.closed
+            && self.busy == 0
+            && self.starting == 0
+            && self.line.is_empty()
+            && self.idle.is_empty()
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts {
+            idle: self.idle.len(),
+            busy: self.busy,
+            starting: self.starting,
+            waiting: self.line.len(),
+        }
+    }
+
+    /// Since when the longest idle worker is.
+    pub fn oldest_idle(&self) -> Option<Instant> {
+        self.idle.first().map(|(_, since)| *since)
+    }
+
+    fn place(&mut self, worker: W, now: Instant) -> Given<W, T> {
+        if let Some(waiting) = self.line.pop_front() {
+            return Given::To(waiting, worker);
+        }
+        self.busy = self.busy.checked_sub(1).expect("the worker was busy");
+        if self.closed {
+            return Given::Out(worker);
+        }
+        self.idle.push((worker, now));
+        Given::Idle
+    }
+
+    fn unreserve(&mut self) {
+        self.starting = self.starting.checked_sub(1).expect("a start was reserved");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COSTS: Costs = Costs {
+        start: Duration::from_millis(400),
+        eager_workers: 2,
+    };
+
+    #[derive(Debug, Clone)]
+    enum Event {
+        Call,
+        Leave(usize),
+        Finish(usize),
+        Lose(usize),
+        Started,
+        StartFailed,
+        Confirm,
+        Evict,
+        Expire,
+        IdleDies(u32),
+        Close,
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let event = prop_oneof![
+            6 => Just(Event::Call),
+            1 => (0usize..8).prop_map(Event::Leave),
+            4 => (0usize..8).prop_map(Event::Finish),
+            1 => (0usize..8).prop_map(Event::Lose),
+            4 => Just(Event::Started),
+            1 => Just(Event::StartFailed),
+            1 => Just(Event::Confirm),
+            1 => Just(Event::Evict),
+            1 => Just(Event::Expire),
+            1 => (0u32..40).prop_map(Event::IdleDies),
+            1 => Just(Event::Close),
+        ];
+        prop::collection::vec(event, 1..300)
+    }
+
+    /// The model: who holds which worker, as sets. The machine must agree with it after every event.
+    #[derive(Default)]
+    struct Model {
+        idle: HashSet<u32>,
+        busy: Vec<u32>,
+        line: Vec<(Ticket, u32)>,
+        starting: usize,
+        outcomes: HashSet<u32>,
+        closed: bool,
+    }
+
+    impl Model {
+        fn given(&mut self, given: Given<u32, u32>, worker: u32) -> Result<(), TestCaseError> {
+            match given {
+                Given::To(waiting, w) => {
+                    prop_assert_eq!(w, worker);
+                    prop_assert_eq!(
+                        (waiting.ticket, waiting.token),
+                        self.line.remove(0),
+                        "first come, first served"
+                    );
+                    prop_assert!(
+                        self.outcomes.insert(waiting.token),
+                        "a caller is served once"
+                    );
+                    self.busy.push(w);
+                }
+                Given::Idle => {
+                    prop_assert!(
+                        self.line.is_empty(),
+                        "no lost wake-up: a worker idles only when nobody waits"
+                    );
+                    prop_assert!(!self.closed);
+                    self.idle.insert(worker);
+                }
+                Given::Out(w) => {
+                    prop_assert_eq!(w, worker);
+                    prop_assert!(self.closed && self.line.is_empty());
+                }
+            }
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_schedules_agree_with_the_model(events in events()) {
+            let mut state: State<u32, u32> = State::new(5);
+            let mut model = Model::default();
+            let (mut now, mut next_worker, mut next_caller) = (crate::clock::now(), 0u32, 0u32);
+            for event in events {
+                now += Duration::from_millis(50);
+                match event {
+                    Event::Call => {
+                        let caller = next_caller;
+                        next_caller += 1;
+                        match state.lease() {
+                            Some(worker) => {
+                                prop_assert!(model.idle.remove(&worker), "only idle workers are leased");
+                                prop_assert!(model.outcomes.insert(caller));
+                                model.busy.push(worker);
+                            }
+                            None => {
+                                prop_assert!(model.idle.is_empty());
+                                match state.join(caller, now) {
+                                    Ok(ticket) => model.line.push((ticket, caller)),
+                                    Err(Full) => {
+                                        prop_assert_eq!(model.line.len(), 5);
+                                        model.outcomes.insert(caller);
+                                    }
+                                }
+                                if state.reserve_start(now, &COSTS).is_some() {
+                                    model.starting += 1;
+                                }
+                                prop_assert!(
+                                    model.line.is_empty() || model.starting + model.busy.len() > 0,
+                                    "somebody waits and nothing is on its way"
+                                );
+                            }
+                        }
+                    }
+                    Event::Leave(n) if !model.line.is_empty() => {
+                        let (ticket, caller) = model.line.remove(n % model.line.len());
+                        prop_assert_eq!(state.leave(ticket), Some(caller));
+                        prop_assert_eq!(state.leave(ticket), None, "leaving twice is nothing");
+                        model.outcomes.insert(caller);
+                    }
+                    Event::Finish(n) if !model.busy.is_empty() => {
+                        let worker = model.busy.remove(n % model.busy.len());
+                        let given = state.give_back(worker, now, Duration::from_millis(20));
+                        model.given(given, worker)?;
+                    }
+                    Event::Lose(n) if !model.busy.is_empty() => {
+                        model.busy.remove(n % model.busy.len());
+                        state.lost();
+                        // What the pool does after every loss.
+                        if state.reserve_start(now, &COSTS).is_some() {
+                            model.starting += 1;
+                        }
+                        prop_assert!(model.line.is_empty() || model.starting + model.busy.len() > 0);
+                    }
+                    Event::Started if model.starting > 0 => {
+                        model.starting -= 1;
+                        let worker = next_worker;
+                        next_worker += 1;
+                        let given = state.started(worker, now);
+                        model.given(given, worker)?;
+                    }
+                    Event::StartFailed if model.starting > 0 => {
+                        model.starting -= 1;
+                        for caller in state.start_failed() {
+                            prop_assert_eq!(caller, model.line.remove(0).1);
+                            prop_assert!(model.outcomes.insert(caller));
+                        }
+                        prop_assert!(model.line.is_empty() || model.starting + model.busy.len() + model.idle.len() > 0);
+                    }
+                    Event::Confirm if model.starting > 0 => {
+                        if !state.confirm_start() {
+                            prop_assert!(model.line.len() < model.starting);
+                            model.starting -= 1;
+                        }
+                    }
+                    Event::Evict => match state.evict() {
+                        Some(worker) => prop_assert!(model.idle.remove(&worker), "a busy worker is never evicted"),
+                        None => prop_assert!(model.idle.is_empty()),
+                    },
+                    Event::Expire => for worker in state.expire(now, Duration::from_millis(500)) {
+                        prop_assert!(model.idle.remove(&worker));
+                    },
+                    Event::IdleDies(which) => {
+                        let died = state.take_idle(|w| *w == which, StartReason::Replaced);
+                        prop_assert_eq!(died.is_some(), model.idle.remove(&which));
+                    }
+                    Event::Close => {
+                        model.closed = true;
+                        for worker in state.close() {
+                            prop_assert!(model.idle.remove(&worker));
+                        }
+                    }
+                    _ => {}
+                }
+                let counts = state.counts();
+                prop_assert_eq!(counts.idle, model.idle.len());
+                prop_assert_eq!(counts.busy, model.busy.len());
+                prop_assert_eq!(counts.starting, model.starting);
+                prop_assert_eq!(counts.waiting, model.line.len());
+            }
+            // No call without an outcome: end everything that is under way, and nobody is left.
+            while model.starting > 0 {
+                model.starting -= 1;
+                next_worker += 1;
+                let given = state.started(next_worker, now);
+                model.given(given, next_worker)?;
+            }
+            while let Some(worker) = model.busy.pop() {
+                let given = state.give_back(worker, now, Duration::ZERO);
+                model.given(given, worker)?;
+            }
+            prop_assert!(model.line.is_empty());
+            prop_assert_eq!(model.outcomes.len() as u32, next_caller);
+        }
+    }
+
+    #[test]
+    fn the_reason_for_a_wait_is_told() {
+        let now = crate::clock::now();
+        let mut state: State<u32, u32> = State::new(5);
+        state.join(1, now).expect("room");
+        state.reserve_start(now, &COSTS).expect("nobody else");
+        state.join(2, now).expect("room");
+        let Given::To(first, worker) = state.started(7, now) else {
+            unreachable!("one waits")
+        };
+        assert_eq!(first.reason, StartReason::FirstCall);
+        let Given::To(second, worker) = state.give_back(worker, now, Duration::ZERO) else {
+            unreachable!("one waits")
+        };
+        assert_eq!(second.reason, StartReason::AllBusy);
+        assert!(matches!(
+            state.give_back(worker, now, Duration::ZERO),
+            Given::Idle
+        ));
+        assert_eq!(
+            state.expire(now + Duration::from_secs(9), Duration::from_secs(5)),
+            [7]
+        );
+        state.join(3, now).expect("room");
+        state.reserve_start(now, &COSTS).expect("nobody else");
+        let Given::To(third, _) = state.started(8, now) else {
+            unreachable!("one waits")
+        };
+        assert_eq!(third.reason, StartReason::Retired);
+    }
+}

@@ -1,0 +1,195 @@
+//! From nothing to a stem worker: a directory, a listening socket, a log pipe, a container, its HELLO, and one real round
+//! trip through its shim. Nothing is left behind when any of it fails.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::UnixListener;
+
+use crate::clock;
+use crate::domain::id::{RuntimeId, WorkerId};
+use crate::domain::limits::Mebibytes;
+use crate::engine::{self, ContainerId, ContainerSpec, Engine, Limits};
+use crate::task;
+use crate::worker::connection::{self, Connection};
+use crate::worker::frame::Kind;
+use crate::worker::logs::Pipe;
+use crate::worker::message::{self, Hello};
+use crate::worker::{Remains, Worker};
+
+/// What is asked of a new container.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub runtime: RuntimeId,
+    pub image: String,
+    pub limits: Limits,
+    pub network_of: Option<ContainerId>,
+    /// Folder all worker directories are in.
+    pub workers_dir: PathBuf,
+    pub boot_timeout: Duration,
+    pub line_bytes: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the worker's directory cannot be made: {0}")]
+    Directory(#[source] io::Error),
+    #[error("{0}")]
+    Engine(#[from] engine::Error),
+    #[error("the container did not say hello within {after:?}; it printed: {tail:?}")]
+    Silent { after: Duration, tail: String },
+    #[error("the container ended before it said hello; it printed: {tail:?}")]
+    Ended { tail: String },
+    #[error("the shim broke the protocol: {0}")]
+    Protocol(#[from] connection::Error),
+    #[error("the shim speaks {protocol:?} for runtime {runtime:?}, which was not asked for")]
+    Foreign { protocol: String, runtime: String },
+    #[error("the shim did not return the ping it was sent")]
+    Ping,
+}
+
+/// Boots a stem worker. `on_gone` is told when the container's processes end, whenever that is.
+pub async fn boot(
+    engine: &dyn Engine,
+    order: &Order,
+    on_gone: impl FnOnce(WorkerId) + Send + 'static,
+) -> Result<Worker, Error> {
+    let id = WorkerId::generate();
+    let directory = order.workers_dir.join(id.as_str());
+    let mut cleared = Directory(Some(directory.clone()));
+    let (listener, pipe) = prepare(&directory, &id, order.line_bytes).map_err(Error::Directory)?;
+
+    let spec = ContainerSpec {
+        worker: id.clone(),
+        image: order.image.clone(),
+        directory: directory.clone(),
+        task: directory.join("task"),
+        limits: order.limits,
+        network_of: order.network_of.clone(),
+        labels: BTreeMap::from([(
+            "hearth.runtime".to_owned(),
+            order.runtime.as_str().to_owned(),
+        )]),
+    };
+    let container = engine.start(&spec).await?;
+    let greeted = greet(&listener, &pipe, order).await;
+    let connection = match greeted {
+        Ok(connection) => connection,
+        Err(error) => {
+            if let Err(fault) = engine.remove(&container).await {
+                tracing::warn!(worker = %id, %fault, "container that did not boot cannot be removed yet");
+            }
+            return Err(error);
+        }
+    };
+
+    // Nobody else can connect any more: what runs in the container has the one connection there will ever be.
+    drop(listener);
+    if let Err(error) = std::fs::remove_file(directory.join("worker.sock")) {
+        tracing::debug!(worker = %id, %error, "socket cannot be unlinked");
+    }
+    cleared.0 = None;
+    let gone = Arc::new(AtomicBool::new(false));
+    let (watched, flag, watched_id) = (pipe.clone(), gone.clone(), id.clone());
+    task::spawn(task::Kind::Local, "worker log", async move {
+        if let Err(error) = watched.watch().await {
+            tracing::warn!(worker = %watched_id, %error, "log pipe failed");
+        }
+        flag.store(true, Ordering::Release);
+        on_gone(watched_id);
+    });
+    Ok(Worker {
+        remains: Remains {
+            id,
+            container,
+            directory,
+            memory: order.limits.memory,
+        },
+        runtime: order.runtime.clone(),
+        pid: connection.peer_pid(),
+        connection,
+        pipe,
+        stream: 0,
+        idle_since: clock::now(),
+        gone,
+    })
+}
+
+/// The directory with everything the container needs to find in it.
+fn prepare(
+    directory: &Path,
+    id: &WorkerId,
+    line_bytes: usize,
+) -> io::Result<(UnixListener, Arc<Pipe>)> {
+    std::fs::create_dir_all(directory.join("task"))?;
+    // The parent is closed to everybody but Hearth; the container sees only this, mounted read-only, as another user.
+    for path in [directory.to_owned(), directory.join("task")] {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))?;
+    }
+    let socket = directory.join("worker.sock");
+    let listener = UnixListener::bind(&socket)?;
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666))?;
+    let pipe = Pipe::create(&directory.join("log"), id.clone(), line_bytes)?;
+    Ok((listener, pipe))
+}
+
+/// HELLO, then a ping there and back.
+async fn greet(listener: &UnixListener, pipe: &Pipe, order: &Order) -> Result<Connection, Error> {
+    let conversation = async {
+        let (stream, _) = listener.accept().await.map_err(connection::Error::Io)?;
+        let mut connection = Connection::new(stream);
+        let body = connection.expect(Kind::Hello, 0, "HELLO").await?;
+        let hello: Hello =
+            serde_json::from_slice(&body).map_err(|source| connection::Error::Message {
+                kind: Kind::Hello,
+                source,
+            })?;
+        if hello.protocol != message::PROTOCOL || hello.runtime != order.runtime.as_str() {
+            return Err(Error::Foreign {
+                protocol: hello.protocol,
+                runtime: hello.runtime,
+            });
+        }
+        connection.send(Kind::Ping, 0, b"alive?").await?;
+        match &connection.expect(Kind::Pong, 0, "PONG").await?[..] {
+            b"alive?" => Ok(connection),
+            _ => Err(Error::Ping),
+        }
+    };
+    tokio::select! {
+        result = tokio::time::timeout(order.boot_timeout, conversation) => {
+            result.unwrap_or_else(|_| Err(Error::Silent { after: order.boot_timeout, tail: pipe.tail() }))
+        }
+        // The last writer of the log pipe is gone, so the container is.
+        _ = pipe.watch() => Err(Error::Ended { tail: pipe.tail() }),
+    }
+}
+
+/// Removes a worker's directory unless it was handed on.
+#[derive(Debug)]
+struct Directory(Option<PathBuf>);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            if let Err(error) = std::fs::remove_dir_all(&path) {
+                tracing::debug!(path = %path.display(), %error, "worker directory cannot be removed");
+            }
+        }
+    }
+}
+
+/// What a stem worker of a runtime may use, before it has a function's limits. Its memory is the runtime's own; it may
+/// use a whole core, because nobody waits for a stem worker longer than for one that starts slowly.
+pub fn stem_limits(memory: Mebibytes) -> Limits {
+    Limits {
+        memory,
+        cpu_cores: 1.0,
+        cpu_shares: 256,
+    }
+}

@@ -1,0 +1,152 @@
+//! Hands a stem worker its function: code, limits, environment. From then on it belongs to that version for life. No
+//! engine call: code is linked into its directory and its limits are written to its cgroup; only where Hearth cannot see the
+//! cgroup (it runs in a container itself) the engine is asked, at the same time as the worker loads the code.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::fault::Fault;
+use crate::domain::function::{self, Function};
+use crate::domain::id::WorkerId;
+use crate::engine::{Engine, Limits, cgroup};
+use crate::runtime::package;
+use crate::task;
+use crate::worker::connection::{self, Connection};
+use crate::worker::frame::Kind;
+use crate::worker::logs::Book;
+use crate::worker::message::{self, Init, Ready};
+use crate::worker::{Worker, call};
+
+/// Where the code is inside the container.
+const TASK_ROOT: &str = "/var/task";
+
+/// Everything a worker needs to become one of this version's.
+#[derive(Debug)]
+pub struct Blueprint {
+    pub function: Arc<Function>,
+    pub limits: Limits,
+    pub logs: Arc<Book>,
+    pub init_timeout: Duration,
+}
+
+/// Specialises `worker` with the code unpacked in `code`. On a fault the worker is of no more use.
+pub async fn specialise(
+    engine: &dyn Engine,
+    worker: &mut Worker,
+    blueprint: &Blueprint,
+    code: PathBuf,
+) -> Result<(), Fault> {
+    let task_dir = worker.remains.directory.join("task");
+    task::blocking("link code", move || package::link_into(&code, &task_dir))
+        .await
+        .map_err(|error| Fault::CodeUnavailable(error.to_string()))?;
+    worker.pipe.belong_to(blueprint.logs.clone());
+    let limited = limit(
+        engine,
+        worker.pid,
+        &worker.remains.container,
+        blueprint.limits,
+    );
+    let id = worker.remains.id.clone();
+    let initialised = tokio::time::timeout(
+        blueprint.init_timeout,
+        init(&mut worker.connection, blueprint, &id),
+    );
+    let (limited, initialised) = tokio::join!(limited, initialised);
+    limited.map_err(|error| Fault::StartFailed(format!("its limits cannot be set: {error}")))?;
+    match initialised {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Failure::Reported(fault))) => Err(fault),
+        Ok(Err(Failure::Connection(error))) => Err(call::lost(
+            engine,
+            &worker.remains.container,
+            blueprint.limits.memory,
+            error,
+        )
+        .await),
+        Err(_) => Err(Fault::InitTimeout(blueprint.init_timeout)),
+    }
+}
+
+enum Failure {
+    Reported(Fault),
+    Connection(connection::Error),
+}
+
+impl From<connection::Error> for Failure {
+    fn from(error: connection::Error) -> Self {
+        Failure::Connection(error)
+    }
+}
+
+async fn init(
+    connection: &mut Connection,
+    blueprint: &Blueprint,
+    worker: &WorkerId,
+) -> Result<(), Failure> {
+    let function = &blueprint.function;
+    let init = Init {
+        function_name: function.name.as_str(),
+        function_version: function::LATEST,
+        handler: &function.handler,
+        task_root: TASK_ROOT,
+        memory_mb: function.memory.0,
+        timeout_ms: u64::from(function.timeout_seconds) * 1000,
+        log_group: &format!("/aws/lambda/{}", function.name),
+        log_stream: &format!(
+            "{}/[{}]{worker}",
+            crate::clock::wall().strftime("%Y/%m/%d"),
+            function::LATEST
+        ),
+        function_arn: &format!(
+            "arn:aws:lambda:us-east-1:000000000000:function:{}",
+            function.name
+        ),
+        environment: &function.environment,
+    };
+    let body = serde_json::to_vec(&init).map_err(|source| connection::Error::Message {
+        kind: Kind::Init,
+        source,
+    })?;
+    connection.send(Kind::Init, 0, &body).await?;
+    let frame = connection.receive().await?;
+    match (frame.kind, frame.stream) {
+        (Kind::Ready, 0) => {
+            let ready: Ready = serde_json::from_slice(&frame.body).map_err(|source| {
+                connection::Error::Message {
+                    kind: Kind::Ready,
+                    source,
+                }
+            })?;
+            match init.differs_from(&ready) {
+                None => Ok(()),
+                Some(what) => Err(Failure::Reported(Fault::Protocol(format!(
+                    "it applied another {what}"
+                )))),
+            }
+        }
+        (Kind::InitError, 0) => Err(Failure::Reported(Fault::Init(message::report(&frame.body)))),
+        (got, stream) => Err(connection::Error::Unexpected {
+            expected: "READY or INIT_ERROR",
+            got,
+            stream,
+        }
+        .into()),
+    }
+}
+
+async fn limit(
+    engine: &dyn Engine,
+    pid: Option<i32>,
+    container: &crate::engine::ContainerId,
+    limits: Limits,
+) -> Result<(), crate::engine::Error> {
+    if let Some(pid) = pid {
+        match cgroup::apply(pid, &limits) {
+            Ok(()) => return Ok(()),
+            Err(error) => tracing::debug!(%error, "cgroup cannot be written, the engine will"),
+        }
+    }
+    engine.limit(container, limits).await
+}
