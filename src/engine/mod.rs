@@ -1,6 +1,7 @@
 //! What creates and removes containers. One small trait; everything above it speaks of container specs and exits, never of
 //! Docker. Every call has a deadline inside the implementation: no caller hangs because an engine does.
 
+pub mod cgroup;
 pub mod context;
 pub mod docker;
 pub mod spec;

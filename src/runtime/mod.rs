@@ -1,34 +1,63 @@
-//! Language runtimes as Hearth sees them: folders with a manifest, an image and a shim.
+//! Language runtimes as Hearth sees them: folders with a manifest, an image and a shim; and functions' code on its way to them.
 
+pub mod code;
 pub mod image;
 pub mod manifest;
 pub mod package;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::domain::id::RuntimeId;
+use crate::engine::{ImageSpec, context};
 use crate::runtime::manifest::Manifest;
 
-/// The runtimes this instance offers.
+/// The runtimes this instance offers, as their folders were at its start.
 #[derive(Debug, Default)]
 pub struct Catalog {
-    manifests: Vec<std::sync::Arc<Manifest>>,
+    manifests: Vec<Arc<Manifest>>,
+    images: Vec<ImageSpec>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    #[error("the image of runtime {runtime} cannot be named")]
+    Image {
+        runtime: RuntimeId,
+        #[source]
+        source: context::Error,
+    },
 }
 
 impl Catalog {
-    pub fn read(folder: &Path) -> Result<Self, manifest::Error> {
-        let manifests = manifest::read_all(folder)?
+    pub fn read(folder: &Path) -> Result<Self, Error> {
+        let manifests: Vec<_> = manifest::read_all(folder)?
             .into_iter()
-            .map(std::sync::Arc::new)
+            .map(Arc::new)
             .collect();
-        Ok(Self { manifests })
+        let named = |manifest: &Arc<Manifest>| {
+            image::of(manifest).map_err(|source| Error::Image {
+                runtime: manifest.id.clone(),
+                source,
+            })
+        };
+        let images = manifests.iter().map(named).collect::<Result<_, _>>()?;
+        Ok(Self { manifests, images })
     }
 
     /// By id or short name.
-    pub fn find(&self, name: &str) -> Option<&std::sync::Arc<Manifest>> {
+    pub fn find(&self, name: &str) -> Option<&Arc<Manifest>> {
         self.manifests.iter().find(|m| m.answers_to(name))
     }
 
-    pub fn all(&self) -> &[std::sync::Arc<Manifest>] {
+    pub fn all(&self) -> &[Arc<Manifest>] {
         &self.manifests
+    }
+
+    pub fn image(&self, runtime: &RuntimeId) -> Option<&ImageSpec> {
+        let place = self.manifests.iter().position(|m| &m.id == runtime)?;
+        self.images.get(place)
     }
 }

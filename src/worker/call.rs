@@ -1,11 +1,25 @@
-//! One invocation on one worker.
+//! One invocation on one worker: INVOKE out, frames back. Warm path: the calling task does it all. What the worker did decides
+//! whether it can be used again; whoever holds the lease acts on that.
 
 use std::pin::Pin;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::Stream;
 
-use crate::domain::fault::Fault;
+use crate::clock;
+use crate::domain::fault::{Fault, Report};
+use crate::domain::invocation::Invocation;
+use crate::domain::limits::{ANSWER_MAX, Mebibytes};
+use crate::engine::{ContainerId, Engine};
+use crate::worker::Worker;
+use crate::worker::connection;
+use crate::worker::frame::{self, Frame, Kind};
+use crate::worker::message;
+
+/// A worker whose connection closed has this long to be seen dead by the engine.
+const EXIT_WAIT: Duration = Duration::from_secs(2);
+const EXIT_POLL: Duration = Duration::from_millis(20);
 
 /// What a handler answered.
 pub enum Answer {
@@ -28,6 +42,169 @@ impl std::fmt::Debug for Answer {
         match self {
             Answer::Whole { body, raw } => write!(f, "Whole({} bytes, raw: {raw})", body.len()),
             Answer::Stream { content_type, .. } => write!(f, "Stream({content_type})"),
+        }
+    }
+}
+
+/// How far an invocation came.
+#[derive(Debug)]
+pub enum Step {
+    /// The answer. The worker is free.
+    Answered { body: Bytes, raw: bool },
+    /// The handler failed, or the payload was refused. The worker is free.
+    Failed(Fault),
+    /// A streaming answer begins; `next_chunk` has the rest.
+    Streaming { content_type: String },
+    /// The connection ended or made no sense. The worker is of no more use.
+    Broken(connection::Error),
+    /// The deadline has passed and the handler still runs.
+    Late,
+}
+
+/// A step of a streaming answer.
+#[derive(Debug)]
+pub enum Chunk {
+    Data(Bytes),
+    End,
+    Failed(Fault),
+    Broken(connection::Error),
+    Late,
+}
+
+/// Sends the invocation and waits for the first thing the worker says of it.
+pub async fn begin(
+    worker: &mut Worker,
+    invocation: &Invocation,
+    timeout: Duration,
+    deadline: Instant,
+) -> Step {
+    worker.stream = worker.stream.wrapping_add(1).max(1);
+    let stream = worker.stream;
+    worker.pipe.begin(invocation.request_id);
+    let unix_ms = clock::unix_millis() + timeout.as_millis() as u64;
+    let Invocation {
+        request_id,
+        payload,
+        raw,
+        context,
+    } = invocation;
+    let exchange = async {
+        worker
+            .connection
+            .send_invoke(stream, unix_ms, *request_id, context, payload, *raw)
+            .await?;
+        worker.connection.receive().await
+    };
+    let frame = match tokio::time::timeout_at(deadline.into(), exchange).await {
+        Ok(Ok(frame)) => frame,
+        Ok(Err(error)) => return Step::Broken(error),
+        Err(_elapsed) => return Step::Late,
+    };
+    worker.pipe.drain();
+    first(frame, stream)
+}
+
+fn first(frame: Frame, stream: u32) -> Step {
+    match frame.kind {
+        _ if frame.stream != stream => {
+            Step::Broken(unexpected("an answer to this invocation", &frame))
+        }
+        Kind::ResponseEnd if frame.body.len() > ANSWER_MAX => Step::Failed(too_large()),
+        Kind::ResponseEnd => Step::Answered {
+            raw: frame.flags & frame::RAW != 0,
+            body: frame.body,
+        },
+        Kind::Error => Step::Failed(failure(&frame)),
+        Kind::ResponseHead => match serde_json::from_slice::<message::ResponseHead>(&frame.body) {
+            Ok(head) => Step::Streaming {
+                content_type: head.content_type,
+            },
+            Err(source) => Step::Broken(connection::Error::Message {
+                kind: frame.kind,
+                source,
+            }),
+        },
+        _ => Step::Broken(unexpected("RESPONSE_HEAD, RESPONSE_END or ERROR", &frame)),
+    }
+}
+
+/// The next piece of a streaming answer.
+pub async fn next_chunk(worker: &mut Worker, deadline: Instant) -> Chunk {
+    let frame = match tokio::time::timeout_at(deadline.into(), worker.connection.receive()).await {
+        Ok(Ok(frame)) => frame,
+        Ok(Err(error)) => return Chunk::Broken(error),
+        Err(_elapsed) => return Chunk::Late,
+    };
+    match frame.kind {
+        _ if frame.stream != worker.stream => {
+            Chunk::Broken(unexpected("a part of this answer", &frame))
+        }
+        Kind::ResponseChunk => Chunk::Data(frame.body),
+        Kind::ResponseEnd => {
+            worker.pipe.drain();
+            Chunk::End
+        }
+        Kind::Error => {
+            worker.pipe.drain();
+            Chunk::Failed(failure(&frame))
+        }
+        _ => Chunk::Broken(unexpected("RESPONSE_CHUNK, RESPONSE_END or ERROR", &frame)),
+    }
+}
+
+fn failure(frame: &Frame) -> Fault {
+    let report = message::report(&frame.body);
+    if frame.flags & frame::BAD_REQUEST != 0 {
+        Fault::PayloadNotJson(report.message)
+    } else {
+        Fault::Handler(report)
+    }
+}
+
+fn too_large() -> Fault {
+    Fault::Handler(Report {
+        kind: "Function.ResponseSizeTooLarge".into(),
+        message: format!(
+            "Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
+        ),
+        stack: Vec::new(),
+    })
+}
+
+fn unexpected(expected: &'static str, frame: &Frame) -> connection::Error {
+    connection::Error::Unexpected {
+        expected,
+        got: frame.kind,
+        stream: frame.stream,
+    }
+}
+
+/// Why a connection broke: a worker that closed it has ended, and the engine knows how.
+pub async fn lost(
+    engine: &dyn Engine,
+    container: &ContainerId,
+    memory: Mebibytes,
+    error: connection::Error,
+) -> Fault {
+    if !matches!(error, connection::Error::Closed | connection::Error::Io(_)) {
+        return Fault::Protocol(error.to_string());
+    }
+    let deadline = clock::now() + EXIT_WAIT;
+    loop {
+        match engine.exit(container).await {
+            Ok(Some(exit)) if exit.out_of_memory => return Fault::OutOfMemory { limit: memory },
+            Ok(Some(exit)) => {
+                return Fault::Exited {
+                    code: Some(exit.code),
+                };
+            }
+            // The socket closes a moment before the engine has noticed the end of the process.
+            Ok(None) if clock::now() < deadline => tokio::time::sleep(EXIT_POLL).await,
+            Ok(None) => return Fault::Protocol("it closed its connection and lives on".into()),
+            Err(error) => {
+                tracing::warn!(%container, %error, "how a worker ended cannot be learnt");
+                return Fault::Exited { code: None };
+            }
         }
     }
 }

@@ -1,5 +1,53 @@
 //! A running container as something callable.
 
+pub mod boot;
 pub mod call;
+pub mod connection;
 pub mod frame;
 pub mod logs;
+pub mod message;
+pub mod specialise;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crate::domain::id::{RuntimeId, WorkerId};
+use crate::domain::limits::Mebibytes;
+use crate::engine::ContainerId;
+use crate::worker::connection::Connection;
+use crate::worker::logs::Pipe;
+
+/// A worker, owned by whoever may use it now: a stem pool, a slot's idle list, or the call it serves. That is why no worker
+/// can serve two calls.
+#[derive(Debug)]
+pub struct Worker {
+    pub remains: Remains,
+    pub runtime: RuntimeId,
+    pub connection: Connection,
+    pub pipe: Arc<Pipe>,
+    /// Its main process in the host's numbering, if the kernel told.
+    pub pid: Option<i32>,
+    /// The id of the last invocation's stream.
+    pub stream: u32,
+    pub idle_since: Instant,
+    /// Set by the task that watches the log pipe, when the container's processes are gone.
+    pub gone: Arc<AtomicBool>,
+}
+
+/// What is left of a worker when it is no longer callable, and has to be cleared away.
+#[derive(Debug, Clone)]
+pub struct Remains {
+    pub id: WorkerId,
+    pub container: ContainerId,
+    pub directory: PathBuf,
+    /// What it counts for in the host's memory budget.
+    pub memory: Mebibytes,
+}
+
+impl Worker {
+    pub fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+}
