@@ -1,5 +1,7 @@
 //! The only reader of time.
 
+#![expect(clippy::disallowed_methods, reason = "the one place that reads time")]
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Monotonic; for everything that measures or waits.

@@ -1,4 +1,11 @@
 #![doc = include_str!("ARCHITECTURE.md")]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "the fences are for the program; a test may spawn, read the clock and the environment"
+    )
+)]
 
 pub mod cli;
 pub mod clock;

@@ -1,6 +1,8 @@
 //! The only place that spawns. A task's kind says what its failure means; a panic ends the task, is logged with the
 //! task's name, and for a vital task stops the process through the stop signal.
 
+#![expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 

@@ -158,7 +158,7 @@ pub mod captured {
 
     use super::Output;
 
-    #[derive(Clone, Default)]
+    #[derive(Debug, Clone, Default)]
     pub struct Sink(Arc<Mutex<Vec<u8>>>);
 
     impl Sink {

@@ -37,6 +37,10 @@ pub struct Loaded {
 }
 
 /// Reads the configuration of this process.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the environment"
+)]
 pub fn from_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Result<Loaded, Faults> {
     let environment = std::env::vars_os().filter_map(|(name, value)| {
         // Other variables may hold anything; ours may not, and the replacement character is refused when it is looked at.

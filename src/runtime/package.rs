@@ -180,7 +180,7 @@ fn walk(zip: &[u8], sink: &mut impl Sink) -> Result<Summary, Error> {
             return Err(refused(Reason::NoName));
         };
         let new_directories = tree.add(&name, kind).map_err(refused)?;
-        if tree.len() > PACKAGE_ENTRIES_MAX {
+        if tree.entries() > PACKAGE_ENTRIES_MAX {
             return Err(Error::TooManyEntries {
                 limit: PACKAGE_ENTRIES_MAX,
             });
@@ -214,7 +214,7 @@ fn walk(zip: &[u8], sink: &mut impl Sink) -> Result<Summary, Error> {
         return Err(Error::Empty);
     }
     Ok(Summary {
-        entries: tree.len(),
+        entries: tree.entries(),
         unpacked_size: budget.unpacked,
     })
 }

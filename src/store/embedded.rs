@@ -286,9 +286,9 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        let mut batch = Vec::with_capacity(BATCH_MAX);
+        let mut batch = Vec::new();
         while requests.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            let batch: Vec<_> = batch.drain(..).collect();
+            let batch = std::mem::take(&mut batch);
             // A panic costs the requests of one batch, not the store.
             let served = std::panic::catch_unwind(AssertUnwindSafe(|| self.serve(batch)));
             if served.is_err() {

@@ -172,7 +172,7 @@ async fn a_revision_follows_the_one_it_was_made_from(store: Arc<dyn Store>) {
         is_stale(&unknown),
         "a function that is not there: {unknown:?}"
     );
-    assert_eq!(listed(&*store).await, [second.clone()]);
+    assert_eq!(listed(&*store).await, std::slice::from_ref(&second));
 
     assert!(store.delete(&second.id).await.expect("is deleted"));
     let late = store.put(next(&second), Some(2)).await;

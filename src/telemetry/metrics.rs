@@ -295,6 +295,8 @@ pub fn functions(count: usize) {
     metrics::gauge!("hearth_functions").set(count as f64);
 }
 
+#![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
+
 /// One call to the container engine has ended.
 pub fn engine_call(operation: &'static str, seconds: f64, ok: bool) {
     let outcome = if ok { "ok" } else { "error" };

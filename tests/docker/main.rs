@@ -1,3 +1,12 @@
 //! What can only be tested against a real Docker engine.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "clippy exempts test functions by itself, but not the functions they share"
+)]
+
 mod engine;

@@ -160,7 +160,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    pub fn len(&self) -> usize {
+    pub fn entries(&self) -> usize {
         self.kinds.len()
     }
 
@@ -281,6 +281,6 @@ mod tests {
         assert_eq!(tree.add("a/b", Kind::File), Err(Reason::Clash));
         assert_eq!(tree.add("a/b/c/d", Kind::File), Err(Reason::Clash));
         assert_eq!(tree.add("a/b/c", Kind::Directory), Err(Reason::Clash));
-        assert_eq!(tree.len(), 7);
+        assert_eq!(tree.entries(), 7);
     }
 }

@@ -604,7 +604,7 @@ proptest! {
             let path = root.join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             // A file may stand where another needs a directory: names of files and directories never meet by their letters.
-            std::fs::write(&path.with_extension("x"), content).unwrap();
+            std::fs::write(path.with_extension("x"), content).unwrap();
             let mode = if *executable { 0o755 } else { 0o644 };
             std::fs::set_permissions(path.with_extension("x"), Permissions::from_mode(mode)).unwrap();
         }
