@@ -12,6 +12,7 @@ pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod pool;
 pub mod router;
 pub mod runtime;
 pub mod scheduler;

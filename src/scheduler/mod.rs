@@ -1,22 +1,39 @@
-//! Decides, for every call, whether it may run, on which worker, and whether a new one is worth starting.
+//! Decides, for every call, whether it may run and on which worker. Holds the routing table, because what a name leads to is
+//! what the scheduler needs for a call: one lookup finds everything.
+
+pub mod admit;
+pub mod dispatch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use crate::clock;
+use crate::config;
 use crate::domain::fault::Fault;
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
+use crate::engine::spec;
+use crate::pool::Pool;
+use crate::pool::index::Slot;
 use crate::router::table::{Entry, Table};
+use crate::scheduler::admit::Gate;
+use crate::telemetry::metrics::{self, FunctionMeters};
 use crate::worker::call::Answer;
 use crate::worker::logs::Book;
+use crate::worker::specialise::Blueprint;
 
-/// A function as it can be called now: its settings and everything the warm path needs of it, found with one lookup.
+/// A function as it can be called now: its settings and everything the warm path needs of it.
 #[derive(Debug)]
 pub struct Target {
     pub function: Arc<Function>,
     pub digest: VersionDigest,
-    /// Shared by all revisions of the function.
+    /// Shared by all revisions of the function, as are the gate and the meters.
     pub logs: Arc<Book>,
+    gate: Arc<Gate>,
+    meters: Arc<FunctionMeters>,
+    slot: Arc<Slot>,
 }
 
 impl Entry for Target {
@@ -41,12 +58,36 @@ pub struct Called {
     pub log_tail: String,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub limits: config::Limits,
+    pub init_timeout: Duration,
+    pub cpu_floor_cores: f64,
+    pub cores: u32,
+    pub log_keep_bytes: usize,
+}
+
+#[derive(Debug)]
 pub struct Scheduler {
     table: Table<Target>,
+    pool: Arc<Pool>,
+    account: Arc<Gate>,
+    options: Options,
+    draining: AtomicBool,
 }
 
 impl Scheduler {
+    pub fn new(options: Options, pool: Arc<Pool>) -> Arc<Self> {
+        let account = Gate::new(options.limits.concurrency);
+        Arc::new(Self {
+            table: Table::default(),
+            pool,
+            account,
+            options,
+            draining: AtomicBool::new(false),
+        })
+    }
+
     pub fn find(&self, id_or_name: &str) -> Option<Arc<Target>> {
         self.table.find(id_or_name)
     }
@@ -57,31 +98,143 @@ impl Scheduler {
     }
 
     /// Makes a function, or its new revision, callable: every call that starts after this returns runs it. Calls under way
-    /// finish on the old one.
+    /// finish on the old one. An older revision than the published one changes nothing.
     pub fn publish(&self, function: Function) {
         let id = function.id.clone();
-        self.table.replace(&id, |old| {
-            let logs = old.map_or_else(|| Book::new(1 << 20), |o| o.logs.clone());
-            Some(Arc::new(Target {
-                digest: function.digest(),
-                function: Arc::new(function),
-                logs,
-            }))
+        let sha256 = function.code.sha256.clone();
+        let old = self.table.replace(&id, |old| match old {
+            Some(newer) if newer.function.revision > function.revision => Some(newer.clone()),
+            _ => Some(Arc::new(self.target(function, old))),
         });
+        self.pool.prepare(&sha256);
+        if let Some(old) = old {
+            self.close_unless_current(&old);
+        }
+        metrics::functions(self.table.all().len());
     }
 
     /// Forgets a function.
     pub fn withdraw(&self, id: &FunctionId) {
-        self.table.replace(id, |_| None);
+        if let Some(old) = self.table.replace(id, |_| None) {
+            self.close_unless_current(&old);
+        }
+        metrics::functions(self.table.all().len());
     }
 
-    pub async fn invoke(self: &Arc<Self>, _target: &Arc<Target>, invocation: Invocation) -> Called {
-        Called {
+    fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {
+        let function = Arc::new(function);
+        let digest = function.digest();
+        let limit = function.max_concurrency.unwrap_or(u32::MAX);
+        let (logs, gate) = match old {
+            Some(old) => (old.logs.clone(), old.gate.clone()),
+            None => (Book::new(self.options.log_keep_bytes), Gate::new(limit)),
+        };
+        gate.set_limit(limit);
+        let meters = match old {
+            Some(old) if old.function.name == function.name => old.meters.clone(),
+            _ => Arc::new(FunctionMeters::new(function.name.as_str())),
+        };
+        let slot = self.pool.open(&digest, || Blueprint {
+            limits: spec::limits_for(
+                function.memory,
+                self.options.cpu_floor_cores,
+                self.options.cores,
+            ),
+            function: function.clone(),
+            logs: logs.clone(),
+            init_timeout: self.options.init_timeout,
+        });
+        Target {
+            function,
+            digest,
+            logs,
+            gate,
+            meters,
+            slot,
+        }
+    }
+
+    /// A deploy that changed nothing a worker bakes in keeps its workers.
+    fn close_unless_current(&self, old: &Target) {
+        let current = self.table.find(old.function.id.as_str());
+        if current.is_none_or(|now| !Arc::ptr_eq(&now.slot, &old.slot)) {
+            self.pool.close(&old.slot);
+        }
+    }
+
+    /// One call. Warm path.
+    pub async fn invoke(self: &Arc<Self>, target: &Arc<Target>, invocation: Invocation) -> Called {
+        let arrived = clock::now();
+        let mut called = Called {
             request_id: invocation.request_id,
             phases: Phases::default(),
             start: None,
             result: Err(Fault::Draining),
             log_tail: String::new(),
+        };
+        if !self.draining.load(Ordering::Relaxed) {
+            self.admitted(
+                target,
+                &invocation,
+                arrived + self.options.limits.max_wait,
+                &mut called,
+            )
+            .await;
         }
+        let whole = clock::now().saturating_duration_since(arrived);
+        let kind = called.start.map(|(kind, _)| kind);
+        target.meters.called(
+            kind,
+            metrics::blame_of(&called.result),
+            whole,
+            &called.phases,
+        );
+        if let Err(Fault::Throttled { reason, .. }) = &called.result {
+            target.meters.throttled(*reason);
+        }
+        called
+    }
+
+    async fn admitted(
+        &self,
+        target: &Arc<Target>,
+        invocation: &Invocation,
+        deadline: std::time::Instant,
+        called: &mut Called,
+    ) {
+        let permit = match admit::admit(&target.gate, &self.account) {
+            Ok(permit) => permit,
+            Err(fault) => {
+                called.result = Err(fault);
+                return;
+            }
+        };
+        match self.pool.acquire(&target.slot, permit, deadline).await {
+            Ok((lease, origin)) => {
+                called.start = Some((origin.kind, origin.reason));
+                let ran = dispatch::run(lease, &origin, &target.function, invocation).await;
+                called.phases = ran.phases;
+                called.log_tail = ran.log_tail;
+                called.result = ran.result;
+            }
+            Err(failed) => {
+                called.log_tail = (*failed.log_tail).to_owned();
+                called.result = Err(failed.fault);
+            }
+        }
+    }
+
+    /// From now on new calls are refused.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls under way.
+    pub fn under_way(&self) -> u32 {
+        self.account.under_way()
+    }
+
+    pub fn concurrency_limit(&self) -> u32 {
+        self.account.limit()
     }
 }
