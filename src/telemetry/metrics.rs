@@ -1,5 +1,6 @@
 //! One function per metric; the only place with metric names in it. Labels are enums or names with a bound on their number.
 //! What is recorded on the warm path is recorded through handles resolved once per function.
+#![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -294,8 +295,6 @@ pub fn concurrency(under_way: u32, limit: u32) {
 pub fn functions(count: usize) {
     metrics::gauge!("hearth_functions").set(count as f64);
 }
-
-#![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
 
 /// One call to the container engine has ended.
 pub fn engine_call(operation: &'static str, seconds: f64, ok: bool) {
