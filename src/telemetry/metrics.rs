@@ -2,6 +2,8 @@
 //! What is recorded on the warm path is recorded through handles resolved once per function.
 #![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
 
+#![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
+
 use std::collections::HashSet;
 use std::sync::OnceLock;
 use std::time::Duration;
