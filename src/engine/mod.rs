@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod context;
 pub mod docker;
 pub mod spec;
+pub mod sweep;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -256,3 +256,174 @@ fn read_only(source: &Path, target: &str) -> Mount {
         ..Mount::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::engine::ContainerId;
+
+    fn worker() -> config::Worker {
+        config::Worker {
+            tmp: Mebibytes(512),
+            pids: 256,
+            user: 993,
+            group: 994,
+            cpu_floor_cores: 1.0,
+            code_path_roots: Vec::new(),
+        }
+    }
+
+    fn body(network_of: Option<ContainerId>) -> ContainerCreateBody {
+        let worker = worker();
+        let frame = Frame {
+            instance: "one",
+            worker: &worker,
+            hosts: Path::new("/state/hosts"),
+            swappiness: true,
+        };
+        let spec = ContainerSpec {
+            worker: WorkerId::from_found("w1"),
+            image: "hearth-lang:0123".into(),
+            directory: PathBuf::from("/state/workers/w1"),
+            task: PathBuf::from("/state/workers/w1/task"),
+            limits: limits_for(Mebibytes(128), 1.0, 2),
+            network_of,
+            labels: BTreeMap::from([
+                ("note".to_owned(), "for people".to_owned()),
+                (LABEL_INSTANCE.to_owned(), "another".to_owned()),
+            ]),
+        };
+        worker_body(&frame, &spec)
+    }
+
+    fn targets(body: &ContainerCreateBody) -> Vec<String> {
+        let mounts = body.host_config.as_ref().unwrap().mounts.as_ref().unwrap();
+        assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
+        mounts.iter().map(|m| m.target.clone().unwrap()).collect()
+    }
+
+    #[test]
+    fn processors_follow_memory_between_the_floor_and_the_machine() {
+        let cores =
+            |memory, floor, machine| limits_for(Mebibytes(memory), floor, machine).cpu_cores;
+        assert_eq!(cores(1769, 0.0, 4), 1.0);
+        assert!((cores(128, 0.0, 4) - 0.0723).abs() < 0.001);
+        assert_eq!(cores(128, 1.0, 4), 1.0);
+        assert_eq!(cores(3538, 1.0, 4), 2.0);
+        assert_eq!(cores(10_240, 1.0, 2), 2.0);
+        // A machine that does not say how large it is still has a core.
+        assert_eq!(cores(10_240, 1.0, 0), 1.0);
+        let shares = |memory| limits_for(Mebibytes(memory), 1.0, 2).cpu_shares;
+        assert_eq!(shares(1769), 1024);
+        assert_eq!(shares(128), 74);
+        assert_eq!(shares(1), SHARES_MIN);
+        assert_eq!(shares(10_240), 5927);
+    }
+
+    #[test]
+    fn a_quota_is_never_below_what_the_kernel_takes() {
+        let quota = |cpu_cores| {
+            cpu_quota_micros(&Limits {
+                memory: Mebibytes(128),
+                cpu_cores,
+                cpu_shares: 2,
+            })
+        };
+        assert_eq!(quota(0.0), 1_000);
+        assert_eq!(quota(0.5), 50_000);
+        assert_eq!(quota(2.0), 200_000);
+    }
+
+    /// What the engine is sent, whole: anything that changes here changes how workers are held.
+    #[test]
+    fn a_worker_without_network() {
+        let sent = serde_json::to_value(body(None)).unwrap();
+        let expected = serde_json::json!({
+            "Image": "hearth-lang:0123",
+            "User": "993:994",
+            "AttachStdin": false, "AttachStdout": false, "AttachStderr": false,
+            "Tty": false, "OpenStdin": false,
+            "Env": [
+                "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "TZ=UTC",
+                "HEARTH_SOCKET=/hearth/worker.sock", "LAMBDA_TASK_ROOT=/var/task",
+            ],
+            "Healthcheck": {"Test": ["NONE"]},
+            "NetworkDisabled": true,
+            "Labels": {
+                "hearth.instance": "one", "hearth.role": "worker", "hearth.worker": "w1",
+                "note": "for people",
+            },
+            "HostConfig": {
+                "NetworkMode": "none",
+                "ReadonlyRootfs": true,
+                "Privileged": false,
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges"],
+                "Memory": 134_217_728, "MemorySwap": 134_217_728, "MemorySwappiness": 0,
+                "CpuPeriod": 100_000, "CpuQuota": 100_000, "CpuShares": 74,
+                "PidsLimit": 256,
+                "OomScoreAdj": 500,
+                "Ulimits": [
+                    {"Name": "nofile", "Soft": 1024, "Hard": 1024},
+                    {"Name": "core", "Soft": 0, "Hard": 0},
+                ],
+                "ShmSize": 4_194_304,
+                "Tmpfs": {"/tmp": "rw,nosuid,nodev,exec,mode=1777,size=536870912"},
+                "Mounts": [
+                    {"Type": "bind", "Source": "/state/workers/w1", "Target": "/hearth", "ReadOnly": true},
+                    {"Type": "bind", "Source": "/state/workers/w1/task", "Target": "/var/task", "ReadOnly": true},
+                    {"Type": "bind", "Source": "/state/hosts", "Target": "/etc/hosts", "ReadOnly": true},
+                ],
+                "IpcMode": "private", "CgroupnsMode": "private",
+                "LogConfig": {"Type": "none"},
+                "RestartPolicy": {"Name": "no"},
+                "AutoRemove": false, "Init": false,
+            },
+        });
+        assert_eq!(sent, expected);
+    }
+
+    #[test]
+    fn a_worker_with_network_takes_it_and_its_names_from_the_holder() {
+        let body = body(Some(ContainerId("abc".into())));
+        assert_eq!(body.network_disabled, Some(false));
+        let host = body.host_config.as_ref().unwrap();
+        assert_eq!(host.network_mode.as_deref(), Some("container:abc"));
+        assert_eq!(targets(&body), ["/hearth", "/var/task"]);
+    }
+
+    #[test]
+    fn a_holder_is_held_like_a_worker() {
+        let worker = worker();
+        let frame = Frame {
+            instance: "one",
+            worker: &worker,
+            hosts: Path::new("/state/hosts"),
+            swappiness: false,
+        };
+        let body = holder_body(&frame, "image");
+        assert_eq!(body.user.as_deref(), Some("993:994"));
+        assert_ne!(body.network_disabled, Some(true));
+        let labels = body.labels.unwrap();
+        assert_eq!(labels[LABEL_ROLE], ROLE_HOLDER);
+        assert!(!labels.contains_key(LABEL_WORKER));
+        let host = body.host_config.unwrap();
+        assert_eq!(host.readonly_rootfs, Some(true));
+        assert_eq!(host.cap_drop, Some(vec!["ALL".to_owned()]));
+        assert_eq!(host.pids_limit, Some(HOLDER_PIDS));
+        assert_eq!(host.memory_swappiness, None);
+    }
+
+    #[test]
+    fn an_update_says_memory_and_swap_together() {
+        let body = update_body(&limits_for(Mebibytes(1769), 0.0, 2));
+        assert_eq!(body.memory, Some(1769 * 1024 * 1024));
+        assert_eq!(body.memory_swap, body.memory);
+        assert_eq!(body.cpu_quota, Some(100_000));
+        assert_eq!(body.cpu_period, Some(100_000));
+        assert_eq!(body.cpu_shares, Some(1024));
+    }
+}

@@ -143,7 +143,7 @@ async fn limit(
     limits: Limits,
 ) -> Result<(), crate::engine::Error> {
     if let Some(pid) = pid {
-        match cgroup::apply(pid, &limits) {
+        match cgroup::apply(pid, container, &limits) {
             Ok(()) => return Ok(()),
             Err(error) => tracing::debug!(%error, "cgroup cannot be written, the engine will"),
         }
