@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::cli::{completions, delete, deploy, env, invoke, list, serve};
+use crate::cli::{completions, delete, deploy, env, invoke, list, logs, serve};
 
 /// Where an instance keeps its state unless it is told otherwise; the default of `state.dir`.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/hearth";
@@ -90,6 +90,8 @@ pub enum Command {
     /// List the functions
     #[command(visible_alias = "ls")]
     List(list::Args),
+    /// Show what a function printed
+    Logs(logs::Args),
     /// Delete a function
     Delete(delete::Args),
     /// Print shell settings for the running instance: eval "$(hearth env)"

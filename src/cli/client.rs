@@ -32,12 +32,9 @@ pub enum Error {
     BadUrl { url: String, reason: &'static str },
     #[error("the key cannot be sent: it has characters no key has")]
     BadKey,
-    #[error("cannot reach Hearth at {url}")]
-    Unreachable {
-        url: String,
-        #[source]
-        source: legacy::Error,
-    },
+    /// The reason is the innermost one; what the HTTP client says around it helps nobody.
+    #[error("cannot reach Hearth at {url}: {reason}")]
+    Unreachable { url: String, reason: String },
     #[error("the connection to {url} broke before the answer was complete")]
     Broken {
         url: String,
@@ -298,7 +295,8 @@ impl Client {
         self.http.request(request).await.map_err(|source| {
             let url = self.base.clone();
             if source.is_connect() {
-                Error::Unreachable { url, source }
+                let reason = innermost(&source).to_string();
+                Error::Unreachable { url, reason }
             } else {
                 self.broken(source.into())
             }
@@ -343,6 +341,14 @@ impl Client {
             text: line.unwrap_or("nothing").trim().chars().take(120).collect(),
         }
     }
+}
+
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a dyn std::error::Error {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner
 }
 
 /// A path of the API; parts that came from a person are escaped.

@@ -52,7 +52,7 @@ async fn all(client: &Client) -> Result<Vec<Value>, Error> {
         match page.next {
             // A page without anything in it ends the listing too: a server that went on for ever would be a broken one.
             Some(next) if !empty => {
-                path = "/functions/?limit=100&after=".into();
+                path = "/functions/?limit=100&cursor=".into();
                 client::escape(&next, &mut path);
             }
             _ => return Ok(functions),

@@ -12,6 +12,7 @@ pub mod error;
 pub mod instance;
 pub mod invoke;
 pub mod list;
+pub mod logs;
 pub mod output;
 pub mod package;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::Deploy(args) => deploy::run(args, &connect(global)?, output).await,
         Command::Invoke(args) => invoke::run(args, &connect(global)?, output).await,
         Command::List(args) => list::run(args, &connect(global)?, output).await,
+        Command::Logs(args) => logs::run(args, &connect(global)?, output).await,
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
         Command::Env(args) => env::run(args, global, output).await,
         Command::Completions(args) => completions::run(args, output),

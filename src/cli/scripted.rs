@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -107,10 +108,12 @@ pub(super) fn json(status: u16, body: &Value) -> Reply {
 
 /// A body that comes in pieces; one that ends in an error cuts the connection.
 pub(super) fn pieces(kind: &str, pieces: Vec<std::io::Result<&'static str>>) -> Reply {
-    let frames = pieces
-        .into_iter()
-        .map(|p| p.map(|text| Frame::data(Bytes::from(text))));
-    let body = StreamBody::new(futures_util::stream::iter(frames));
+    let frames = futures_util::stream::iter(pieces).then(async |piece| {
+        // The server writes what it has while it waits for more; without a wait, an error would overtake the pieces before it.
+        tokio::task::yield_now().await;
+        piece.map(|text| Frame::data(Bytes::from(text)))
+    });
+    let body = StreamBody::new(frames);
     let reply = Response::builder().header("content-type", kind);
     reply.body(body.boxed_unsync()).expect("a reply")
 }

@@ -5,7 +5,14 @@ use serde_json::{Map, Value};
 use crate::cli::output::size;
 
 /// Fields that change with every write and say nothing to a person, or that repeat another.
-const SILENT: [&str; 5] = ["revision", "updated_at", "version", "id", "created_at"];
+const SILENT: [&str; 6] = [
+    "revision",
+    "updated_at",
+    "version",
+    "id",
+    "created_at",
+    "url",
+];
 
 /// One line per difference.
 pub(super) fn changes(before: &Value, after: &Value) -> Vec<String> {
@@ -19,6 +26,8 @@ pub(super) fn changes(before: &Value, after: &Value) -> Vec<String> {
             continue;
         }
         match (field.as_str(), old, new) {
+            // The same bytes, come in another way.
+            ("code", old, new) if old["sha256"] == new["sha256"] => {}
             ("code", old, new) => lines.push(format!("code: {} → {}", code(old), code(new))),
             // Values may be secrets; names are enough to see what happened.
             (field, Value::Object(old), Value::Object(new)) => {

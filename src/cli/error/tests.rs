@@ -113,7 +113,7 @@ async fn a_server_that_is_not_there_says_how_to_start_it() {
         .await
         .expect_err("port 1 is nobody's");
     assert_snapshot!(printed(&error.into()), @r"
-    error: cannot reach Hearth at http://127.0.0.1:1: client error (Connect): tcp connect error: Connection refused (os error 111)
+    error: cannot reach Hearth at http://127.0.0.1:1: Connection refused (os error 111)
     hint: is it running? start it with 'make up' or 'hearth serve', or name another address with --url or HEARTH_URL
     ");
 }
