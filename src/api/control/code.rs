@@ -1,0 +1,71 @@
+//! From code as it was sent to a code package: the zip, its hash and where it came from. Decodes and packs, so it is called where
+//! blocking is allowed.
+
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+use crate::api::control::change::Source;
+use crate::domain::function::{Code, Origin};
+use crate::runtime::manifest::Manifest;
+use crate::runtime::package;
+
+/// A code package that is not stored yet.
+#[derive(Debug)]
+pub struct Package {
+    pub code: Code,
+    pub zip: Bytes,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("is not base64: {0}")]
+    Base64(base64::DecodeError),
+    #[error("is refused: {0}")]
+    Package(#[from] package::Error),
+}
+
+/// `file` is where inline code is written to.
+pub fn pack(source: Source, file: &str, roots: &[PathBuf]) -> Result<Package, Error> {
+    let (zip, origin) = match source {
+        Source::Inline(text) => (package::pack_inline(file, &text)?, Origin::Inline),
+        Source::Zip(text) => (decode(text)?, Origin::Zip),
+        Source::Path(path) => (package::pack_path(&path, roots)?, Origin::Path(path)),
+    };
+    package::inspect(&zip)?;
+    let code = Code {
+        sha256: hex::encode(Sha256::digest(&zip)),
+        size: zip.len() as u64,
+        origin,
+    };
+    Ok(Package {
+        code,
+        zip: zip.into(),
+    })
+}
+
+/// The file inline code is written to. One plain file name, so that no handler can write outside the package.
+pub fn inline_file(handler: &str, runtime: &Manifest) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    handler
+        .rsplit_once('.')
+        .filter(|(module, function)| {
+            !module.is_empty() && !function.is_empty() && module.chars().all(plain)
+        })
+        .and_then(|_| runtime.source_file(handler))
+        .ok_or_else(|| {
+            format!(
+                "must be module.function with inline code, where module is letters, digits, '_' and '-', like {}; is {handler:?}",
+                runtime.default_handler
+            )
+        })
+}
+
+/// Base64 as tools write it, which may be broken into lines.
+fn decode(mut text: String) -> Result<Vec<u8>, Error> {
+    text.retain(|c| !c.is_ascii_whitespace());
+    STANDARD.decode(text).map_err(Error::Base64)
+}

@@ -1,0 +1,281 @@
+//! Writes functions: checks, packs, stores, and only then publishes, so that what was answered 200 or 201 is both kept and
+//! callable. Every face that changes functions goes through here. Owns the writers' turns.
+//!
+//! Per function the store and the routing table change in the same order, because both change within one turn on the id and on
+//! every name and route that is taken or given up. A write is not undone when its client goes away: it runs in a task of its
+//! own, because a stored revision that is not published would answer by old code for good.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::api::control::code::Package;
+use crate::api::control::draft::{Draft, Rules};
+use crate::api::control::intake::Upload;
+use crate::api::control::locks::{Held, Key, Locks};
+use crate::api::error::Problem;
+use crate::domain::function::Function;
+use crate::domain::id::FunctionId;
+use crate::runtime::Catalog;
+use crate::scheduler::Scheduler;
+use crate::store::{self, Store};
+use crate::task;
+
+/// How often a write is tried again when another writer was faster: a package dropped by the last function that shared it, or a
+/// revision this instance had not seen.
+const ATTEMPTS: usize = 3;
+
+#[derive(Debug)]
+pub struct Deploy {
+    pub scheduler: Arc<Scheduler>,
+    pub store: Arc<dyn Store>,
+    pub runtimes: Arc<Catalog>,
+    pub account_concurrency: u32,
+    pub code_path_roots: Vec<PathBuf>,
+    pub locks: Locks,
+}
+
+/// What a client says the function is like before its change: the value of If-Match.
+pub type Condition = Option<String>;
+
+impl Deploy {
+    /// Publishes everything the store has. Before the first request.
+    pub async fn restore(&self) -> Result<usize, store::Error> {
+        let functions = self.store.functions().await?;
+        let count = functions.len();
+        for function in functions {
+            if self.runtimes.find(function.runtime.as_str()).is_none() {
+                tracing::warn!(
+                    function = %function.name,
+                    runtime = %function.runtime,
+                    "function kept, but its runtime is not installed"
+                );
+            }
+            self.scheduler.publish(function);
+        }
+        Ok(count)
+    }
+
+    pub async fn create(self: &Arc<Self>, upload: Upload) -> Result<Function, Problem> {
+        let this = self.clone();
+        apart("create function", async move {
+            let Upload {
+                bytes: body,
+                room: _room,
+            } = upload;
+            let draft = this.draft(move |rules| Draft::create(&body, rules)).await?;
+            let function = &draft.function;
+            let _turn = this.turn_on_paths(&[function]).await;
+            match this.write(&draft, None).await {
+                Ok(()) => this.scheduler.publish(function.clone()),
+                Err(error) => return Err(this.failed(&error, function).await),
+            }
+            tracing::info!(function = %function.name, id = %function.id, "function created");
+            Ok(draft.function)
+        })
+        .await
+    }
+
+    pub async fn update(
+        self: &Arc<Self>,
+        id_or_name: String,
+        condition: Condition,
+        upload: Upload,
+    ) -> Result<Function, Problem> {
+        let this = self.clone();
+        apart("update function", async move {
+            let _turn = this.turn(&id_or_name).await?;
+            for _ in 0..ATTEMPTS {
+                let current = this.current(&id_or_name, condition.as_deref())?;
+                let (base, body) = (current.clone(), upload.bytes.clone());
+                let draft = this
+                    .draft(move |rules| Draft::update(&body, &base, rules))
+                    .await?;
+                let function = &draft.function;
+                let _paths = this.turn_on_paths(&[&current, function]).await;
+                match this.write(&draft, Some(current.revision)).await {
+                    Ok(()) => this.scheduler.publish(function.clone()),
+                    // Another instance wrote it, or a write of ours went through although it failed.
+                    Err(store::Error::Stale) => {
+                        this.catch_up(&current.id).await;
+                        continue;
+                    }
+                    Err(error) => return Err(this.failed(&error, function).await),
+                }
+                tracing::info!(
+                    function = %function.name,
+                    id = %function.id,
+                    revision = function.revision,
+                    "function updated"
+                );
+                return Ok(draft.function);
+            }
+            Err(Problem::Contended)
+        })
+        .await
+    }
+
+    pub async fn delete(
+        self: &Arc<Self>,
+        id_or_name: String,
+        condition: Condition,
+    ) -> Result<(), Problem> {
+        let this = self.clone();
+        apart("delete function", async move {
+            let _turn = this.turn(&id_or_name).await?;
+            let current = this.current(&id_or_name, condition.as_deref())?;
+            let _paths = this.turn_on_paths(&[&current]).await;
+            // `false` is a deletion that went through although it failed before.
+            if let Err(error) = this.store.delete(&current.id).await {
+                return Err(this.failed(&error, &current).await);
+            }
+            this.scheduler.withdraw(&current.id);
+            tracing::info!(function = %current.name, id = %current.id, "function deleted");
+            Ok(())
+        })
+        .await
+    }
+
+    async fn draft<F>(&self, make: F) -> Result<Draft, Problem>
+    where
+        F: FnOnce(Rules<'_>) -> Result<Draft, Problem> + Send + 'static,
+    {
+        let runtimes = self.runtimes.clone();
+        let code_path_roots = self.code_path_roots.clone();
+        let account_concurrency = self.account_concurrency;
+        task::blocking("draft a function", move || {
+            make(Rules {
+                runtimes: &runtimes,
+                account_concurrency,
+                code_path_roots: &code_path_roots,
+            })
+        })
+        .await
+    }
+
+    async fn write(&self, draft: &Draft, from: Option<u64>) -> Result<(), store::Error> {
+        let Some(package) = &draft.package else {
+            return self.store.put(draft.function.clone(), from).await;
+        };
+        for _ in 1..ATTEMPTS {
+            self.put_code(package).await?;
+            match self.store.put(draft.function.clone(), from).await {
+                Err(store::Error::CodeMissing(_)) => {}
+                done => return done,
+            }
+        }
+        self.put_code(package).await?;
+        self.store.put(draft.function.clone(), from).await
+    }
+
+    async fn put_code(&self, package: &Package) -> Result<(), store::Error> {
+        self.store
+            .put_code(&package.code.sha256, package.zip.clone())
+            .await
+    }
+
+    /// The turn on the function that is called this when the turn comes.
+    async fn turn(&self, id_or_name: &str) -> Result<Held, Problem> {
+        for _ in 0..ATTEMPTS {
+            let found = self.find(id_or_name)?.id;
+            let held = self.locks.take(vec![Key::Id(found.to_string())]).await;
+            if self.find(id_or_name)?.id == found {
+                return Ok(held);
+            }
+            // The name went to another function while this one waited.
+        }
+        Err(Problem::Contended)
+    }
+
+    /// The turn on every name and route these hold, by which others are kept from being published under a name before it was given
+    /// up. Taken within the turn on the id.
+    async fn turn_on_paths(&self, functions: &[&Function]) -> Held {
+        let names = functions.iter().map(|f| Key::Name(f.name.to_string()));
+        let routes = functions.iter().filter_map(|f| f.route.clone());
+        self.locks
+            .take(names.chain(routes.map(Key::Route)).collect())
+            .await
+    }
+
+    fn find(&self, id_or_name: &str) -> Result<Function, Problem> {
+        self.scheduler
+            .find(id_or_name)
+            .map(|target| Function::clone(&target.function))
+            .ok_or_else(|| Problem::NoFunction(id_or_name.into()))
+    }
+
+    fn current(&self, id_or_name: &str, condition: Option<&str>) -> Result<Function, Problem> {
+        let current = self.find(id_or_name)?;
+        match condition {
+            Some(given) if !matches(given, current.revision) => Err(Problem::Stale {
+                given: given.into(),
+                condition: true,
+            }),
+            _ => Ok(current),
+        }
+    }
+
+    /// What a failed write means for the client. A store that failed may have written all the same, so the table catches up with it.
+    async fn failed(&self, error: &store::Error, function: &Function) -> Problem {
+        match error {
+            store::Error::NameTaken(by) => Problem::NameTaken {
+                name: function.name.to_string(),
+                by: by.clone(),
+            },
+            store::Error::RouteTaken(by) => Problem::RouteTaken {
+                route: function.route.clone().unwrap_or_default(),
+                by: by.clone(),
+            },
+            store::Error::Stale => Problem::Contended,
+            store::Error::CodeMissing(sha256) => {
+                tracing::error!(function = %function.name, sha256, "code package is gone from the store");
+                Problem::CodeUnavailable
+            }
+            store::Error::Unavailable { operation, source } => {
+                tracing::error!(function = %function.name, operation, %source, "store failed");
+                self.catch_up(&function.id).await;
+                Problem::StoreUnavailable
+            }
+        }
+    }
+
+    /// Publishes what the store has of a function. Within the turn on its id.
+    async fn catch_up(&self, id: &FunctionId) {
+        let functions = match self.store.functions().await {
+            Ok(functions) => functions,
+            Err(error) => {
+                tracing::warn!(%id, %error, "could not compare a function with the store");
+                return;
+            }
+        };
+        let stored = functions.into_iter().find(|f| f.id == *id);
+        let revision = |f: &Function| f.revision;
+        let published = self.scheduler.find(id.as_str());
+        match (stored, published.map(|t| revision(&t.function))) {
+            (Some(stored), published) if Some(stored.revision) > published => {
+                self.scheduler.publish(stored);
+            }
+            (None, Some(_)) => self.scheduler.withdraw(id),
+            _ => {}
+        }
+    }
+}
+
+/// Runs a write to its end, whether or not its client waits for it.
+async fn apart<T: Send + 'static>(
+    name: &'static str,
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    match task::spawn(task::Kind::Local, name, work).await {
+        Ok(Some(result)) => result,
+        // It panicked, and the task's edge has logged it.
+        Ok(None) | Err(_) => Err(Problem::Internal),
+    }
+}
+
+/// If-Match: `*`, or a list of entity tags with the revision among them. Quotes may be left out.
+fn matches(condition: &str, revision: u64) -> bool {
+    condition
+        .split(',')
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_matches('"').parse() == Ok(revision))
+}

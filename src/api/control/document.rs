@@ -1,0 +1,236 @@
+//! The JSON documents of the control API, as clients read them and as the OpenAPI document describes them. What a client may
+//! send is checked by `change`, which a test holds to the fields named here.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::function::{Function, Network, Origin};
+use crate::domain::id::VersionDigest;
+use crate::runtime::manifest::Manifest;
+use crate::scheduler::Target;
+
+/// A function as it is deployed.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Function)]
+pub struct FunctionDocument<'a> {
+    /// Made at creation, never reused; good wherever the name is.
+    id: &'a str,
+    name: &'a str,
+    /// The runtime's id.
+    language: &'a str,
+    handler: &'a str,
+    /// Seconds.
+    timeout: u32,
+    /// MiB.
+    memory: u32,
+    environment: &'a BTreeMap<String, String>,
+    description: &'a str,
+    tags: &'a BTreeMap<String, String>,
+    route: Option<&'a str>,
+    max_concurrency: Option<u32>,
+    #[schema(value_type = NetworkChoice)]
+    network: Network,
+    code: CodeDocument<'a>,
+    /// Digest of the code and of every setting a worker is started with; `x-hearth-version` of an answer is its beginning.
+    version: &'a str,
+    /// Grows by one with every change; also the entity tag.
+    revision: u64,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: jiff::Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: jiff::Timestamp,
+    /// Where it is called, on this server.
+    url: String,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Code)]
+struct CodeDocument<'a> {
+    /// Of the zip, in hex.
+    sha256: &'a str,
+    /// Of the zip, in bytes.
+    size: u64,
+    origin: OriginDocument,
+    /// Where on the server it was packed from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+}
+
+/// How code came in.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Origin)]
+enum OriginDocument {
+    Inline,
+    Zip,
+    Path,
+}
+
+impl<'a> FunctionDocument<'a> {
+    pub fn of(target: &'a Target) -> Self {
+        Self::new(&target.function, &target.digest)
+    }
+
+    pub fn new(function: &'a Function, digest: &'a VersionDigest) -> Self {
+        let (origin, path) = match &function.code.origin {
+            Origin::Inline => (OriginDocument::Inline, None),
+            Origin::Zip => (OriginDocument::Zip, None),
+            Origin::Path(path) => (
+                OriginDocument::Path,
+                Some(path.to_string_lossy().into_owned()),
+            ),
+        };
+        Self {
+            id: function.id.as_str(),
+            name: function.name.as_str(),
+            language: function.runtime.as_str(),
+            handler: &function.handler,
+            timeout: function.timeout_seconds,
+            memory: function.memory.0,
+            environment: &function.environment,
+            description: &function.description,
+            tags: &function.tags,
+            route: function.route.as_deref(),
+            max_concurrency: function.max_concurrency,
+            network: function.network,
+            code: CodeDocument {
+                sha256: &function.code.sha256,
+                size: function.code.size,
+                origin,
+                path,
+            },
+            version: digest.as_str(),
+            revision: function.revision,
+            created_at: function.created_at,
+            updated_at: function.updated_at,
+            url: format!("/functions/{}/execute", function.id),
+        }
+    }
+}
+
+/// A page of functions, in the order of their creation.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct FunctionPage<'a> {
+    pub items: Vec<FunctionDocument<'a>>,
+    /// The `cursor` of the next page; null on the last.
+    pub next: Option<&'a str>,
+}
+
+/// A function to be made. Only for the OpenAPI document: `change` reads the body.
+#[derive(Debug, ToSchema)]
+pub struct NewFunction {
+    /// Letters, digits, `-` and `_`.
+    #[schema(min_length = 1, max_length = 64)]
+    pub name: String,
+    /// A runtime's id or short name: see `/runtimes/`.
+    pub language: String,
+    #[schema(inline)]
+    pub code: Option<CodeSource>,
+    /// Instead of `code`: a file or directory on the server, packed now.
+    pub code_path: Option<String>,
+    /// `module.function`. With inline code it defaults to the runtime's own, and `module` names the file the code is written to; with
+    /// a zip or a `code_path` it is required.
+    #[schema(max_length = 128)]
+    pub handler: Option<String>,
+    /// Seconds the handler may take.
+    #[schema(minimum = 1, maximum = 900, default = 3)]
+    pub timeout: Option<u32>,
+    /// MiB. Processor time is in proportion.
+    #[schema(minimum = 128, maximum = 10240, default = 128)]
+    pub memory: Option<u32>,
+    /// At most 4 KiB, names and values together. Names that begin with `HEARTH_` and the ones AWS reserves are refused.
+    pub environment: Option<BTreeMap<String, String>>,
+    #[schema(max_length = 256)]
+    pub description: Option<String>,
+    /// At most 50.
+    pub tags: Option<BTreeMap<String, String>>,
+    /// The path the function answers plain HTTP at.
+    #[schema(max_length = 512)]
+    pub route: Option<String>,
+    /// Calls under way at once, over which 429 is answered; null is the account's limit, 0 refuses every call.
+    #[schema(minimum = 0)]
+    pub max_concurrency: Option<u32>,
+    #[schema(default = "none")]
+    pub network: Option<NetworkChoice>,
+}
+
+/// A change of a function: what is left out keeps its value, null takes a route or a `max_concurrency` away. Only for the OpenAPI
+/// document.
+#[derive(Debug, ToSchema)]
+pub struct FunctionChange {
+    #[schema(min_length = 1, max_length = 64)]
+    pub name: Option<String>,
+    /// Only together with new code.
+    pub language: Option<String>,
+    #[schema(inline)]
+    pub code: Option<CodeSource>,
+    /// Instead of `code`: a file or directory on the server, packed now.
+    pub code_path: Option<String>,
+    /// Code that was given inline stays in the file it was written to: give the code again when the module changes.
+    #[schema(max_length = 128)]
+    pub handler: Option<String>,
+    #[schema(minimum = 1, maximum = 900)]
+    pub timeout: Option<u32>,
+    #[schema(minimum = 128, maximum = 10240)]
+    pub memory: Option<u32>,
+    /// All of them: the map takes the old one's place.
+    pub environment: Option<BTreeMap<String, String>>,
+    #[schema(max_length = 256)]
+    pub description: Option<String>,
+    /// All of them: the map takes the old one's place.
+    pub tags: Option<BTreeMap<String, String>>,
+    #[schema(max_length = 512)]
+    pub route: Option<String>,
+    #[schema(minimum = 0)]
+    pub max_concurrency: Option<u32>,
+    pub network: Option<NetworkChoice>,
+    /// The revision the change was made from; the change is refused if there is a newer one. `If-Match` says the same.
+    pub revision: Option<u64>,
+}
+
+/// Source text, or base64 of a zip, which is told from source by its beginning; an object says which it is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum CodeSource {
+    Text(String),
+    Inline { inline: String },
+    Zip { zip: String },
+}
+
+/// `none`: nothing but the worker's own loopback. `egress`: connections to the outside.
+#[derive(Debug, ToSchema)]
+#[schema(as = Network, rename_all = "snake_case")]
+pub enum NetworkChoice {
+    None,
+    Egress,
+}
+
+/// A runtime functions can be written for.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Runtime)]
+pub struct RuntimeDocument<'a> {
+    id: &'a str,
+    /// Short names `language` may use instead of the id.
+    names: &'a [String],
+    description: &'a str,
+    /// The handler of inline code that names none.
+    default_handler: &'a str,
+}
+
+impl<'a> RuntimeDocument<'a> {
+    pub fn of(manifest: &'a Manifest) -> Self {
+        Self {
+            id: manifest.id.as_str(),
+            names: &manifest.names,
+            description: &manifest.description,
+            default_handler: &manifest.default_handler,
+        }
+    }
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RuntimeList<'a> {
+    pub items: Vec<RuntimeDocument<'a>>,
+}

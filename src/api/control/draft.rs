@@ -1,0 +1,207 @@
+//! From a body to the function it makes: a new one, or the next revision of one there is. Everything that is wrong is found before
+//! anything is written. Decodes and packs code, so it is called where blocking is allowed.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::api::control::change::{self, Change, Faults, Source};
+use crate::api::control::code::{self, Package};
+use crate::api::error::Problem;
+use crate::clock;
+use crate::domain::fault::Blame;
+use crate::domain::function::{Function, Network};
+use crate::domain::id::FunctionId;
+use crate::domain::limits::Mebibytes;
+use crate::runtime::Catalog;
+use crate::runtime::manifest::Manifest;
+
+const TIMEOUT_SECONDS_DEFAULT: u32 = 3;
+const MEMORY_DEFAULT: Mebibytes = Mebibytes(128);
+
+/// What a function may be here.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    pub runtimes: &'a Catalog,
+    pub account_concurrency: u32,
+    pub code_path_roots: &'a [PathBuf],
+}
+
+/// A function ready to be written.
+#[derive(Debug)]
+pub struct Draft {
+    pub function: Function,
+    /// Its code, if it is new.
+    pub package: Option<Package>,
+}
+
+impl Draft {
+    /// A new function.
+    pub fn create(body: &[u8], rules: Rules<'_>) -> Result<Self, Problem> {
+        let (mut change, mut faults) =
+            change::read(body, rules.runtimes, rules.account_concurrency)?;
+        let source = change.code.take();
+        let given = [
+            ("name", change.name.is_some()),
+            ("language", change.runtime.is_some()),
+            ("code", source.is_some() || faults.has("code_path")),
+        ];
+        for (field, given) in given {
+            if !given && !faults.has(field) {
+                faults.add(field, "is required");
+            }
+        }
+        if change.revision.is_some() {
+            faults.add("revision", "is for changes: a new function has none");
+        }
+        let runtime = change.runtime.clone();
+        let default = match (&source, &runtime) {
+            (Some(Source::Inline(_)), Some(runtime)) => Some(runtime.default_handler.clone()),
+            (Some(Source::Zip(_) | Source::Path(_)), _)
+                if change.handler.is_none() && !faults.has("handler") =>
+            {
+                faults.add("handler", "is required unless the code is given inline");
+                None
+            }
+            _ => None,
+        };
+        let handler = change.handler.clone().or(default);
+        let package = packed(
+            source,
+            handler.as_deref(),
+            runtime.as_deref(),
+            rules,
+            &mut faults,
+        )?;
+        faults.into_result()?;
+        let required = "what is missing or wrong is a fault, and there was none";
+        let package = package.expect(required);
+        let now = clock::wall();
+        let blank = Function {
+            id: FunctionId::generate(),
+            name: change.name.clone().expect(required),
+            revision: 1,
+            runtime: runtime.expect(required).id.clone(),
+            handler: handler.expect(required),
+            timeout_seconds: TIMEOUT_SECONDS_DEFAULT,
+            memory: MEMORY_DEFAULT,
+            code: package.code.clone(),
+            environment: BTreeMap::new(),
+            description: String::new(),
+            tags: BTreeMap::new(),
+            route: None,
+            max_concurrency: None,
+            network: Network::None,
+            created_at: now,
+            updated_at: now,
+        };
+        Ok(Self {
+            function: settled(blank, change),
+            package: Some(package),
+        })
+    }
+
+    /// The next revision of `current`.
+    pub fn update(body: &[u8], current: &Function, rules: Rules<'_>) -> Result<Self, Problem> {
+        let (mut change, mut faults) =
+            change::read(body, rules.runtimes, rules.account_concurrency)?;
+        let source = change.code.take();
+        let other = |runtime: &Arc<Manifest>| runtime.id != current.runtime;
+        if change.runtime.as_ref().is_some_and(other) && source.is_none() && !faults.has("code") {
+            faults.add("language", "can be changed only together with the code");
+        }
+        let installed = rules.runtimes.find(current.runtime.as_str());
+        let runtime = change.runtime.clone().or(installed.cloned());
+        if runtime.is_none() && source.is_some() && !faults.has("language") {
+            let gone = format!(
+                "must be given: {} is not installed any more",
+                current.runtime
+            );
+            faults.add("language", gone);
+        }
+        let handler = match faults.has("handler") {
+            true => None,
+            false => change.handler.as_deref().or(Some(&current.handler)),
+        };
+        let package = packed(source, handler, runtime.as_deref(), rules, &mut faults)?;
+        faults.into_result()?;
+        if let Some(given) = change.revision
+            && given != current.revision
+        {
+            return Err(Problem::Stale {
+                given: given.to_string(),
+                condition: false,
+            });
+        }
+        let mut next = Function {
+            revision: current.revision + 1,
+            updated_at: clock::wall(),
+            ..current.clone()
+        };
+        if let Some(package) = &package {
+            next.code = package.code.clone();
+        }
+        Ok(Self {
+            function: settled(next, change),
+            package,
+        })
+    }
+}
+
+/// Packs the code, if there is any and what it needs is right. Whatever is wrong with it joins the other faults.
+fn packed(
+    source: Option<Source>,
+    handler: Option<&str>,
+    runtime: Option<&Manifest>,
+    rules: Rules<'_>,
+    faults: &mut Faults,
+) -> Result<Option<Package>, Problem> {
+    let Some(source) = source else {
+        return Ok(None);
+    };
+    let file = match (&source, handler, runtime) {
+        (Source::Inline(_), Some(handler), Some(runtime)) => {
+            match code::inline_file(handler, runtime) {
+                Ok(file) => file,
+                Err(message) => {
+                    faults.add("handler", message);
+                    return Ok(None);
+                }
+            }
+        }
+        // Nowhere to write it to; the fault that caused this is there already.
+        (Source::Inline(_), _, _) => return Ok(None),
+        (Source::Zip(_) | Source::Path(_), _, _) => String::new(),
+    };
+    let field = source.field();
+    match code::pack(source, &file, rules.code_path_roots) {
+        Ok(package) => Ok(Some(package)),
+        Err(code::Error::Package(error)) if error.blame() == Blame::Platform => {
+            tracing::error!(%error, source = error.source(), "code could not be packed");
+            Err(Problem::Internal)
+        }
+        Err(error) => {
+            faults.add(field, error.to_string());
+            Ok(None)
+        }
+    }
+}
+
+/// `function` with everything the change names in its place.
+fn settled(function: Function, change: Change) -> Function {
+    Function {
+        name: change.name.unwrap_or(function.name),
+        runtime: change.runtime.map_or(function.runtime, |r| r.id.clone()),
+        handler: change.handler.unwrap_or(function.handler),
+        timeout_seconds: change.timeout_seconds.unwrap_or(function.timeout_seconds),
+        memory: change.memory.unwrap_or(function.memory),
+        environment: change.environment.unwrap_or(function.environment),
+        description: change.description.unwrap_or(function.description),
+        tags: change.tags.unwrap_or(function.tags),
+        route: change.route.unwrap_or(function.route),
+        max_concurrency: change.max_concurrency.unwrap_or(function.max_concurrency),
+        network: change.network.unwrap_or(function.network),
+        ..function
+    }
+}

@@ -1,0 +1,63 @@
+//! Calling one function, as the router knows it. The gateway answers these before they get here; this is what describes the
+//! path in the OpenAPI document, and it does the same.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::api::control::Control;
+use crate::api::control::openapi::CallErrors;
+use crate::api::invoke;
+use crate::domain::fault::Fault;
+use crate::domain::limits::PAYLOAD_MAX;
+
+/// Call a function
+///
+/// The body is the event: JSON, or with `content-type: application/octet-stream` bytes; nothing is the event `{}`. The answer's body
+/// is what the handler returned. `server-timing` says where the time went, in milliseconds: waiting in line, creating a
+/// container, loading the code, running the handler.
+#[utoipa::path(
+    post, path = "/functions/{id}/execute", tag = "calls", operation_id = "execute_function",
+    params(("id" = String, Path, description = "id or name")),
+    request_body(description = "the event", content(
+        (serde_json::Value = "application/json", example = json!({"name": "world"})),
+        ([u8] = "application/octet-stream"),
+    )),
+    responses(
+        (status = 200, description = "what the handler returned; a streaming handler's answer has the content type it chose", content(
+            (serde_json::Value = "application/json"), ([u8] = "application/octet-stream"),
+        ), headers(
+            ("x-request-id" = String, description = "the id of the call: in the handler's context and on its log lines"),
+            ("server-timing" = String, description = "queue, start, init and run"),
+            ("x-hearth-start" = String, description = "`warm`: an idle worker. `stem`: a started one was given the code. `cold`: a container was created"),
+            ("x-hearth-version" = String, description = "the beginning of the function's version"),
+        )),
+        CallErrors,
+    )
+)]
+pub async fn execute(
+    State(control): State<Control>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let answer = match read(body).await {
+        Ok(payload) => invoke::execute(&control.scheduler, &id, &headers, payload).await,
+        Err(fault) => invoke::refuse(fault),
+    };
+    answer.map(Body::new)
+}
+
+async fn read(body: Body) -> Result<Bytes, Fault> {
+    match Limited::new(body, PAYLOAD_MAX).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Fault::PayloadTooLarge {
+            size: PAYLOAD_MAX as u64 + 1,
+            limit: PAYLOAD_MAX as u64,
+        }),
+        Err(error) => Err(Fault::BodyIncomplete(error.to_string())),
+    }
+}

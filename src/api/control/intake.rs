@@ -1,0 +1,196 @@
+//! What comes in with a request: its body, within a bound for itself and one for all bodies together, and its query.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Query as AxumQuery;
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::api::error::{FieldFault, Problem};
+use crate::domain::limits::PACKAGE_PACKED_MAX;
+
+/// The largest zip in base64, with its line breaks and the other fields.
+pub const BODY_MAX: usize = PACKAGE_PACKED_MAX / 3 * 4 + 4 * 1024 * 1024;
+/// Room for bodies that are being read or worked on, in MiB. A large one takes seven tenths of a share of ten.
+const ROOM_MIB: usize = 512;
+/// A body waits this long for room, and has this long to arrive.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Room for bodies: the memory requests may take together.
+#[derive(Debug, Clone)]
+pub struct Room {
+    mebibytes: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            mebibytes: Arc::new(Semaphore::new(ROOM_MIB)),
+            patience: PATIENCE,
+        }
+    }
+}
+
+/// A body, and its room for as long as it is held.
+#[derive(Debug)]
+pub struct Upload {
+    pub bytes: Bytes,
+    pub room: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Reads a body whole.
+    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+        let declared = headers
+            .get(CONTENT_LENGTH)
+            .and_then(|v| v.to_str().ok()?.parse::<usize>().ok())
+            .unwrap_or(BODY_MAX);
+        if declared > BODY_MAX {
+            return Err(Problem::TooLarge { limit: BODY_MAX });
+        }
+        let share = declared.div_ceil(1024 * 1024).max(1) as u32;
+        let room = tokio::time::timeout(
+            self.patience,
+            self.mebibytes.clone().acquire_many_owned(share),
+        )
+        .await
+        .ok()
+        .and_then(Result::ok)
+        .ok_or(Problem::Busy)?;
+        let arrived = tokio::time::timeout(self.patience, Limited::new(body, BODY_MAX).collect())
+            .await
+            .map_err(|_elapsed| Problem::BodyIncomplete("it took too long".into()))?;
+        match arrived {
+            Ok(whole) => Ok(Upload {
+                bytes: whole.to_bytes(),
+                room,
+            }),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(Problem::TooLarge { limit: BODY_MAX })
+            }
+            Err(error) => Err(Problem::BodyIncomplete(error.to_string())),
+        }
+    }
+}
+
+/// The parameters of a query, taken one by one; what is left at the end is refused by name.
+#[derive(Debug)]
+pub struct Query {
+    given: Vec<(String, String)>,
+    faults: Vec<FieldFault>,
+}
+
+impl Query {
+    pub fn of(uri: &Uri) -> Result<Self, Problem> {
+        let given = AxumQuery::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| Problem::invalid("query", error.body_text()))?;
+        Ok(Self {
+            given: given.0,
+            faults: Vec::new(),
+        })
+    }
+
+    pub fn text(&mut self, name: &str) -> Option<String> {
+        let at = self.given.iter().position(|(key, _)| key == name)?;
+        Some(self.given.remove(at).1)
+    }
+
+    pub fn parsed<T>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = self.text(name)?;
+        parse(&text)
+            .map_err(|message| self.faults.push(FieldFault::new(name, message)))
+            .ok()
+    }
+
+    pub fn limit(&mut self, range: RangeInclusive<usize>) -> Option<usize> {
+        self.parsed("limit", |text| match text.parse() {
+            Ok(limit) if range.contains(&limit) => Ok(limit),
+            _ => Err(format!(
+                "must be a whole number from {} to {}",
+                range.start(),
+                range.end()
+            )),
+        })
+    }
+
+    pub fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in self.given {
+            self.faults.push(FieldFault::new(
+                name,
+                "is not a parameter here, or is there twice",
+            ));
+        }
+        match self.faults.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::Invalid(self.faults)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        let uri = format!("/x?{text}").parse().expect("a URI");
+        Query::of(&uri).expect("a query")
+    }
+
+    #[test]
+    fn wrong_and_unknown_parameters_are_named() {
+        let mut query = query("limit=0&what=1");
+        assert_eq!(query.limit(1..=10), None);
+        let Err(Problem::Invalid(faults)) = query.finish() else {
+            panic!("refused");
+        };
+        let names: Vec<_> = faults.iter().map(|f| f.field.as_str()).collect();
+        assert_eq!(names, ["limit", "what"]);
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_before_and_while_it_is_read() {
+        let room = Room::default();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, (BODY_MAX + 1).into());
+        let declared = room.read(&headers, Body::empty()).await;
+        assert_eq!(
+            declared.map(drop),
+            Err(Problem::TooLarge { limit: BODY_MAX })
+        );
+        let piece = Bytes::from(vec![b' '; 16 * 1024 * 1024]);
+        let pieces = (0..6).map(move |_| Ok::<_, std::convert::Infallible>(piece.clone()));
+        let endless = Body::from_stream(futures_util::stream::iter(pieces));
+        let read = room.read(&HeaderMap::new(), endless).await;
+        assert_eq!(read.map(drop), Err(Problem::TooLarge { limit: BODY_MAX }));
+        assert_eq!(room.mebibytes.available_permits(), ROOM_MIB, "given back");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
+        let room = Room {
+            patience: Duration::from_millis(10),
+            ..Room::default()
+        };
+        let pieces = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        let never = room
+            .read(&HeaderMap::new(), Body::from_stream(pieces))
+            .await;
+        assert!(matches!(never.map(drop), Err(Problem::BodyIncomplete(_))));
+        // And one that finds no room is told so.
+        let all = room.mebibytes.clone().acquire_many_owned(ROOM_MIB as u32);
+        let _all = all.await.expect("open");
+        let busy = room.read(&HeaderMap::new(), Body::empty()).await;
+        assert_eq!(busy.map(drop), Err(Problem::Busy));
+    }
+}

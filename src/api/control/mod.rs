@@ -1,0 +1,155 @@
+//! The native REST face, except calling one function, which `api::invoke` does without a router: functions, batches, logs, runtimes,
+//! and the document that describes it all. Called by the gateway with requests whose key is checked. Routes and the OpenAPI document
+//! are made from the same lines, so they cannot say different things.
+
+pub mod batch;
+pub mod change;
+pub mod code;
+pub mod deploy;
+pub mod document;
+pub mod draft;
+pub mod execute;
+pub mod functions;
+pub mod intake;
+pub mod locks;
+pub mod logs;
+pub mod openapi;
+pub mod runtimes;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use axum::{Router, middleware};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Uri};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::control::deploy::Deploy;
+use crate::api::control::intake::Room;
+use crate::api::control::locks::Locks;
+use crate::api::error::{self, Problem};
+use crate::config;
+use crate::domain::id::RequestId;
+use crate::runtime::Catalog;
+use crate::scheduler::Scheduler;
+use crate::store::{self, Store};
+
+/// The paths that are written with a slash at their end; all others are written without.
+const COLLECTIONS: [&str; 2] = ["/functions", "/runtimes"];
+
+/// Everything the face works with. A cheap handle.
+#[derive(Debug, Clone)]
+pub struct Control {
+    scheduler: Arc<Scheduler>,
+    runtimes: Arc<Catalog>,
+    deploy: Arc<Deploy>,
+    limits: Arc<config::Limits>,
+    room: Room,
+    /// Ends the answers that would never end.
+    stop: CancellationToken,
+}
+
+impl Control {
+    pub fn new(
+        scheduler: Arc<Scheduler>,
+        store: Arc<dyn Store>,
+        runtimes: Arc<Catalog>,
+        limits: &config::Limits,
+        worker: &config::Worker,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            deploy: Arc::new(Deploy {
+                scheduler: scheduler.clone(),
+                store,
+                runtimes: runtimes.clone(),
+                account_concurrency: limits.concurrency,
+                code_path_roots: worker.code_path_roots.clone(),
+                locks: Locks::default(),
+            }),
+            scheduler,
+            runtimes,
+            limits: Arc::new(limits.clone()),
+            room: Room::default(),
+            stop,
+        }
+    }
+
+    /// Makes everything the store has callable, and says how many functions that is. Before the first request.
+    pub async fn restore(&self) -> Result<usize, store::Error> {
+        self.deploy.restore().await
+    }
+}
+
+/// The face as a service. Paths are taken with and without a slash at their end.
+pub fn router(control: Control) -> Router {
+    let (routes, document) = routes().split_for_parts();
+    let document = openapi::with_examples(document, &control.runtimes);
+    let routes = routes
+        .merge(openapi::pages(document))
+        .fallback(async |uri: Uri| Problem::NoPath(uri.path().into()))
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::Method {
+            method: method.to_string(),
+            path: uri.path().into(),
+        })
+        .with_state(control)
+        .layer(middleware::map_response(with_request_id));
+    // Around the router and not a layer in it: layers come after the route is chosen.
+    Router::new().fallback_service(routes.map_request(canonical))
+}
+
+fn routes() -> OpenApiRouter<Control> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(functions::list, functions::create))
+        .routes(routes!(
+            functions::read,
+            functions::update,
+            functions::delete
+        ))
+        .routes(routes!(functions::code))
+        .routes(routes!(execute::execute))
+        .routes(routes!(batch::execute))
+        .routes(routes!(logs::read))
+        .routes(routes!(runtimes::list))
+}
+
+async fn with_request_id(mut response: Response) -> Response {
+    response
+        .headers_mut()
+        .entry(error::REQUEST_ID)
+        .or_insert_with(|| error::request_id_value(RequestId::generate()));
+    response
+}
+
+fn canonical(mut request: Request<Body>) -> Request<Body> {
+    let Some(path) = canonical_path(request.uri().path()) else {
+        return request;
+    };
+    let query = request.uri().query().map(|q| format!("?{q}"));
+    let text = format!("{path}{}", query.unwrap_or_default());
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(text).ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// The path as the routes are written, if that is another.
+fn canonical_path(path: &str) -> Option<String> {
+    // The pages refer to each other by what comes after their slash.
+    if path == "/docs" || path.starts_with("/docs/") {
+        return None;
+    }
+    let bare = path.trim_end_matches('/');
+    let wanted = match COLLECTIONS.contains(&bare) {
+        true => format!("{bare}/"),
+        false if bare.is_empty() => "/".into(),
+        false => bare.into(),
+    };
+    (wanted != path).then_some(wanted)
+}

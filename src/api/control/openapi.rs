@@ -1,0 +1,187 @@
+//! The OpenAPI document and the pages that show it. Paths and schemas come from the handlers; here is what belongs to all of them:
+//! the head, the key, the ways requests are refused. Examples name a runtime that is installed, so they can be sent as they
+//! are. The pages are part of the binary and load nothing from elsewhere.
+
+use std::collections::BTreeMap;
+
+use axum::Router;
+use serde_json::json;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, OpenApi as _};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use crate::api::error::{ErrorBody, ErrorDetail, FieldFault};
+use crate::runtime::Catalog;
+
+const INVALID: (u16, &str) = (
+    400,
+    "Something in the request is wrong; `faults` says what, by field",
+);
+const UNAUTHORIZED: (u16, &str) = (401, "The key is missing or wrong");
+const NOT_FOUND: (u16, &str) = (404, "There is no such function");
+const TOO_SLOW: (u16, &str) = (408, "The body did not arrive");
+const CONFLICT: (u16, &str) = (
+    409,
+    "The name or the route is taken, or the function is at another revision; `faults` says which",
+);
+const PRECONDITION: (u16, &str) = (
+    412,
+    "The function is at another revision than If-Match says",
+);
+const TOO_LARGE: (u16, &str) = (413, "The body is too large");
+const INTERNAL: (u16, &str) = (500, "An internal error");
+const UNAVAILABLE: (u16, &str) = (
+    503,
+    "The platform cannot do it now; `retry-after` says when to try again",
+);
+
+/// How requests that change nothing are refused.
+#[derive(Debug)]
+pub struct ReadErrors;
+
+impl IntoResponses for ReadErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals(&[INVALID, UNAUTHORIZED, NOT_FOUND, UNAVAILABLE])
+    }
+}
+
+/// How changes are refused.
+#[derive(Debug)]
+pub struct WriteErrors;
+
+impl IntoResponses for WriteErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals(&[
+            INVALID,
+            UNAUTHORIZED,
+            NOT_FOUND,
+            TOO_SLOW,
+            CONFLICT,
+            PRECONDITION,
+            TOO_LARGE,
+            INTERNAL,
+            UNAVAILABLE,
+        ])
+    }
+}
+
+/// How batches are refused; what becomes of their calls is in the results.
+#[derive(Debug)]
+pub struct BatchErrors;
+
+impl IntoResponses for BatchErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals(&[INVALID, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, UNAVAILABLE])
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub struct CallErrors;
+
+impl IntoResponses for CallErrors {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        refusals(&[
+            (400, "The payload is not JSON: `payload_not_json`"),
+            UNAUTHORIZED,
+            NOT_FOUND,
+            TOO_SLOW,
+            TOO_LARGE,
+            (
+                429,
+                "A limit is reached, and `reason` says which; `retry-after` says when to try again",
+            ),
+            (
+                502,
+                "The function failed: `function_error`, `init_error`, `init_timeout`, `worker_exited`, `out_of_memory` or `protocol_error`",
+            ),
+            (
+                503,
+                "There is no worker: `waited_too_long`, `start_failed`, `no_memory`, `code_unavailable` or `draining`",
+            ),
+            (504, "The function took longer than its timeout: `timeout`"),
+        ])
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(title = "Hearth", description = "Deploy functions and call them."),
+    tags(
+        (name = "functions", description = "What is deployed"),
+        (name = "calls", description = "Running functions"),
+        (name = "logs", description = "What functions print"),
+        (name = "runtimes", description = "The languages there are"),
+    ),
+    components(schemas(ErrorBody, ErrorDetail, FieldFault)),
+)]
+struct Head;
+
+/// What the document begins with, before the routes add themselves.
+pub fn head() -> OpenApi {
+    let mut document = Head::openapi();
+    let bearer = Http::new(HttpAuthScheme::Bearer);
+    document
+        .components
+        .get_or_insert_default()
+        .add_security_scheme("key", SecurityScheme::Http(bearer));
+    document.security = Some(vec![SecurityRequirement::new("key", [""; 0])]);
+    document
+}
+
+/// Puts the template of an installed runtime in the place where a function is created.
+pub fn with_examples(mut document: OpenApi, runtimes: &Catalog) -> OpenApi {
+    let Some(runtime) = runtimes.all().first() else {
+        return document;
+    };
+    let language = runtime.names.first().map_or(runtime.id.as_str(), |n| n);
+    let template = runtime
+        .source_file(&runtime.default_handler)
+        .and_then(|file| std::fs::read_to_string(runtime.folder.join("template").join(file)).ok());
+    let example = json!({
+        "name": "hello",
+        "language": language,
+        "code": template.unwrap_or_else(|| "…".into()),
+    });
+    let create = document
+        .paths
+        .paths
+        .get_mut("/functions/")
+        .and_then(|path| path.post.as_mut())
+        .and_then(|operation| operation.request_body.as_mut());
+    if let Some(RefOr::T(body)) = create {
+        for content in body.content.values_mut() {
+            if let RefOr::T(content) = content {
+                content.example = Some(example.clone());
+            }
+        }
+    }
+    document
+}
+
+/// `/openapi.json` and `/docs/`.
+pub fn pages<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
+    let config = Config::from("/openapi.json")
+        // By default the page sends the document's address to a service on the internet.
+        .validator_url("none")
+        .try_it_out_enabled(true)
+        .persist_authorization(true);
+    SwaggerUi::new("/docs")
+        .url("/openapi.json", document)
+        .config(config)
+        .into()
+}
+
+fn refusals(list: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {
+    let content = || Content::new(Some(Ref::from_schema_name("Error")));
+    list.iter()
+        .map(|(status, description)| {
+            let response = ResponseBuilder::new()
+                .description(*description)
+                .content("application/json", content())
+                .build();
+            (status.to_string(), response.into())
+        })
+        .collect()
+}

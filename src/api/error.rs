@@ -1,0 +1,510 @@
+//! Errors as the native face says them: one JSON shape, whatever went wrong. Every fault and every refusal has its status, its
+//! stable code, whose fault it is and whether a retry is safe. Called by `invoke`, `control` and, for what never reaches
+//! them, by the gateway.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::body::Body;
+use crate::domain::fault::{Blame, Fault, Retry};
+use crate::domain::id::{FunctionId, RequestId};
+
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What every error answer looks like.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody<'a> {
+    pub error: ErrorDetail<'a>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail<'a> {
+    /// Stable; branch on this.
+    pub code: &'a str,
+    /// For people.
+    pub message: String,
+    /// Whose fault it is: `client`, `function` or `platform`.
+    pub blame: &'static str,
+    /// `safe`: nothing ran, try again. `unsafe`: the handler may have run. `never`: it will fail the same way again.
+    pub retry: &'static str,
+    /// Which limit refused a call: `function_concurrency`, `account_concurrency` or `line_full`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// Everything that is wrong with the request, by field.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub faults: &'a [FieldFault],
+    /// The type of the error the function raised.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'a str>,
+    /// Where the function raised it.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub stack: &'a [String],
+    /// The end of what the function printed.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub log_tail: &'a str,
+    #[schema(value_type = String)]
+    pub request_id: RequestId,
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldFault {
+    /// The field of the body, the parameter of the query or the header.
+    pub field: String,
+    pub message: String,
+}
+
+impl FieldFault {
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// A request that was refused, or that the platform could not do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("{}", invalid_text(.0))]
+    Invalid(Vec<FieldFault>),
+    #[error("the body is not {what}: {why}")]
+    Malformed { what: &'static str, why: String },
+    #[error("the body is over the limit of {limit} bytes")]
+    TooLarge { limit: usize },
+    #[error("the body did not arrive: {0}")]
+    BodyIncomplete(String),
+    #[error("a key is needed: send `Authorization: Bearer <key>`")]
+    Unauthorized,
+    #[error("there is no function {0:?}")]
+    NoFunction(String),
+    #[error("there is nothing at {0:?}")]
+    NoPath(String),
+    #[error("{path:?} does not take {method}")]
+    Method { method: String, path: String },
+    #[error("the name {name:?} is taken by function {by}")]
+    NameTaken { name: String, by: FunctionId },
+    #[error("the route {route:?} is taken by function {by}")]
+    RouteTaken { route: String, by: FunctionId },
+    /// The change was made from a revision that is not the current one. `condition`: it was named by If-Match.
+    #[error("the function is at another revision than {given}: read it again")]
+    Stale { given: String, condition: bool },
+    #[error("the function was changed by others again and again while this change was made")]
+    Contended,
+    #[error("too many changes are being made at the same time")]
+    Busy,
+    #[error("the store cannot do this now")]
+    StoreUnavailable,
+    #[error("the code of this function is not in the store")]
+    CodeUnavailable,
+    #[error("an internal error; the server's log says more")]
+    Internal,
+}
+
+impl Problem {
+    pub fn invalid(field: &str, message: impl Into<String>) -> Self {
+        Problem::Invalid(vec![FieldFault::new(field, message)])
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Problem::Invalid(_) | Problem::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
+            Problem::Unauthorized => StatusCode::UNAUTHORIZED,
+            Problem::NoFunction(_) | Problem::NoPath(_) => StatusCode::NOT_FOUND,
+            Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Problem::Stale {
+                condition: true, ..
+            } => StatusCode::PRECONDITION_FAILED,
+            Problem::NameTaken { .. }
+            | Problem::RouteTaken { .. }
+            | Problem::Stale { .. }
+            | Problem::Contended => StatusCode::CONFLICT,
+            Problem::Busy | Problem::StoreUnavailable | Problem::CodeUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Stable; clients may branch on it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Problem::Invalid(_) => "invalid_request",
+            Problem::Malformed { .. } => "malformed_body",
+            Problem::TooLarge { .. } => "body_too_large",
+            Problem::BodyIncomplete(_) => "body_incomplete",
+            Problem::Unauthorized => "unauthorized",
+            Problem::NoFunction(_) | Problem::NoPath(_) => "not_found",
+            Problem::Method { .. } => "method_not_allowed",
+            Problem::NameTaken { .. } => "name_taken",
+            Problem::RouteTaken { .. } => "route_taken",
+            Problem::Stale { .. } => "stale_revision",
+            Problem::Contended => "contended",
+            Problem::Busy => "busy",
+            Problem::StoreUnavailable => "store_unavailable",
+            Problem::CodeUnavailable => "code_unavailable",
+            Problem::Internal => "internal",
+        }
+    }
+
+    pub fn blame(&self) -> Blame {
+        if self.status().is_server_error() {
+            Blame::Platform
+        } else {
+            Blame::Client
+        }
+    }
+
+    pub fn retry(&self) -> Retry {
+        match self {
+            Problem::BodyIncomplete(_)
+            | Problem::Contended
+            | Problem::Busy
+            // A change that was written all the same is found again by its name or its revision.
+            | Problem::StoreUnavailable
+            | Problem::CodeUnavailable => Retry::Safe,
+            Problem::Internal => Retry::Unsafe,
+            Problem::Invalid(_)
+            | Problem::Malformed { .. }
+            | Problem::TooLarge { .. }
+            | Problem::Unauthorized
+            | Problem::NoFunction(_)
+            | Problem::NoPath(_)
+            | Problem::Method { .. }
+            | Problem::NameTaken { .. }
+            | Problem::RouteTaken { .. }
+            | Problem::Stale { .. } => Retry::Never,
+        }
+    }
+
+    /// What is wrong, by field.
+    pub fn faults(&self) -> Vec<FieldFault> {
+        let field = |name: &str| vec![FieldFault::new(name, self.to_string())];
+        match self {
+            Problem::Invalid(faults) => faults.clone(),
+            Problem::NameTaken { .. } => field("name"),
+            Problem::RouteTaken { .. } => field("route"),
+            Problem::Stale {
+                condition: true, ..
+            } => field("if-match"),
+            Problem::Stale { .. } => field("revision"),
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn detail<'a>(&self, faults: &'a [FieldFault], request_id: RequestId) -> ErrorDetail<'a> {
+        ErrorDetail {
+            code: self.code(),
+            message: self.to_string(),
+            blame: self.blame().as_str(),
+            retry: self.retry().as_str(),
+            reason: None,
+            faults,
+            kind: None,
+            stack: &[],
+            log_tail: "",
+            request_id,
+        }
+    }
+
+    pub fn response(&self, request_id: RequestId) -> Response<Bytes> {
+        let faults = self.faults();
+        let body = ErrorBody {
+            error: self.detail(&faults, request_id),
+        };
+        let mut response = Response::new(to_json(&body));
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(REQUEST_ID, request_id_value(request_id));
+        if *self == Problem::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl axum::response::IntoResponse for Problem {
+    fn into_response(self) -> axum::response::Response {
+        self.response(RequestId::generate())
+            .map(axum::body::Body::from)
+    }
+}
+
+/// The answer to a request without a good key.
+pub fn unauthorized() -> Response<Body> {
+    Problem::Unauthorized
+        .response(RequestId::generate())
+        .map(Body::Full)
+}
+
+/// The answer to a path that means nothing.
+pub fn not_found(path: &str) -> Response<Body> {
+    Problem::NoPath(path.into())
+        .response(RequestId::generate())
+        .map(Body::Full)
+}
+
+/// The answer to a request whose body is too large to be read.
+pub fn too_large(limit: usize) -> Response<Body> {
+    Problem::TooLarge { limit }
+        .response(RequestId::generate())
+        .map(Body::Full)
+}
+
+/// The status of a call that has no answer.
+pub fn fault_status(fault: &Fault) -> StatusCode {
+    match fault {
+        Fault::NotFound(_) => StatusCode::NOT_FOUND,
+        Fault::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Fault::PayloadNotJson(_) => StatusCode::BAD_REQUEST,
+        // A client that reads this answer is still there, so it was too slow.
+        Fault::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
+        Fault::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,
+        // Nobody reads this; access logs know the number.
+        Fault::ClientGone => StatusCode::from_u16(499).expect("499 is a status"),
+        Fault::Handler(_)
+        | Fault::Init(_)
+        | Fault::InitTimeout(_)
+        | Fault::Exited { .. }
+        | Fault::OutOfMemory { .. }
+        | Fault::Protocol(_) => StatusCode::BAD_GATEWAY,
+        Fault::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        Fault::WaitedTooLong(_)
+        | Fault::StartFailed(_)
+        | Fault::CodeUnavailable(_)
+        | Fault::NoMemory(_)
+        | Fault::Draining => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// Whether the answer should say when to come back.
+pub fn fault_retry_after(fault: &Fault) -> Option<HeaderValue> {
+    matches!(
+        fault_status(fault),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    )
+    .then(|| HeaderValue::from_static("1"))
+}
+
+/// A call's fault in the shape of this face.
+pub fn fault_detail<'a>(
+    fault: &'a Fault,
+    log_tail: &'a str,
+    request_id: RequestId,
+) -> ErrorDetail<'a> {
+    let report = match fault {
+        Fault::Handler(report) | Fault::Init(report) => Some(report),
+        _ => None,
+    };
+    let reason = match fault {
+        Fault::Throttled { reason, .. } => Some(reason.as_str()),
+        _ => None,
+    };
+    ErrorDetail {
+        code: fault.code(),
+        message: report.map_or_else(|| fault.to_string(), |r| r.message.clone()),
+        blame: fault.blame().as_str(),
+        retry: fault.retry().as_str(),
+        reason,
+        faults: &[],
+        kind: report.map(|r| r.kind.as_str()),
+        stack: report.map_or(&[], |r| &r.stack),
+        log_tail,
+        request_id,
+    }
+}
+
+pub fn request_id_value(request_id: RequestId) -> HeaderValue {
+    let mut buffer = [0; 36];
+    HeaderValue::from_str(request_id.encode(&mut buffer)).expect("a UUID is ASCII")
+}
+
+/// For bodies this face writes itself, whose types cannot fail to be written.
+pub fn to_json(value: &impl Serialize) -> Bytes {
+    serde_json::to_vec(value)
+        .expect("plain data with string keys")
+        .into()
+}
+
+fn invalid_text(faults: &[FieldFault]) -> String {
+    match faults {
+        [] => "the request is not valid".into(),
+        [one] => format!("{} {}", one.field, one.message),
+        [first, rest @ ..] => format!(
+            "{} {} (and {} more: see faults)",
+            first.field,
+            first.message,
+            rest.len()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::fault::Throttle;
+    use crate::domain::limits::Mebibytes;
+
+    fn json(response: &Response<Bytes>) -> serde_json::Value {
+        serde_json::from_slice(response.body()).expect("JSON")
+    }
+
+    #[test]
+    fn every_fault_has_its_status() {
+        let second = Duration::from_secs(1);
+        let report = || crate::domain::fault::Report {
+            kind: "ValueError".into(),
+            message: "no".into(),
+            stack: vec!["line 1".into()],
+        };
+        let cases = [
+            (Fault::NotFound("x".into()), 404),
+            (Fault::PayloadTooLarge { size: 9, limit: 8 }, 413),
+            (Fault::PayloadNotJson("x".into()), 400),
+            (Fault::BodyIncomplete("x".into()), 408),
+            (
+                Fault::Throttled {
+                    reason: Throttle::LineFull,
+                    limit: 1,
+                },
+                429,
+            ),
+            (Fault::ClientGone, 499),
+            (Fault::Handler(report()), 502),
+            (Fault::Init(report()), 502),
+            (Fault::InitTimeout(second), 502),
+            (Fault::Timeout(second), 504),
+            (Fault::Exited { code: None }, 502),
+            (
+                Fault::OutOfMemory {
+                    limit: Mebibytes(128),
+                },
+                502,
+            ),
+            (Fault::Protocol("x".into()), 502),
+            (Fault::WaitedTooLong(second), 503),
+            (Fault::StartFailed("x".into()), 503),
+            (Fault::CodeUnavailable("x".into()), 503),
+            (Fault::NoMemory(Mebibytes(128)), 503),
+            (Fault::Draining, 503),
+        ];
+        for (fault, status) in cases {
+            assert_eq!(fault_status(&fault).as_u16(), status, "{fault:?}");
+            assert_eq!(
+                fault_retry_after(&fault).is_some(),
+                matches!(status, 429 | 503),
+                "{fault:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_function_error_keeps_type_message_and_stack() {
+        let fault = Fault::Handler(crate::domain::fault::Report {
+            kind: "ValueError".into(),
+            message: "no such thing".into(),
+            stack: vec!["at line 3".into()],
+        });
+        let id = RequestId::generate();
+        let got = serde_json::to_value(fault_detail(&fault, "printed\n", id)).expect("JSON");
+        let want = serde_json::json!({
+            "code": "function_error", "message": "no such thing", "blame": "function", "retry": "unsafe",
+            "type": "ValueError", "stack": ["at line 3"], "log_tail": "printed\n", "request_id": id.to_string(),
+        });
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_refusal_names_every_field_and_repeats_its_id_in_the_header() {
+        let id = RequestId::generate();
+        let problem = Problem::Invalid(vec![
+            FieldFault::new("timeout", "must be a number"),
+            FieldFault::new("memory", "must be a number"),
+        ]);
+        let response = problem.response(id);
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()[REQUEST_ID], id.to_string());
+        let want = serde_json::json!({"error": {
+            "code": "invalid_request", "blame": "client", "retry": "never",
+            "message": "timeout must be a number (and 1 more: see faults)",
+            "faults": [
+                {"field": "timeout", "message": "must be a number"},
+                {"field": "memory", "message": "must be a number"},
+            ],
+            "request_id": id.to_string(),
+        }});
+        assert_eq!(json(&response), want);
+    }
+
+    #[test]
+    fn a_missing_key_is_asked_for() {
+        let response = unauthorized();
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
+    }
+
+    #[test]
+    fn conflicts_name_their_field() {
+        let by = FunctionId::generate();
+        let cases = [
+            (
+                Problem::NameTaken {
+                    name: "a".into(),
+                    by: by.clone(),
+                },
+                409,
+                "name",
+            ),
+            (
+                Problem::RouteTaken {
+                    route: "/a".into(),
+                    by,
+                },
+                409,
+                "route",
+            ),
+            (
+                Problem::Stale {
+                    given: "3".into(),
+                    condition: false,
+                },
+                409,
+                "revision",
+            ),
+            (
+                Problem::Stale {
+                    given: "3".into(),
+                    condition: true,
+                },
+                412,
+                "if-match",
+            ),
+        ];
+        for (problem, status, field) in cases {
+            let response = problem.response(RequestId::generate());
+            assert_eq!(response.status(), status);
+            assert_eq!(json(&response)["error"]["faults"][0]["field"], field);
+        }
+    }
+
+    #[test]
+    fn a_store_fault_says_when_to_come_back() {
+        let response = Problem::StoreUnavailable.response(RequestId::generate());
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        assert_eq!(json(&response)["error"]["blame"], "platform");
+    }
+}

@@ -1,0 +1,295 @@
+//! Calls one function and puts what became of it on the wire. Warm path: the payload and the answer are passed on as bytes and
+//! never parsed, nothing is logged, and the only allocations are the values of four headers. Called by the gateway for `POST
+//! /functions/{id}/execute`, and by the batch.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+
+use crate::api::body::Body;
+use crate::api::error;
+use crate::domain::fault::Fault;
+use crate::domain::id::RequestId;
+use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
+use crate::domain::limits::PAYLOAD_MAX;
+use crate::scheduler::{Called, Scheduler, Target};
+use crate::worker::call::Answer;
+
+pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+pub const START: HeaderName = HeaderName::from_static("x-hearth-start");
+pub const VERSION: HeaderName = HeaderName::from_static("x-hearth-version");
+
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// `POST /functions/{name}/execute`: `name` is the id or the name, `payload` the whole body.
+pub async fn execute(
+    scheduler: &Arc<Scheduler>,
+    name: &str,
+    headers: &HeaderMap,
+    payload: Bytes,
+) -> Response<Body> {
+    let (called, target) = call(scheduler, name, payload, is_raw(headers)).await;
+    respond(called, target.as_deref())
+}
+
+/// The answer to a call that never reached a function: its body did not arrive, or nothing is accepted any more.
+pub fn refuse(fault: Fault) -> Response<Body> {
+    respond(refused(fault), None)
+}
+
+/// One call; the target is what was found under the name, whether or not it ran.
+pub async fn call(
+    scheduler: &Arc<Scheduler>,
+    name: &str,
+    payload: Bytes,
+    raw: bool,
+) -> (Called, Option<Arc<Target>>) {
+    let Some(target) = scheduler.find(name) else {
+        return (refused(Fault::NotFound(name.into())), None);
+    };
+    if payload.len() > PAYLOAD_MAX {
+        let fault = Fault::PayloadTooLarge {
+            size: payload.len() as u64,
+            limit: PAYLOAD_MAX as u64,
+        };
+        return (refused(fault), Some(target));
+    }
+    let invocation = Invocation {
+        request_id: RequestId::generate(),
+        payload,
+        raw,
+        context: Bytes::new(),
+    };
+    (scheduler.invoke(&target, invocation).await, Some(target))
+}
+
+/// The payload is bytes if it is declared so; everything else is JSON.
+fn is_raw(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return false;
+    };
+    let value = value.as_bytes();
+    let essence = value.split(|b| *b == b';').next().unwrap_or(value);
+    essence.trim_ascii().eq_ignore_ascii_case(OCTETS.as_bytes())
+}
+
+fn refused(fault: Fault) -> Called {
+    Called {
+        request_id: RequestId::generate(),
+        phases: Phases::default(),
+        start: None,
+        result: Err(fault),
+        log_tail: String::new(),
+    }
+}
+
+fn respond(called: Called, target: Option<&Target>) -> Response<Body> {
+    let Called {
+        request_id,
+        phases,
+        start,
+        result,
+        log_tail,
+    } = called;
+    let mut response = match result {
+        Ok(answer) => answered(answer, request_id),
+        Err(fault) => failed(&fault, &log_tail, request_id),
+    };
+    let headers = response.headers_mut();
+    headers.insert(error::REQUEST_ID, error::request_id_value(request_id));
+    headers.insert(SERVER_TIMING, server_timing(&phases, start));
+    if let Some((kind, _)) = start {
+        headers.insert(START, HeaderValue::from_static(kind.as_str()));
+    }
+    if let Some(target) = target {
+        let version = HeaderValue::from_str(target.digest.short()).expect("a digest is hex");
+        headers.insert(VERSION, version);
+    }
+    response
+}
+
+fn answered(answer: Answer, request_id: RequestId) -> Response<Body> {
+    let (content_type, body) = match answer {
+        Answer::Whole { body, raw: false } => (error::JSON, Body::Full(body)),
+        Answer::Whole { body, raw: true } => (OCTETS, Body::Full(body)),
+        Answer::Stream { content_type, body } => (
+            // The function chose it, so it may be anything.
+            HeaderValue::try_from(content_type).unwrap_or(OCTETS),
+            Body::Stream { request_id, body },
+        ),
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+fn failed(fault: &Fault, log_tail: &str, request_id: RequestId) -> Response<Body> {
+    let body = error::ErrorBody {
+        error: error::fault_detail(fault, log_tail, request_id),
+    };
+    let mut response = Response::new(Body::Full(error::to_json(&body)));
+    *response.status_mut() = error::fault_status(fault);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, error::JSON);
+    if let Some(after) = error::fault_retry_after(fault) {
+        headers.insert(RETRY_AFTER, after);
+    }
+    response
+}
+
+/// Where the time went, in milliseconds.
+fn server_timing(phases: &Phases, start: Option<(StartKind, StartReason)>) -> HeaderValue {
+    // One allocation: the longest text is shorter.
+    let mut text = BytesMut::with_capacity(160);
+    let ms = |d: Duration| (d.as_millis(), d.subsec_micros() % 1000);
+    let (queue, created, init, run) = (
+        ms(phases.queue),
+        ms(phases.start),
+        ms(phases.init),
+        ms(phases.run),
+    );
+    let written = (|| {
+        write!(text, "queue;dur={}.{:03}", queue.0, queue.1)?;
+        write!(text, ", start;dur={}.{:03}", created.0, created.1)?;
+        if let Some((kind, reason)) = start {
+            write!(text, ";desc=\"{}: {}\"", kind.as_str(), reason.as_str())?;
+        }
+        write!(text, ", init;dur={}.{:03}", init.0, init.1)?;
+        write!(text, ", run;dur={}.{:03}", run.0, run.1)
+    })();
+    written.expect("a buffer that grows takes everything");
+    HeaderValue::from_maybe_shared(text.freeze()).expect("digits and names are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+    use crate::domain::fault::{Report, Throttle};
+
+    fn called(result: Result<Answer, Fault>) -> Called {
+        Called {
+            request_id: RequestId::generate(),
+            phases: Phases {
+                queue: Duration::from_micros(1_234),
+                start: Duration::ZERO,
+                init: Duration::from_nanos(999),
+                run: Duration::from_secs(2),
+            },
+            start: Some((StartKind::Stem, StartReason::FirstCall)),
+            result,
+            log_tail: "last words\n".into(),
+        }
+    }
+
+    fn whole(text: &str, raw: bool) -> Result<Answer, Fault> {
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        Ok(Answer::Whole { body, raw })
+    }
+
+    async fn text(response: Response<Body>) -> String {
+        let bytes = response.into_body().collect().await.expect("whole");
+        String::from_utf8(bytes.to_bytes().to_vec()).expect("text")
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_passed_on_as_it_is() {
+        // Not even JSON: nobody looks.
+        let response = respond(called(whole("{not json", false)), None);
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+        assert_eq!(text(response).await, "{not json");
+        let response = respond(called(whole("\u{1}", true)), None);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/octet-stream");
+    }
+
+    #[test]
+    fn the_phases_are_in_every_answer() {
+        let want = "queue;dur=1.234, start;dur=0.000;desc=\"stem: first_call\", init;dur=0.000, run;dur=2000.000";
+        for result in [whole("1", false), Err(Fault::Draining)] {
+            let response = respond(called(result), None);
+            assert_eq!(response.headers()[SERVER_TIMING], want);
+            assert_eq!(response.headers()[START], "stem");
+            assert_eq!(response.headers()[error::REQUEST_ID].len(), 36);
+        }
+        let never_started = refuse(Fault::Draining);
+        assert_eq!(
+            never_started.headers()[SERVER_TIMING],
+            "queue;dur=0.000, start;dur=0.000, init;dur=0.000, run;dur=0.000"
+        );
+        assert!(!never_started.headers().contains_key(START));
+    }
+
+    #[tokio::test]
+    async fn a_fault_says_everything_about_itself() {
+        let fault = Fault::Handler(Report {
+            kind: "KeyError".into(),
+            message: "'x'".into(),
+            stack: vec!["line 3".into()],
+        });
+        let called = called(Err(fault));
+        let id = called.request_id.to_string();
+        let response = respond(called, None);
+        assert_eq!(response.status(), 502);
+        let got: serde_json::Value = serde_json::from_str(&text(response).await).expect("JSON");
+        let error = &got["error"];
+        assert_eq!(error["type"], "KeyError");
+        assert_eq!(error["stack"][0], "line 3");
+        assert_eq!(error["log_tail"], "last words\n");
+        assert_eq!(error["request_id"], id);
+    }
+
+    #[tokio::test]
+    async fn a_throttled_call_says_why_and_when_to_come_back() {
+        let response = refuse(Fault::Throttled {
+            reason: Throttle::AccountConcurrency,
+            limit: 7,
+        });
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+        assert!(text(response).await.contains("account_concurrency"));
+    }
+
+    #[test]
+    fn a_stream_keeps_its_type_unless_it_is_no_type() {
+        for (given, want) in [
+            ("text/event-stream", "text/event-stream"),
+            ("bad\nheader", "application/octet-stream"),
+        ] {
+            let response = respond(
+                called(Ok(Answer::Stream {
+                    content_type: given.into(),
+                    body: Box::pin(futures_util::stream::empty()),
+                })),
+                None,
+            );
+            assert_eq!(response.headers()[CONTENT_TYPE], want);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_name_and_a_large_payload_never_reach_the_scheduler() {
+        let scheduler = Arc::new(Scheduler::default());
+        let response = execute(&scheduler, "nobody", &HeaderMap::new(), Bytes::new()).await;
+        assert_eq!(response.status(), 404);
+        assert!(response.headers().contains_key(SERVER_TIMING));
+    }
+
+    #[test]
+    fn raw_is_what_is_declared_raw() {
+        let with = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
+            is_raw(&headers)
+        };
+        assert!(with("application/octet-stream"));
+        assert!(with("Application/Octet-Stream; x=y"));
+        assert!(!with("application/json"));
+        assert!(!is_raw(&HeaderMap::new()));
+    }
+}
