@@ -272,14 +272,6 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn an_unknown_name_and_a_large_payload_never_reach_the_scheduler() {
-        let scheduler = Arc::new(Scheduler::default());
-        let response = execute(&scheduler, "nobody", &HeaderMap::new(), Bytes::new()).await;
-        assert_eq!(response.status(), 404);
-        assert!(response.headers().contains_key(SERVER_TIMING));
-    }
-
     #[test]
     fn raw_is_what_is_declared_raw() {
         let with = |value: &'static str| {
