@@ -8,11 +8,13 @@
 )]
 
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod gateway;
 pub mod pool;
 pub mod router;
 pub mod runtime;

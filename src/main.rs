@@ -50,9 +50,10 @@ fn serve_with(args: serve::Args, global: &Global, output: &mut Output) -> Result
         .enable_all()
         .build()
         .map_err(|e| Error::Serve(e.into()))?;
-    runtime
-        .block_on(async { Err(anyhow::anyhow!("this build has no server yet")) })
-        .map_err(Error::Serve)
+    let ended = runtime.block_on(hearth::app::run(config));
+    // What still blocks a thread now is an engine or a disk that hangs; the end does not wait for it.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    ended.map_err(Error::Serve)
 }
 
 fn ask(command: Command, global: &Global, output: &mut Output) -> Result<(), Error> {

@@ -16,6 +16,7 @@ use crate::worker::call::{self, Answer, Body, Chunk, Step};
 use crate::worker::message::Reason;
 
 /// What became of a call that had a worker.
+#[derive(Debug)]
 pub struct Ran {
     pub result: Result<Answer, Fault>,
     pub phases: Phases,

@@ -1,0 +1,395 @@
+//! The composition root: builds everything bottom-up, runs it, and stops it top-down. Alone knows every part.
+
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::control::{self, Control};
+use crate::clock;
+use crate::config::Config;
+use crate::domain::key::{self, KeyRecord};
+use crate::engine::docker::Docker;
+use crate::engine::{self, Engine, sweep};
+use crate::gateway::keys::Keys;
+use crate::gateway::server;
+use crate::gateway::service::Gateway;
+use crate::pool::{self, Pool, keeper};
+use crate::runtime::Catalog;
+use crate::runtime::code::Codes;
+use crate::scheduler::{self, Scheduler};
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+use crate::task;
+use crate::telemetry::{logging, metrics};
+
+/// Between two looks at an engine that did not answer, or did.
+const ENGINE_RETRY: Duration = Duration::from_secs(1);
+const ENGINE_CHECK: Duration = Duration::from_secs(15);
+/// The part of the machine's memory that workers may be sized for, unless configured.
+const MEMORY_PART: f64 = 0.7;
+/// What is left to do after the drain has this long.
+const END: Duration = Duration::from_secs(20);
+
+/// Where things are in the state directory.
+#[derive(Debug, Clone)]
+struct State {
+    root: PathBuf,
+}
+
+impl State {
+    fn workers(&self) -> PathBuf {
+        self.root.join("workers")
+    }
+
+    fn code(&self) -> PathBuf {
+        self.root.join("code")
+    }
+
+    fn admin_key(&self) -> PathBuf {
+        self.root.join("admin.key")
+    }
+
+    /// What `hearth env` and scripts read to find the running instance.
+    fn running(&self) -> PathBuf {
+        self.root.join("instance.json")
+    }
+
+    fn instance(&self) -> PathBuf {
+        self.root.join("instance")
+    }
+}
+
+/// Runs Hearth until it is told to stop.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    logging::install(&config.log.level, config.log.json).map_err(anyhow::Error::msg)?;
+    let rendered = metrics::install().map_err(anyhow::Error::msg)?;
+    let state = prepare_state(&config.state_dir)?;
+    let instance = instance_id(&state)?;
+    let store: Arc<dyn Store> =
+        Embedded::open(&state.root).context("the embedded store cannot be opened")?;
+    let keys = Arc::new(Keys::default());
+    keys.replace(&admin_key(&state, &*store).await?);
+    let catalog =
+        Arc::new(Catalog::read(&config.runtimes_dir).context("the runtimes cannot be read")?);
+    let engine: Arc<dyn Engine> = Arc::new(docker(&config, &instance, &state)?);
+
+    let stop = CancellationToken::new();
+    let codes = Arc::new(Codes::new(store.clone(), state.code()));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (pool, events) = Pool::new(
+        pool_options(&config, &state, cores),
+        engine.clone(),
+        catalog.clone(),
+        codes.clone(),
+    );
+    let scheduler = Scheduler::new(scheduler_options(&config, cores), pool.clone());
+    let control = Control::new(
+        scheduler.clone(),
+        store.clone(),
+        catalog.clone(),
+        &config.limits,
+        &config.worker,
+        stop.clone(),
+    );
+    let restored = control
+        .restore()
+        .await
+        .context("the stored functions cannot be restored")?;
+    let live: std::collections::HashSet<String> = scheduler
+        .targets()
+        .iter()
+        .map(|target| target.function.code.sha256.clone())
+        .collect();
+    codes.retain(|sha256| live.contains(sha256));
+
+    let listener = TcpListener::bind(config.server.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.server.listen))?;
+    let url = format!(
+        "http://{}",
+        listener
+            .local_addr()
+            .context("the listener has an address")?
+    );
+    announce(&state, &url)?;
+    tracing::info!(
+        url,
+        functions = restored,
+        runtimes = catalog.all().len(),
+        "hearth is listening"
+    );
+
+    let (not_ready, readiness) = watch::channel(vec!["the engine has not answered yet".to_owned()]);
+    let keeper_stop = CancellationToken::new();
+    let vital = task::Kind::Vital(stop.clone());
+    let keeper = {
+        let (engine, pool, stop) = (engine.clone(), pool.clone(), keeper_stop.clone());
+        let workers = state.workers();
+        task::spawn(vital.clone(), "keeper", async move {
+            tokio::select! {
+                () = start_clean(&*engine, &catalog, &workers, &not_ready) => {}
+                () = stop.cancelled() => return,
+            }
+            keeper::run(pool, events, stop).await;
+        })
+    };
+    task::spawn(vital, "engine check", check_engine(engine.clone()));
+
+    let gateway = Gateway {
+        scheduler: scheduler.clone(),
+        control: control::router(control),
+        keys,
+        rendered,
+        readiness,
+        body_timeout: config.server.body_timeout,
+    };
+    let options = server::Options {
+        max_connections: config.server.max_connections,
+        header_timeout: config.server.header_timeout,
+        drain_grace: config.server.drain_grace,
+    };
+    let serving = server::run(listener, gateway, options, stop.clone());
+    tokio::pin!(serving);
+    tokio::select! {
+        _ = &mut serving => {}
+        signalled = first_signal() => {
+            tracing::info!(signal = signalled?, "stopping: calls under way may finish");
+            stop.cancel();
+            tokio::select! {
+                drained = &mut serving => tracing::info!(drained, "front door closed"),
+                signalled = first_signal() => tracing::warn!(signal = signalled?, "second signal: stopping now"),
+            }
+        }
+    }
+    scheduler.drain();
+    keeper_stop.cancel();
+    let end = async {
+        keeper.await.ok();
+        if let Err(error) = sweep::sweep(&*engine, &state.workers()).await {
+            tracing::warn!(%error, "containers left for the next start");
+        }
+    };
+    tokio::select! {
+        ended = tokio::time::timeout(END, end) => {
+            if ended.is_err() {
+                tracing::warn!("the engine took too long, containers left for the next start");
+            }
+        }
+        signalled = first_signal() => tracing::warn!(signal = signalled?, "second signal: stopping now"),
+    }
+    std::fs::remove_file(state.running()).context("the announcement cannot be withdrawn")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits for the engine, removes what a dead predecessor left, and makes sure of the images. Nothing is created before, so
+/// nothing of ours can be taken for a leftover.
+async fn start_clean(
+    engine: &dyn Engine,
+    catalog: &Catalog,
+    workers: &Path,
+    not_ready: &watch::Sender<Vec<String>>,
+) {
+    loop {
+        match sweep::sweep(engine, workers).await {
+            Ok(swept) => {
+                tracing::info!(?swept, "leftovers removed");
+                break;
+            }
+            Err(error) => {
+                not_ready.send_replace(vec![format!("the engine: {error}")]);
+                tracing::warn!(%error, "leftovers cannot be looked for, trying again");
+                tokio::time::sleep(ENGINE_RETRY).await;
+            }
+        }
+    }
+    let mut missing = Vec::new();
+    for manifest in catalog.all() {
+        let Some(image) = catalog.image(&manifest.id) else {
+            continue;
+        };
+        if let Err(error) = engine.ensure_image(image).await {
+            tracing::error!(runtime = %manifest.id, %error, "runtime has no image");
+            missing.push(format!("runtime {}: {error}", manifest.id));
+        }
+    }
+    not_ready.send_replace(missing);
+}
+
+/// Tells whether the engine still works; what needs it finds out by itself.
+async fn check_engine(engine: Arc<dyn Engine>) {
+    let mut was_up = None;
+    loop {
+        let answered = engine.describe().await;
+        metrics::engine_up(answered.is_ok());
+        match &answered {
+            Ok(engine) if was_up != Some(true) => {
+                tracing::info!(
+                    engine.name,
+                    engine.version,
+                    engine.api_version,
+                    engine.cgroup_version,
+                    "engine answers"
+                );
+            }
+            Err(error) if was_up != Some(false) => {
+                tracing::error!(%error, "engine does not answer: warm calls go on, nothing new can start");
+            }
+            _ => {}
+        }
+        was_up = Some(answered.is_ok());
+        tokio::time::sleep(ENGINE_CHECK).await;
+    }
+}
+
+async fn first_signal() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+fn prepare_state(root: &Path) -> anyhow::Result<State> {
+    let make = |path: &Path| -> anyhow::Result<()> {
+        std::fs::create_dir_all(path)
+            .with_context(|| format!("{} cannot be made", path.display()))?;
+        // Code, keys and sockets are in here: nobody else's business.
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+        Ok(())
+    };
+    make(root)?;
+    // The engine is given absolute paths.
+    let root = root
+        .canonicalize()
+        .with_context(|| format!("{} cannot be resolved", root.display()))?;
+    let state = State { root };
+    make(&state.workers())?;
+    make(&state.code())?;
+    Ok(state)
+}
+
+/// This instance's name towards the engine: made once, so that a restart finds what the last run left.
+fn instance_id(state: &State) -> anyhow::Result<String> {
+    let path = state.instance();
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        return Ok(text.trim().to_owned());
+    }
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    write_private(&path, &id, 0o644)?;
+    Ok(id)
+}
+
+/// The admin key: made at the first start, stored as a hash, and kept for its owner in a file. A file that was lost is
+/// replaced by a new key; the old one stays valid, because somebody may be using it.
+async fn admin_key(state: &State, store: &dyn Store) -> anyhow::Result<Vec<KeyRecord>> {
+    let mut records = store.keys().await.context("the keys cannot be read")?;
+    let path = state.admin_key();
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        let hash = hex::encode(key::hash(text.trim()));
+        if records.iter().any(|record| record.sha256 == hash) {
+            return Ok(records);
+        }
+    }
+    let secret = format!("hearth_{}", hex::encode(rand::random::<[u8; 32]>()));
+    let record = KeyRecord {
+        id: uuid::Uuid::new_v4().simple().to_string(),
+        name: "admin".into(),
+        sha256: hex::encode(key::hash(&secret)),
+        created_at: clock::wall(),
+    };
+    store
+        .put_key(record.clone())
+        .await
+        .context("the admin key cannot be stored")?;
+    write_private(&path, &secret, 0o600)?;
+    tracing::info!(path = %path.display(), "admin key made");
+    records.push(record);
+    Ok(records)
+}
+
+fn announce(state: &State, url: &str) -> anyhow::Result<()> {
+    let text =
+        serde_json::json!({ "url": url, "pid": std::process::id(), "started_at": clock::wall() })
+            .to_string();
+    write_private(&state.running(), &text, 0o644)
+}
+
+/// Whole or not at all: written beside and renamed.
+fn write_private(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let beside = path.with_extension("new");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(mode)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    write().with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn docker(config: &Config, instance: &str, state: &State) -> anyhow::Result<Docker> {
+    let options = engine::docker::Options {
+        instance: instance.to_owned(),
+        engine: config.engine.clone(),
+        worker: config.worker.clone(),
+        directory: state.root.clone(),
+    };
+    Docker::new(options).context("the engine cannot be set up")
+}
+
+fn pool_options(config: &Config, state: &State, cores: usize) -> pool::Options {
+    let memory_budget = config
+        .pool
+        .memory_budget
+        .map_or_else(part_of_memory, |budget| budget.bytes());
+    pool::Options {
+        keep_alive: config.pool.keep_alive,
+        stem_min: config.pool.stem_min,
+        stem_max: config.pool.stem_max,
+        stem_window: config.pool.stem_window,
+        boot_timeout: config.pool.boot_timeout,
+        cancel_grace: config.pool.cancel_grace,
+        lanes: config.engine.lanes,
+        line_depth: config.limits.line_depth as usize,
+        memory_budget,
+        workers_dir: state.workers(),
+        log_line_bytes: config.logs.line_bytes,
+        eager_workers: cores,
+    }
+}
+
+fn scheduler_options(config: &Config, cores: usize) -> scheduler::Options {
+    scheduler::Options {
+        limits: config.limits.clone(),
+        init_timeout: config.pool.init_timeout,
+        cpu_floor_cores: config.worker.cpu_floor_cores,
+        cores: u32::try_from(cores).unwrap_or(u32::MAX),
+        log_keep_bytes: config.logs.keep_bytes,
+    }
+}
+
+/// A part of the machine's memory; a small fixed amount where it cannot be read.
+fn part_of_memory() -> u64 {
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+    total.map_or(1 << 30, |kib| (kib as f64 * 1024.0 * MEMORY_PART) as u64)
+}

@@ -1,0 +1,8 @@
+//! HTTP in: connections, who may come in, and which face a request is for. Names no engine and no worker: a call goes to the
+//! scheduler, everything else to the control API.
+
+pub mod body;
+pub mod keys;
+pub mod route;
+pub mod server;
+pub mod service;

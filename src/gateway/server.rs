@@ -1,0 +1,95 @@
+//! The listener and its connections: HTTP/1.1 and HTTP/2 on one port, a bound on how many there are, and an orderly end.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::service::Gateway;
+use crate::task;
+
+/// After an accept that failed for want of file descriptors or memory, the next one waits: trying at once fails again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Request heads larger than this are refused.
+const HEAD_MAX: usize = 64 * 1024;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub max_connections: usize,
+    pub header_timeout: Duration,
+    pub drain_grace: Duration,
+}
+
+/// Serves until `stop`, then lets the requests under way finish within the grace period. Returns whether all did.
+pub async fn run(
+    listener: TcpListener,
+    gateway: Gateway,
+    options: Options,
+    stop: CancellationToken,
+) -> bool {
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(options.max_connections));
+    let server = Arc::new(builder(&options));
+    loop {
+        // A place first: connections beyond the bound wait in the kernel, where they cost nothing.
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            place = places.clone().acquire_owned() => place.expect("the semaphore is never closed"),
+        };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "connection without nodelay");
+        }
+        let (gateway, server, watcher) = (gateway.clone(), server.clone(), graceful.watcher());
+        task::spawn(task::Kind::Local, "connection", async move {
+            let service = service_fn(move |request| {
+                let gateway = gateway.clone();
+                async move { Ok::<_, Infallible>(gateway.handle(request).await) }
+            });
+            let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            if let Err(error) = watcher.watch(connection).await {
+                // The peer's doing, or an answer that was cut off and logged where it was.
+                tracing::debug!(%error, "connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    tokio::time::timeout(options.drain_grace, graceful.shutdown())
+        .await
+        .is_ok()
+}
+
+fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_timeout)
+        .max_buf_size(HEAD_MAX)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_MAX as u32)
+        .keep_alive_interval(None);
+    builder
+}

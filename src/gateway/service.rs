@@ -1,0 +1,121 @@
+//! One request: who is it from, which face is it for, and that face's answer. Warm path for calls: no task, no channel and no
+//! lock between the connection and the scheduler.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::api::body::Body;
+use crate::api::{error, invoke};
+use crate::domain::limits::PAYLOAD_MAX;
+use crate::gateway::body;
+use crate::gateway::keys::Keys;
+use crate::gateway::route::{Route, route};
+use crate::scheduler::Scheduler;
+use crate::telemetry::metrics;
+
+/// What keeps the process from being ready; empty when nothing does.
+pub type Readiness = watch::Receiver<Vec<String>>;
+
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    pub scheduler: Arc<Scheduler>,
+    pub control: Router,
+    pub keys: Arc<Keys>,
+    pub rendered: PrometheusHandle,
+    pub readiness: Readiness,
+    pub body_timeout: Duration,
+}
+
+impl Gateway {
+    pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        let route = route(request.method(), request.uri().path());
+        let face = route.face();
+        let response = if route.is_open() || self.keys.admit(request.headers()) {
+            self.answer(request).await
+        } else {
+            metrics::auth_failed();
+            unauthorized()
+        };
+        metrics::http(face, response.status().as_u16() / 100);
+        response
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        match route(request.method(), request.uri().path()) {
+            Route::Execute(_) => self.execute(request).await,
+            Route::Health => text(StatusCode::OK, "ok\n".into()),
+            Route::Ready => self.ready(),
+            Route::Metrics => self.metrics(),
+            // The router's error type is uninhabited: it always has an answer.
+            Route::Control => match self
+                .control
+                .clone()
+                .oneshot(request.map(axum::body::Body::new))
+                .await
+            {
+                Ok(response) => response.map(Body::Control),
+                Err(never) => match never {},
+            },
+        }
+    }
+
+    async fn execute(&self, request: Request<Incoming>) -> Response<Body> {
+        let (head, incoming) = request.into_parts();
+        let Route::Execute(name) = route(&head.method, head.uri.path()) else {
+            return error::not_found(head.uri.path());
+        };
+        match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
+            Ok(payload) => invoke::execute(&self.scheduler, name, &head.headers, payload).await,
+            Err(fault) => invoke::refuse(fault),
+        }
+    }
+
+    fn ready(&self) -> Response<Body> {
+        let missing = self.readiness.borrow();
+        if missing.is_empty() {
+            return text(StatusCode::OK, "ready\n".into());
+        }
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", missing.join(", ")),
+        )
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        metrics::concurrency(
+            self.scheduler.under_way(),
+            self.scheduler.concurrency_limit(),
+        );
+        metrics::process();
+        let mut response = text(StatusCode::OK, self.rendered.render());
+        let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, format);
+        response
+    }
+}
+
+fn unauthorized() -> Response<Body> {
+    let mut response = error::unauthorized();
+    // A browser then asks for a user and a password; the key is the password.
+    let challenge = HeaderValue::from_static("Basic realm=\"hearth\", charset=\"UTF-8\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
+
+fn text(status: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::Full(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+}
