@@ -240,6 +240,10 @@ pub enum Joined {
 
 /// A runtime's stem workers, and what starting one takes lately.
 #[derive(Debug)]
+#[expect(
+    clippy::vec_box,
+    reason = "a worker moves between owners with every call: as a pointer"
+)]
 pub struct Stems {
     ready: Mutex<Vec<Box<Worker>>>,
     costs: Mutex<StartCosts>,
@@ -301,6 +305,7 @@ impl Stems {
         Some(ready.remove(place))
     }
 
+    #[expect(clippy::vec_box, reason = "as above")]
     fn drain(&self) -> Vec<Box<Worker>> {
         std::mem::take(&mut *self.ready.lock())
     }
@@ -373,10 +378,11 @@ impl Index {
         if let Some(worker) = self.stems.values().find_map(|stems| stems.retain_not(id)) {
             return Some(worker);
         }
-        let named = |worker: &Box<Worker>| &worker.remains.id == id;
-        self.slots()
-            .iter()
-            .find_map(|slot| slot.state.lock().take_idle(named, StartReason::Replaced))
+        self.slots().iter().find_map(|slot| {
+            slot.state
+                .lock()
+                .take_idle(|worker| &worker.remains.id == id, StartReason::Replaced)
+        })
     }
 
     /// Takes out the idle worker that is worth least.

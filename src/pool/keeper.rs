@@ -219,7 +219,7 @@ impl Keeper {
 
     /// Begins creations while lanes are free and the wishes still stand.
     fn fill_lanes(&mut self) {
-        while let Some((key, urgency)) = self.lanes.next() {
+        while let Some((key, urgency)) = self.lanes.begin() {
             let Some(manifest) = self.pool.catalog.find(key.runtime.as_str()).cloned() else {
                 self.lanes.done(urgency);
                 continue;
@@ -314,14 +314,13 @@ impl Keeper {
             return;
         }
         let mut worker = worker;
-        while let Some(slot) = self.next_need(key) {
+        if let Some(slot) = self.next_need(key) {
             match self.pool.assign(&slot, worker, StartKind::Cold, took) {
                 Ok(()) => return,
                 Err(back) => {
                     worker = back;
                     self.needs.entry(key.clone()).or_default().push_front(slot);
                     self.starved.push((key.clone(), Urgency::Caller));
-                    break;
                 }
             }
         }

@@ -32,7 +32,7 @@ impl<K> Lanes<K> {
     }
 
     /// The next creation to begin, if a lane is free. Whoever takes it must call `done` with the same urgency.
-    pub fn next(&mut self) -> Option<(K, Urgency)> {
+    pub fn begin(&mut self) -> Option<(K, Urgency)> {
         if self.active >= self.bound {
             return None;
         }
@@ -80,15 +80,15 @@ mod tests {
         for n in 0..5 {
             lanes.request(n, Urgency::Refill);
         }
-        assert_eq!(lanes.next(), Some((0, Urgency::Refill)));
-        assert_eq!(lanes.next(), Some((1, Urgency::Refill)));
-        assert_eq!(lanes.next(), None, "the last lane is for callers");
+        assert_eq!(lanes.begin(), Some((0, Urgency::Refill)));
+        assert_eq!(lanes.begin(), Some((1, Urgency::Refill)));
+        assert_eq!(lanes.begin(), None, "the last lane is for callers");
         lanes.request(9, Urgency::ScaleOut);
         lanes.request(8, Urgency::Caller);
-        assert_eq!(lanes.next(), Some((8, Urgency::Caller)));
-        assert_eq!(lanes.next(), None);
+        assert_eq!(lanes.begin(), Some((8, Urgency::Caller)));
+        assert_eq!(lanes.begin(), None);
         lanes.done(Urgency::Refill);
-        assert_eq!(lanes.next(), Some((9, Urgency::ScaleOut)));
+        assert_eq!(lanes.begin(), Some((9, Urgency::ScaleOut)));
     }
 
     proptest! {
@@ -106,7 +106,7 @@ mod tests {
                         lanes.request(n, urgency);
                         model.push((urgency, n));
                     }
-                    3 => match lanes.next() {
+                    3 => match lanes.begin() {
                         Some((key, urgency)) => {
                             model.sort();
                             prop_assert_eq!(model.remove(0), (urgency, key));

@@ -228,13 +228,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.slot.leave(self.ticket);
         self.receiver.close();
-        if let Ok(Ok(handed)) = self.receiver.try_recv() {
-            if let Some(out) = self
+        if let Ok(Ok(handed)) = self.receiver.try_recv()
+            && let Some(out) = self
                 .slot
                 .give_back(handed.worker, clock::now(), Duration::ZERO)
-            {
-                self.pool.clear_away(out.remains.clone());
-            }
+        {
+            self.pool.clear_away(out.remains.clone());
         }
     }
 }

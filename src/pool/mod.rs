@@ -194,10 +194,10 @@ impl Pool {
 
     /// The container is gone: so are its directory and its claim on memory.
     fn removed(&self, remains: &Remains) {
-        if let Err(error) = std::fs::remove_dir_all(&remains.directory) {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                tracing::warn!(worker = %remains.id, %error, "worker directory cannot be removed");
-            }
+        if let Err(error) = std::fs::remove_dir_all(&remains.directory)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(worker = %remains.id, %error, "worker directory cannot be removed");
         }
         self.budget.release(remains.memory);
         self.tell(Event::MemoryFreed);

@@ -414,11 +414,9 @@ mod tests {
                         }
                         prop_assert!(model.line.is_empty() || model.starting + model.busy.len() + model.idle.len() > 0);
                     }
-                    Event::Confirm if model.starting > 0 => {
-                        if !state.confirm_start() {
-                            prop_assert!(model.line.len() < model.starting);
-                            model.starting -= 1;
-                        }
+                    Event::Confirm if model.starting > 0 && !state.confirm_start() => {
+                        prop_assert!(model.line.len() < model.starting);
+                        model.starting -= 1;
                     }
                     Event::Evict => match state.evict() {
                         Some(worker) => prop_assert!(model.idle.remove(&worker), "a busy worker is never evicted"),

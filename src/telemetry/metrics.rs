@@ -1,7 +1,6 @@
 //! One function per metric; the only place with metric names in it. Labels are enums or names with a bound on their number.
 //! What is recorded on the warm path is recorded through handles resolved once per function.
 #![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
-#![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
 
 use std::collections::HashSet;
 use std::sync::OnceLock;

@@ -176,10 +176,10 @@ struct Directory(Option<PathBuf>);
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        if let Some(path) = self.0.take() {
-            if let Err(error) = std::fs::remove_dir_all(&path) {
-                tracing::debug!(path = %path.display(), %error, "worker directory cannot be removed");
-            }
+        if let Some(path) = self.0.take()
+            && let Err(error) = std::fs::remove_dir_all(&path)
+        {
+            tracing::debug!(path = %path.display(), %error, "worker directory cannot be removed");
         }
     }
 }
