@@ -13,11 +13,7 @@ fn main() -> ExitCode {
         // Help and version come this way too.
         Err(asked) => {
             let printed = asked.print();
-            return ExitCode::from(if printed.is_ok() {
-                asked.exit_code() as u8
-            } else {
-                1
-            });
+            return ExitCode::from(printed.map_or(1, |()| asked.exit_code() as u8));
         }
     };
     let mut output = Output::of_process(&global);
@@ -29,11 +25,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let reported = error::report(&error, &mut output);
-            ExitCode::from(if reported.is_ok() {
-                error.exit_code()
-            } else {
-                1
-            })
+            ExitCode::from(reported.map_or(1, |()| error.exit_code()))
         }
     }
 }
@@ -42,6 +34,7 @@ fn serve_with(args: serve::Args, global: &Global, output: &mut Output) -> Result
     let Some(config) = serve::configure(args, global, output)? else {
         return Ok(());
     };
+    serve::raise_open_files().map_err(|e| Error::Serve(e.into()))?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.server.threads {
         runtime.worker_threads(threads);

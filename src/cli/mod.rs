@@ -7,6 +7,7 @@ pub mod client;
 pub mod completions;
 pub mod delete;
 pub mod deploy;
+pub mod doctor;
 pub mod env;
 pub mod error;
 pub mod instance;
@@ -34,6 +35,7 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::Logs(args) => logs::run(args, &connect(global)?, output).await,
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
         Command::Env(args) => env::run(args, global, output).await,
+        Command::Doctor(args) => doctor::run(args, global, output).await,
         Command::Completions(args) => completions::run(args, output),
     }
 }

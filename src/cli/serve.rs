@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::cli::args::Global;
 use crate::cli::error::Error;
 use crate::cli::output::Output;
@@ -54,6 +56,16 @@ impl Settings {
             .filter_map(|(key, value)| Some((key.to_owned(), value?)));
         load::from_process(self.config, named.chain(self.set).collect()).map_err(Error::Config)
     }
+}
+
+/// Lets this process open as many files as it may: every connection is one, and the usual limit of 1,024 is a default for programs
+/// that cannot count further.
+pub fn raise_open_files() -> nix::Result<()> {
+    let (now, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if now == most {
+        return Ok(());
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)
 }
 
 /// The configuration to serve with, or `None` when it was only to be shown.

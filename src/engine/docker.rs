@@ -9,6 +9,7 @@
 //! Called by the pool's keeper and at start and stop; knows nothing of functions.
 
 mod build;
+pub mod survey;
 
 use std::collections::HashMap;
 use std::fmt;

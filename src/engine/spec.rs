@@ -122,6 +122,19 @@ pub fn worker_body(frame: &Frame<'_>, spec: &ContainerSpec) -> ContainerCreateBo
     }
 }
 
+/// The body of a container that is never created: its image does not exist, but its mount is looked at first.
+pub fn probe_body(directory: &Path) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some("hearth-probe:none".to_owned()),
+        network_disabled: Some(true),
+        host_config: Some(HostConfig {
+            mounts: Some(vec![read_only(directory, "/probe")]),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
 /// The body that creates a network holder: it owns the endpoint that short-lived workers join, and does nothing.
 pub fn holder_body(frame: &Frame<'_>, image: &str) -> ContainerCreateBody {
     let limits = Limits {

@@ -217,6 +217,8 @@ pub struct RuntimeDocument<'a> {
     description: &'a str,
     /// The handler of inline code that names none.
     default_handler: &'a str,
+    /// Of the file inline code is written to.
+    source_extension: &'a str,
 }
 
 impl<'a> RuntimeDocument<'a> {
@@ -226,6 +228,7 @@ impl<'a> RuntimeDocument<'a> {
             names: &manifest.names,
             description: &manifest.description,
             default_handler: &manifest.default_handler,
+            source_extension: &manifest.source_extension,
         }
     }
 }
