@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod domain;
 pub mod engine;
 pub mod gateway;
+pub mod load;
 pub mod pool;
 pub mod router;
 pub mod runtime;

@@ -1,0 +1,34 @@
+//! The load generator: sends calls to an HTTP server on this machine, on a plan (open loop) or as fast as answers come (closed
+//! loop), and says what became of them. Used by the benches; no part of the server. It knows HTTP and the headers Hearth
+//! answers with, and nothing else of Hearth, so that the same load can be put on anything a number is compared with.
+//!
+//! `plan` and `trace` decide when calls are due and do nothing else; `driver` sends them over a fixed number of `connection`s;
+//! `tally` counts; `report` is what a person or a program reads.
+
+pub mod connection;
+pub mod driver;
+pub mod origin;
+pub mod pace;
+pub mod plan;
+pub mod report;
+pub mod tally;
+pub mod trace;
+
+use std::net::SocketAddr;
+
+/// Why no load can be put on anything. What goes wrong with single calls is no error but a result, and counted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{url:?} is not an address to put load on: {reason}")]
+    BadUrl { url: String, reason: &'static str },
+    #[error("{0} is not on this machine; load is sent over loopback only")]
+    NotLoopback(SocketAddr),
+    #[error("a call cannot be built: {0}")]
+    Request(#[source] http::Error),
+    #[error("there is nothing to call")]
+    NoCalls,
+    #[error("the timer that calls are sent by cannot be made")]
+    Timer(#[source] std::io::Error),
+    #[error("line {line} of the trace: {what}")]
+    Trace { line: usize, what: &'static str },
+}
