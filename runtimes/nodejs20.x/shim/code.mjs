@@ -1,6 +1,7 @@
 // Finds the function's handler: `index.handler`, `folder/index.handler`, `index.object.handler`; ES modules and CommonJS. The texts
 // of the faults are AWS's, because people search for them.
 
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -30,26 +31,36 @@ export async function load(name, root) {
 }
 
 async function loadModule(base, module, root) {
+  const extension = EXTENSIONS.find((candidate) => isFile(base + candidate));
   try {
     if (isFile(base)) return createRequire(base)(base);
-    for (const extension of EXTENSIONS) {
-      // `import` takes both kinds: CommonJS arrives as the default export of its namespace.
-      if (isFile(base + extension)) return await import(pathToFileURL(base + extension));
-    }
+    // `import` takes both kinds: CommonJS arrives as the default export of its namespace.
+    if (extension !== undefined) return await import(pathToFileURL(base + extension));
     // Perhaps it names a package in node_modules.
     const require = createRequire(path.join(root, 'index.js'));
     return require(require.resolve(module, { paths: [root, path.dirname(base)] }));
   } catch (error) {
-    throw named(error);
+    throw named(error, base + extension);
   }
 }
 
-function named(error) {
-  if (error instanceof SyntaxError) return new Fault('Runtime.UserCodeSyntaxError', String(error), error);
+function named(error, file) {
+  if (error instanceof SyntaxError) {
+    const fault = new Fault('Runtime.UserCodeSyntaxError', String(error), error);
+    fault.stack = placeOfSyntaxError(file) ?? fault.stack;
+    return fault;
+  }
   if (error?.code === 'MODULE_NOT_FOUND' || error?.code === 'ERR_MODULE_NOT_FOUND') {
     return new Fault('Runtime.ImportModuleError', String(error), error);
   }
   return error;
+}
+
+/** The stack of a module's syntax error has no place in it; only Node's own check tells, in the few lines before the message. */
+function placeOfSyntaxError(file) {
+  const check = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: 5000 });
+  if (check.status !== 1 || !check.stderr.startsWith(file)) return undefined;
+  return check.stderr.split('\n').filter((line) => line !== '' && !/^( {4}at |Node\.js v)/.test(line)).join('\n');
 }
 
 function isFile(file) {

@@ -66,6 +66,7 @@ function json({ errorType, errorMessage, stackTrace }) {
 
 /** What the log gets to see of it. */
 export function logText({ errorType, errorMessage, stackTrace }) {
-  const frames = stackTrace.filter((line) => line.trimStart().startsWith('at '));
-  return [`[ERROR] ${errorType}: ${errorMessage}`, ...frames].join('\n');
+  // V8 begins a stack with the error itself, message and all.
+  const told = stackTrace[0]?.endsWith(errorMessage.split('\n', 1)[0]) ? errorMessage.split('\n').length : 0;
+  return [`[ERROR] ${errorType}: ${errorMessage}`, ...stackTrace.slice(told)].join('\n');
 }

@@ -187,10 +187,13 @@ export class Invocation {
         (error) => this.fail(error),
       );
     };
+    const handled = (async () => handler(event, answer, context))();
     try {
-      await Promise.all([handler(event, answer, context), finished]);
+      await Promise.all([handled, finished]);
       this.#endStream();
     } catch (error) {
+      // Its stream broke at once; it cleans up for as long as Hearth lets it.
+      if (this.cancelled) await handled.catch(() => {});
       this.fail(error);
     }
   }

@@ -146,6 +146,10 @@ export class Connection {
   }
 }
 
+function hex(byte) {
+  return `0x${byte.toString(16).padStart(2, '0')}`;
+}
+
 function writeHeader(frame, length, kind, flags, stream) {
   frame.writeUInt32BE(length, 0);
   frame[4] = kind;
@@ -165,9 +169,7 @@ function checkedLength(bytes, at) {
     throw new ProtocolError(`expected zero in the reserved bytes of ${name(kind)}, got 0x${reserved}`);
   }
   if ((bytes[at + 5] & ~accepted.flags) !== 0) {
-    throw new ProtocolError(
-      `expected no flags but 0x${accepted.flags.toString(16)} on ${name(kind)}, got 0x${bytes[at + 5].toString(16)}`,
-    );
+    throw new ProtocolError(`expected no flags but ${hex(accepted.flags)} on ${name(kind)}, got ${hex(bytes[at + 5])}`);
   }
   if (length > accepted.longest) {
     throw new ProtocolError(

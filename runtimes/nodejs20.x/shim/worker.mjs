@@ -5,6 +5,7 @@
 // leads to the end, too: the last answer is on its way then, and nothing more is taken.
 
 import { isUtf8 } from 'node:buffer';
+import v8 from 'node:v8';
 
 import { load } from './code.mjs';
 import { Context, Settings } from './context.mjs';
@@ -95,6 +96,7 @@ export class Worker {
     this.#settings = settings;
     this.#state = LOADING;
     try {
+      v8.setFlagsFromString(`--heap-growing-percent=${heapGrowth(Number(settings.memory))}`);
       applyEnvironment(settings);
       process.chdir(settings.root);
       this.#handler = await load(settings.handler, settings.root);
@@ -204,6 +206,15 @@ export class Worker {
       exit();
     }
   }
+}
+
+/**
+ * How many percent the heap may grow before it is collected. V8 goes by a limit that is fixed when the process starts, before anybody
+ * knows the function's memory; left alone it lets a small heap quadruple, and the kernel kills a worker of 128 MB that has
+ * 30 MB in use. 0 leaves it alone.
+ */
+function heapGrowth(memoryMb) {
+  return memoryMb >= 2048 ? 0 : Math.max(Math.round(memoryMb / 10), 20);
 }
 
 function rejection(reason) {

@@ -13,6 +13,8 @@ def load(name):
     except ValueError as error:
         raise Fault("Runtime.MalformedHandlerName", f"Bad handler '{name}': {error}") from None
     module = path.replace("/", ".")
+    if not all(module.split(".")):
+        raise Fault("Runtime.MalformedHandlerName", f"Bad handler '{name}': Empty module name")
     if module.split(".")[0] in sys.builtin_module_names:
         raise Fault(
             "Runtime.BuiltInModuleConflict",
@@ -32,11 +34,6 @@ def load(name):
             f"Syntax error in module '{path}': {error}",
             [f'  File "{error.filename}" Line {error.lineno}\n    {error.text}'],
         ) from None
-    except (ValueError, TypeError) as error:
-        # An empty or relative module name is refused by importlib itself, before any of the function's code runs.
-        if stack_of(error):
-            raise
-        raise Fault("Runtime.MalformedHandlerName", f"Bad handler '{name}': {error}") from None
     try:
         handler = getattr(loaded, attribute)
     except AttributeError:

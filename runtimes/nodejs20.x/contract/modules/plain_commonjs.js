@@ -1,0 +1,1 @@
+const path = require('node:path'); exports.handler = async () => path.basename(__filename);

@@ -1,0 +1,3 @@
+// A handler in a folder.
+
+export const handler = async () => 'from a folder';

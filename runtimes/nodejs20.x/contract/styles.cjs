@@ -1,0 +1,69 @@
+// Every other way to write a handler that AWS knows. See cases.toml.
+
+exports.by_callback = (event, context, callback) => {
+  setTimeout(() => console.log('the loop is empty now'), 50);
+  callback(null, 'by callback');
+};
+
+exports.by_callback_at_once = (event, context, callback) => {
+  context.callbackWaitsForEmptyEventLoop = false;
+  setInterval(() => {}, 1000);
+  callback(null, 'at once');
+};
+
+exports.by_callback_error = (event, context, callback) => callback(new RangeError('out of range'));
+
+exports.by_callback_text = (event, context, callback) => callback('only text');
+
+exports.by_succeed = (event, context) => {
+  setTimeout(() => context.succeed({ by: 'succeed' }), 1);
+};
+
+exports.by_done = (event, context) => context.done(null, 'by done');
+
+exports.by_fail = (event, context) => context.fail(new Error('by fail'));
+
+exports.returns_directly = (event) => ({ got: event });
+
+exports.throws_directly = () => {
+  throw new TypeError('thrown directly');
+};
+
+exports.throws_text = async () => {
+  throw 'only text';
+};
+
+exports.never_settles = () => new Promise(() => {});
+
+exports.promise = (event) => Promise.resolve({ then: undefined, event });
+
+exports.deep = { inside: { handler: async () => 'deep inside' } };
+
+exports.uncaught = () =>
+  new Promise(() => {
+    setTimeout(() => {
+      throw new RangeError('nobody catches this');
+    }, 1);
+  });
+
+exports.unhandled = async () => {
+  Promise.reject(new RangeError('nobody handles this'));
+  await new Promise((resolve) => setTimeout(resolve, 5000));
+};
+
+exports.keeps_own_listener = async (event, context) => {
+  console.log('listening');
+  return new Promise((resolve, reject) => {
+    context.signal.addEventListener('abort', () => {
+      console.log(`told: ${context.signal.reason.message}`);
+      reject(context.signal.reason);
+    });
+  });
+};
+
+exports.spins = () => {
+  console.log('spinning');
+  const end = Date.now() + 300;
+  while (Date.now() < end);
+  return 'done spinning';
+};
