@@ -164,8 +164,8 @@ fn judge_version(engine: &Description) -> Finding {
         return Finding::warning(
             about,
             format!(
-                "{found} can deadlock for good when containers with a network start and stop in parallel (moby 46661). \
-                 Hearth's workers own no network endpoint for that reason; other users' containers still can"
+                "{found} deadlocks for good when containers with a network start and stop in parallel (moby 46661); \
+                 Hearth's workers have no network endpoint for that reason, other containers may"
             ),
             "install Docker 20.10.27 or newer; Debian 12 ships 20.10.24, download.docker.com has newer ones",
         );

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 12] = [
     &["queue"],
     &["api"],
     &["gateway"],
-    &["app"],
+    &["app", "doctor"],
     &["sim"],
 ];
 /// Where a lower module is out of sight all the same.
@@ -30,7 +30,10 @@ const OUT_OF_SIGHT: [(&str, &str); 5] = [
 ];
 /// Programs beside the server, and all they may name.
 const BESIDE: [(&str, &[&str]); 2] = [
-    ("cli", &["api", "clock", "config", "domain", "task"]),
+    (
+        "cli",
+        &["api", "clock", "config", "doctor", "domain", "task"],
+    ),
     ("load", &["api", "clock", "config", "domain", "task"]),
 ];
 
