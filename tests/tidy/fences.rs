@@ -125,7 +125,7 @@ fn fences(sources: &[Source]) -> Vec<String> {
                 .is_some_and(|rest| rest.starts_with(['/', '.']))
         };
         for (names, places, rule) in FENCES {
-            if places.iter().any(|place| inside(&place)) {
+            if places.iter().any(|place| inside(place)) {
                 continue;
             }
             for (number, line) in source.program() {

@@ -86,7 +86,7 @@ pub(crate) fn mark_test_files(sources: &mut [Source]) {
             .iter()
             .filter(|line| line.test)
             .filter_map(|line| {
-                let words: Vec<_> = line.code.trim().split_whitespace().collect();
+                let words: Vec<_> = line.code.split_whitespace().collect();
                 match words[..] {
                     [.., "mod", name] => name.strip_suffix(';'),
                     _ => None,
