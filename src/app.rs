@@ -22,8 +22,8 @@ use crate::gateway::keys::Keys;
 use crate::gateway::server;
 use crate::gateway::service::Gateway;
 use crate::pool::{self, Pool, keeper};
-use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
+use crate::runtime::{Catalog, package};
 use crate::scheduler::{self, Scheduler};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
@@ -108,6 +108,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .iter()
         .map(|target| target.function.code.sha256.clone())
         .collect();
+    package::clear_partial(&state.code()).context("half unpacked code cannot be removed")?;
     codes.retain(|sha256| live.contains(sha256));
 
     let listener = TcpListener::bind(config.server.listen)

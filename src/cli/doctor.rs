@@ -25,7 +25,7 @@ pub struct Args {
 pub async fn run(args: Args, global: &Global, output: &mut Output) -> Result<(), Error> {
     let config = args.settings.load(global)?.config;
     let running = running(&config).await;
-    let findings = doctor::examine(&config, running.as_deref()).await;
+    let findings = Box::pin(doctor::examine(&config, running.as_deref())).await;
     show(&findings, output)
 }
 

@@ -2,7 +2,7 @@
 //! too long, and clears away what is left of dead workers until the engine has really removed it. Others tell it what they
 //! saw or want; it decides with the pure parts beside it and lets tasks of its own do the waiting.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ use crate::worker::boot::{self, Order};
 use crate::worker::{Remains, Worker};
 
 const TICK: Duration = Duration::from_secs(1);
+/// Unpacked code nobody has deployed any more is looked for every so many ticks.
+const CODE_TICKS: u64 = 300;
 /// A container the engine would not remove is tried again after this.
 const CLEAR_AGAIN: Duration = Duration::from_secs(5);
 /// After failed refills the next one waits, at most this long.
@@ -64,8 +66,10 @@ struct Keeper {
     clearing: usize,
     to_clear: VecDeque<Remains>,
     clear_later: VecDeque<(Instant, Remains)>,
+    ticks: u64,
 }
 
+/// What a runtime's stem pool is to hold, and how its filling goes.
 struct Refill {
     demand: Demand,
     /// Requested and not ended.
@@ -94,6 +98,7 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
         clearing: 0,
         to_clear: VecDeque::new(),
         clear_later: VecDeque::new(),
+        ticks: 0,
         pool,
     };
     let mut tick = tokio::time::interval(TICK);
@@ -106,7 +111,7 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
                 Some(event) => keeper.handle(event),
                 None => break,
             },
-            _ = tick.tick() => keeper.tick().await,
+            _ = tick.tick() => keeper.tick(),
         }
         keeper.fill_lanes();
         keeper.clear_some();
@@ -164,7 +169,7 @@ impl Keeper {
         }
     }
 
-    async fn tick(&mut self) {
+    fn tick(&mut self) {
         let now = clock::now();
         let slots = self.pool.index.slots();
         for slot in &slots {
@@ -188,8 +193,25 @@ impl Keeper {
             self.refill(&runtime);
         }
         self.feed_starved();
-        self.release_holders(&slots).await;
+        self.release_holders(&slots);
         self.report(&slots);
+        self.ticks += 1;
+        if self.ticks.is_multiple_of(CODE_TICKS) {
+            self.forget_code(&slots);
+        }
+    }
+
+    /// Removes unpacked code that no slot has any more.
+    fn forget_code(&self, slots: &[Arc<Slot>]) {
+        let sha256 = |slot: &Arc<Slot>| slot.blueprint.function.code.sha256.clone();
+        let live: HashSet<String> = slots.iter().map(sha256).collect();
+        let codes = self.pool.codes.clone();
+        task::spawn(task::Kind::Local, "forget code", async move {
+            task::blocking("forget code", move || {
+                codes.retain(|sha256| live.contains(sha256))
+            })
+            .await;
+        });
     }
 
     /// Requests as many stem workers as the runtime lacks.
@@ -402,25 +424,27 @@ impl Keeper {
     }
 
     /// Removes the network holders of functions that are gone.
-    async fn release_holders(&self, slots: &[Arc<Slot>]) {
-        let mut holders = self.pool.holders.lock().await;
+    fn release_holders(&self, slots: &[Arc<Slot>]) {
         let wanted = |id: &FunctionId| {
             slots
                 .iter()
                 .any(|slot| slot.key.egress.as_ref() == Some(id))
         };
-        let unwanted: Vec<_> = holders.extract_if(|id, _| !wanted(id)).collect();
-        drop(holders);
-        for (function, container) in unwanted {
+        let unwanted: Vec<_> = self
+            .pool
+            .holders
+            .lock()
+            .extract_if(|id, _| !wanted(id))
+            .collect();
+        for (function, holder) in unwanted {
+            let Some(container) = holder.get().cloned() else {
+                continue;
+            };
             let pool = self.pool.clone();
             task::spawn(task::Kind::Local, "release network", async move {
                 if let Err(error) = pool.engine.remove(&container).await {
-                    tracing::warn!(%function, %error, "network holder cannot be removed");
-                    pool.holders
-                        .lock()
-                        .await
-                        .entry(function)
-                        .or_insert(container);
+                    tracing::warn!(%function, %error, "network holder cannot be removed, tried again later");
+                    pool.holders.lock().entry(function).or_insert(holder);
                 }
             });
         }
@@ -463,9 +487,9 @@ impl Keeper {
         );
         self.to_clear
             .extend(self.clear_later.drain(..).map(|(_, remains)| remains));
-        let holders = std::mem::take(&mut *self.pool.holders.lock().await);
-        for container in holders.into_values() {
-            if let Err(error) = self.pool.engine.remove(&container).await {
+        let holders = std::mem::take(&mut *self.pool.holders.lock());
+        for container in holders.values().filter_map(|holder| holder.get()) {
+            if let Err(error) = self.pool.engine.remove(container).await {
                 tracing::warn!(%error, "network holder left for the next sweep");
             }
         }
@@ -533,7 +557,7 @@ impl Pool {
             "container refused, image and network are made sure of"
         );
         if let Some(function) = &key.egress {
-            self.holders.lock().await.remove(function);
+            self.holders.lock().remove(function);
         }
         self.engine.ensure_image(&image).await?;
         let network_of = match &key.egress {
@@ -566,12 +590,15 @@ impl Pool {
         function: &FunctionId,
         image: &str,
     ) -> Result<ContainerId, engine::Error> {
-        let mut holders = self.holders.lock().await;
-        if let Some(container) = holders.get(function) {
-            return Ok(container.clone());
-        }
-        let container = self.engine.start_network_holder(image).await?;
-        holders.insert(function.clone(), container.clone());
-        Ok(container)
+        let holder = self
+            .holders
+            .lock()
+            .entry(function.clone())
+            .or_default()
+            .clone();
+        let container = holder
+            .get_or_try_init(|| self.engine.start_network_holder(image))
+            .await?;
+        Ok(container.clone())
     }
 }

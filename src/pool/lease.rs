@@ -262,9 +262,6 @@ impl<G: Send + 'static> Lease<G> {
             return;
         };
         worker.idle_since = now;
-        // The call's place under the limits is free before its worker is: the next call must not be refused because
-        // this one's bookkeeping is not done.
-        self.guard = None;
         if worker.is_gone() {
             // It closed its log pipe: nobody would notice its end while it is idle.
             self.end(worker, "log_closed");
@@ -275,6 +272,8 @@ impl<G: Send + 'static> Lease<G> {
             self.pool.clear_away(out.remains.clone());
             self.pool.index.forget_if_spent(&self.slot);
         }
+        // Last: whoever is admitted in this call's place finds its worker, and starts no second one.
+        self.guard = None;
     }
 
     /// The worker is dead, or did what no worker does. Returns the guard: nothing runs for the call any more once its

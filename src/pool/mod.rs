@@ -28,7 +28,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
+use tokio::sync::{OnceCell, mpsc};
 
 use crate::domain::fault::Fault;
 use crate::domain::function::Network;
@@ -74,9 +75,12 @@ pub struct Pool {
     index: Index,
     budget: Budget,
     /// Containers that hold the network of a function with egress.
-    holders: tokio::sync::Mutex<HashMap<FunctionId, ContainerId>>,
+    holders: Mutex<HashMap<FunctionId, Holder>>,
     keeper: mpsc::Sender<Event>,
 }
+
+/// A container that holds a function's network: started by the first who needs it, while the others wait for it.
+type Holder = Arc<OnceCell<ContainerId>>;
 
 /// Which containers can serve whom: a stem worker of a runtime serves any function without a network; a container in a
 /// network belongs to one function, because those who share a network share its loopback.
@@ -105,7 +109,7 @@ impl Pool {
                 codes,
                 index,
                 budget,
-                holders: Default::default(),
+                holders: Mutex::default(),
                 keeper,
             }),
             events,

@@ -51,14 +51,19 @@ impl Codes {
         Ok(path.clone())
     }
 
-    /// Forgets and removes codes nobody has deployed. What a worker has linked stays its own.
+    /// Forgets and removes codes nobody has deployed. What a worker has linked stays its own. Blocking.
     pub fn retain(&self, live: impl Fn(&str) -> bool) {
         self.known.lock().retain(|sha256, _| live(sha256));
         let Ok(list) = std::fs::read_dir(&self.directory) else {
             return;
         };
         for entry in list.flatten() {
-            if !entry.file_name().to_str().is_some_and(&live) {
+            // What has another name is being unpacked just now.
+            if entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| is_hash(name) && !live(name))
+            {
                 remove(&entry.path());
             }
         }
@@ -80,8 +85,15 @@ impl Codes {
     }
 }
 
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Renamed first: a directory under its hash is always complete.
 fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(path) {
+    let aside = path.with_extension("old");
+    if let Err(error) = std::fs::rename(path, &aside).and_then(|()| std::fs::remove_dir_all(&aside))
+    {
         tracing::debug!(path = %path.display(), %error, "unpacked code cannot be removed");
     }
 }
