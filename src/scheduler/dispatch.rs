@@ -35,7 +35,10 @@ pub async fn run(
     let deadline = begun + timeout;
     let step = call::begin(lease.worker_mut(), invocation, timeout, deadline).await;
     let mut log_tail = String::new();
-    if matches!(step, Step::Failed(_) | Step::Late | Step::Broken(_)) {
+    if matches!(
+        step,
+        Step::Failed(_) | Step::FailedLast(_) | Step::Late | Step::Broken(_)
+    ) {
         log_tail = lease.worker().pipe.tail();
     }
     let run = clock::now().saturating_duration_since(begun);
@@ -52,6 +55,10 @@ pub async fn run(
         }
         Step::Failed(fault) => {
             lease.give_back();
+            Err(fault)
+        }
+        Step::FailedLast(fault) => {
+            drop(lease.bury());
             Err(fault)
         }
         Step::Streaming { content_type } => Ok(Answer::Stream {
@@ -97,6 +104,10 @@ fn rest(lease: Lease<Permit>, function: Arc<Function>, deadline: Instant) -> Bod
                 }
                 Chunk::Failed(fault) => {
                     lease.give_back();
+                    Some((Err(fault), None))
+                }
+                Chunk::FailedLast(fault) => {
+                    drop(lease.bury());
                     Some((Err(fault), None))
                 }
                 Chunk::Broken(error) => {

@@ -53,6 +53,8 @@ pub enum Step {
     Answered { body: Bytes, raw: bool },
     /// The handler failed, or the payload was refused. The worker is free.
     Failed(Fault),
+    /// The same, but the worker ends with it.
+    FailedLast(Fault),
     /// A streaming answer begins; `next_chunk` has the rest.
     Streaming { content_type: String },
     /// The connection ended or made no sense. The worker is of no more use.
@@ -67,6 +69,8 @@ pub enum Chunk {
     Data(Bytes),
     End,
     Failed(Fault),
+    /// The same, but the worker ends with it.
+    FailedLast(Fault),
     Broken(connection::Error),
     Late,
 }
@@ -114,6 +118,7 @@ fn first(frame: Frame, stream: u32) -> Step {
             raw: frame.flags & frame::RAW != 0,
             body: frame.body,
         },
+        Kind::Error if is_last(&frame) => Step::FailedLast(failure(&frame)),
         Kind::Error => Step::Failed(failure(&frame)),
         Kind::ResponseHead => match serde_json::from_slice::<message::ResponseHead>(&frame.body) {
             Ok(head) => Step::Streaming {
@@ -146,10 +151,20 @@ pub async fn next_chunk(worker: &mut Worker, deadline: Instant) -> Chunk {
         }
         Kind::Error => {
             worker.pipe.drain();
-            Chunk::Failed(failure(&frame))
+            let fault = failure(&frame);
+            if is_last(&frame) {
+                Chunk::FailedLast(fault)
+            } else {
+                Chunk::Failed(fault)
+            }
         }
         _ => Chunk::Broken(unexpected("RESPONSE_CHUNK, RESPONSE_END or ERROR", &frame)),
     }
+}
+
+/// The function left something uncaught: its process answers, then ends. Another invocation would be lost with it.
+fn is_last(frame: &Frame) -> bool {
+    frame.flags & frame::LAST != 0
 }
 
 fn failure(frame: &Frame) -> Fault {
@@ -206,5 +221,37 @@ pub async fn lost(
                 return Fault::Exited { code: None };
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(flags: u8) -> Frame {
+        let body = Bytes::from_static(
+            br#"{"errorType":"RangeError","errorMessage":"nobody caught it","stackTrace":[]}"#,
+        );
+        Frame {
+            flags,
+            ..Frame::new(Kind::Error, 3, body)
+        }
+    }
+
+    #[test]
+    fn an_error_says_whether_its_worker_lives_on() {
+        assert!(matches!(
+            first(error(0), 3),
+            Step::Failed(Fault::Handler(_))
+        ));
+        assert!(matches!(
+            first(error(frame::LAST), 3),
+            Step::FailedLast(Fault::Handler(_))
+        ));
+        assert!(matches!(
+            first(error(frame::BAD_REQUEST), 3),
+            Step::Failed(Fault::PayloadNotJson(_))
+        ));
+        assert!(matches!(first(error(frame::LAST), 4), Step::Broken(_)));
     }
 }
