@@ -26,6 +26,7 @@ use hearth::runtime::manifest::{self, Manifest};
 use hearth::worker::frame::Kind;
 
 use crate::case::{Case, Needs};
+use crate::image::Holder;
 use crate::worker::{Place, Worker};
 
 fn runtimes_folder() -> PathBuf {
@@ -49,13 +50,17 @@ fn cases_for(manifest: &Manifest) -> Result<Vec<Case>> {
 
 #[test]
 fn every_runtime_keeps_the_contract_over_a_bare_socket() -> Result<()> {
-    check_all(Place::Bare)
+    check_all(|manifest| check_runtime(manifest, Place::Bare))
 }
 
 #[test]
 fn every_runtime_keeps_the_contract_in_its_image() -> Result<()> {
     image::require_engine()?;
-    check_all(Place::Image)
+    check_all(|manifest| {
+        image::build(manifest)?;
+        let holder = Holder::start(manifest)?;
+        check_runtime(manifest, Place::Image(&holder))
+    })
 }
 
 /// What a first deploy shows: the template under its default handler, greeting whoever it is told about.
@@ -87,7 +92,7 @@ fn every_template_greets() -> Result<()> {
 }
 
 /// The runtimes side by side, at most two at a time: the engine is slow enough with two.
-fn check_all(place: Place) -> Result<()> {
+fn check_all(check: impl Fn(&Manifest) -> Result<Vec<String>> + Sync) -> Result<()> {
     let found = runtimes()?;
     let queue = Mutex::new(found.iter());
     let failures = Mutex::new(Vec::new());
@@ -97,7 +102,7 @@ fn check_all(place: Place) -> Result<()> {
                 loop {
                     let next = queue.lock().expect("no panic holds it").next();
                     let Some(manifest) = next else { return };
-                    let failed = check_runtime(manifest, place)
+                    let failed = check(manifest)
                         .unwrap_or_else(|error| vec![format!("{}: {error:#}", manifest.id)]);
                     failures.lock().expect("no panic holds it").extend(failed);
                 }
@@ -113,17 +118,14 @@ fn check_all(place: Place) -> Result<()> {
     Ok(())
 }
 
-fn check_runtime(manifest: &Manifest, place: Place) -> Result<Vec<String>> {
-    if place == Place::Image {
-        image::build(manifest)?;
-    }
+fn check_runtime(manifest: &Manifest, place: Place<'_>) -> Result<Vec<String>> {
     let cases = cases_for(manifest)?;
     let (mut failures, mut skipped, mut workers) = (Vec::new(), 0, 0);
     let mut kept: Option<(Worker, &Case)> = None;
     for case in &cases {
-        if place == Place::Bare && case.needs == Some(Needs::MemoryLimit) {
+        if matches!(place, Place::Bare) && case.needs == Some(Needs::MemoryLimit) {
             println!(
-                "{} {place:?}: skipped, a bare process has no memory limit: {}",
+                "{} {place}: skipped, a bare process has no memory limit: {}",
                 manifest.id, case.name
             );
             skipped += 1;
@@ -147,19 +149,13 @@ fn check_runtime(manifest: &Manifest, place: Place) -> Result<Vec<String>> {
             Ok(worker) if case.leaves_worker() => kept = Some((worker, case)),
             Ok(_) => {}
             Err(error) => {
-                println!(
-                    "{} {place:?}: FAILED: {}: {error:#}",
-                    manifest.id, case.name
-                );
-                failures.push(format!(
-                    "{} {place:?}: {}: {error:#}",
-                    manifest.id, case.name
-                ));
+                println!("{} {place}: FAILED: {}: {error:#}", manifest.id, case.name);
+                failures.push(format!("{} {place}: {}: {error:#}", manifest.id, case.name));
             }
         }
     }
     println!(
-        "{} {place:?}: {} cases with {workers} workers, {} failed, {skipped} skipped",
+        "{} {place}: {} cases with {workers} workers, {} failed, {skipped} skipped",
         manifest.id,
         cases.len(),
         failures.len()
@@ -167,7 +163,7 @@ fn check_runtime(manifest: &Manifest, place: Place) -> Result<Vec<String>> {
     Ok(failures)
 }
 
-fn start(manifest: &Manifest, place: Place, case: &Case) -> Result<Worker> {
+fn start(manifest: &Manifest, place: Place<'_>, case: &Case) -> Result<Worker> {
     let mut worker = Worker::start(manifest, place, "contract").context("starting a worker")?;
     if !case.init.skip {
         play::specialise(&mut worker, case).context("INIT")?;

@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use hearth::runtime::manifest::Manifest;
 use hearth::worker::frame::{self, Frame, Kind};
 
+use crate::image::{self, Holder};
 use crate::log::Log;
 
 /// For everything that happens at once on an idle machine; this one may be anything but idle.
@@ -25,10 +26,19 @@ const LOOK: Duration = Duration::from_millis(5);
 
 static CONTAINERS: AtomicU32 = AtomicU32::new(0);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
     Bare,
-    Image,
+    Image(&'a Holder),
+}
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Place::Bare => "over a bare socket",
+            Place::Image(_) => "in its image",
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +71,7 @@ pub(crate) enum Arrival {
 
 impl Worker {
     /// Starts it, with the code of one of the runtime's own folders, and reads its HELLO.
-    pub(crate) fn start(manifest: &Manifest, place: Place, code: &str) -> Result<Self> {
+    pub(crate) fn start(manifest: &Manifest, place: Place<'_>, code: &str) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("hearth-contract-")
             .tempdir()?;
@@ -86,8 +96,8 @@ impl Worker {
                 let process = Process::bare(manifest, &hearth, &task)?;
                 (process, task.to_string_lossy().into_owned())
             }
-            Place::Image => {
-                let process = Process::container(manifest, &hearth, &task)?;
+            Place::Image(holder) => {
+                let process = Process::container(manifest, holder, &hearth, &task)?;
                 (process, "/var/task".to_owned())
             }
         };
@@ -301,7 +311,7 @@ impl Process {
     }
 
     /// With the hardening every worker gets. A container of a runner that was killed ends by itself, since its connection does.
-    fn container(manifest: &Manifest, hearth: &Path, task: &Path) -> Result<Self> {
+    fn container(manifest: &Manifest, holder: &Holder, hearth: &Path, task: &Path) -> Result<Self> {
         let number = CONTAINERS.fetch_add(1, Ordering::Relaxed);
         let name = format!("hearth-contract-{}-{number}", std::process::id());
         let memory = format!("{}m", crate::play::MEMORY_MB);
@@ -317,14 +327,15 @@ impl Process {
                 "--label",
                 "hearth.contract=worker",
             ])
-            .args(["--network", "none", "--read-only", "--cap-drop", "ALL"])
+            .args(["--network", &format!("container:{}", holder.name)])
+            .args(["--read-only", "--cap-drop", "ALL"])
             .args(["--security-opt", "no-new-privileges", "--pids-limit", "128"])
             .args(["--memory", &memory, "--memory-swap", &memory])
             .args(["--tmpfs", "/tmp:rw,nosuid,nodev,mode=1777,size=64m"])
             .args(["--log-driver", "none"])
             .args(["--mount", &mount(hearth, "/hearth")])
             .args(["--mount", &mount(task, "/var/task")])
-            .arg(crate::image::tag(manifest))
+            .arg(image::tag(manifest))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -360,14 +371,7 @@ impl Drop for Process {
             return;
         }
         if let Some(name) = &self.container {
-            let removal = Command::new("timeout")
-                .args(["60", "docker", "rm", "-f", name])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            if removal.is_err() {
-                eprintln!("could not remove the container {name}");
-            }
+            image::remove_container(name);
         }
         // The client of a removed container ends by itself; a bare shim does not.
         drop(self.child.kill());
