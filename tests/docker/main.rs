@@ -1,4 +1,4 @@
-//! What can only be tested against a real Docker engine.
+//! What can only be tested against a real Docker engine: the engine driver by itself, and the whole server as its users see it.
 
 #![allow(
     clippy::disallowed_methods,
@@ -10,3 +10,11 @@
 )]
 
 mod engine;
+
+mod client;
+mod containers;
+mod languages;
+mod server;
+mod wait;
+
+mod deploying;

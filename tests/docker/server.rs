@@ -1,0 +1,379 @@
+//! A Hearth of a test's own, or one that tests share: the built program on a state directory that is gone afterwards. How it ends is
+//! part of every test: it must stop when it is told to, have logged no warning the test did not announce, and leave neither a
+//! container nor a worker's directory behind.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::{Answer, Client};
+use crate::wait::{PATIENCE, blocking, eventually};
+use crate::{containers, languages};
+
+/// The first start on a machine builds the runtimes' images.
+const READY_WITHIN: Duration = Duration::from_secs(15 * 60);
+const STOPPED_WITHIN: Duration = Duration::from_secs(60);
+
+/// What stays when a server is gone. Dropped, it makes sure that nothing else did.
+#[derive(Debug)]
+pub(crate) struct State {
+    directory: TempDir,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) client: Client,
+    /// Taken by whoever needs it after the server's end.
+    state: Option<State>,
+    log: PathBuf,
+    /// Parts of the warnings and errors that may be in the log.
+    expected: Mutex<Vec<String>>,
+}
+
+impl State {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("hearth-it-").tempdir();
+        Self {
+            directory: directory.unwrap(),
+        }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// A place for a test's own files.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn key(&self) -> String {
+        let text = std::fs::read_to_string(self.path().join("admin.key")).unwrap();
+        text.trim().to_owned()
+    }
+
+    /// Ids of all containers of this instance.
+    pub(crate) fn containers(&self) -> Vec<String> {
+        let instance = std::fs::read_to_string(self.path().join("instance"));
+        match instance {
+            Ok(instance) => containers::labelled(&format!("hearth.instance={}", instance.trim())),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn worker_directories(&self) -> Vec<PathBuf> {
+        let list = std::fs::read_dir(self.path().join("workers"));
+        list.map(|list| list.map(|entry| entry.unwrap().path()).collect())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let (left, directories) = (self.containers(), self.worker_directories());
+        containers::remove(&left);
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "containers left behind: {left:?}");
+            assert!(directories.is_empty(), "left behind: {directories:?}");
+        }
+    }
+}
+
+impl Server {
+    /// Starts one with these settings (`section.key`, value) over the defaults.
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_on(State::new(), settings)
+    }
+
+    pub(crate) fn start_on(state: State, settings: &[(&str, &str)]) -> Self {
+        let server = Self::spawn(state, settings);
+        server.wait_ready();
+        server
+    }
+
+    /// One that does not have to become ready.
+    pub(crate) fn spawn(state: State, settings: &[(&str, &str)]) -> Self {
+        let log = state.beside("log");
+        let announced = state.path().join("instance.json");
+        // A killed predecessor had no time to withdraw its own.
+        drop(std::fs::remove_file(&announced));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
+        command
+            .arg("serve")
+            .arg("--state-dir")
+            .arg(state.path())
+            .args(["--listen", "127.0.0.1:0", "--set", "log.format=json"])
+            .arg("--runtimes")
+            .arg(languages::folder());
+        for (key, value) in settings {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let output = File::options().create(true).append(true).open(&log);
+        let mut child = without_settings(&mut command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output.unwrap())
+            .spawn()
+            .expect("the server starts");
+        let url = blocking(PATIENCE, || {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Some(Err(status));
+            }
+            let text = std::fs::read_to_string(&announced).ok()?;
+            let instance: Value = serde_json::from_str(&text).ok()?;
+            Some(Ok(instance["url"].as_str()?.to_owned()))
+        });
+        let url = match url {
+            Some(Ok(url)) => url,
+            ended => panic!("no server: {ended:?}\n{}", read(&log)),
+        };
+        let address = url.strip_prefix("http://").expect("plain HTTP").to_owned();
+        let key = Some(state.key());
+        Self {
+            child,
+            client: Client { address, key },
+            state: Some(state),
+            log,
+            expected: Mutex::default(),
+        }
+    }
+
+    /// The server that tests share which need nothing special. It is started for the first of them and ends with the last one that
+    /// holds it; a later one starts it anew.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        let mut shared = SHARED
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(server) = shared.upgrade() {
+            return server;
+        }
+        let server = Arc::new(Self::start(&[]));
+        *shared = Arc::downgrade(&server);
+        server
+    }
+
+    fn wait_ready(&self) {
+        let ready = blocking(READY_WITHIN, || {
+            let answer = plain_get(&self.client.address, "/readyz").ok()?;
+            answer.starts_with("HTTP/1.1 200").then_some(())
+        });
+        assert!(ready.is_some(), "never ready\n{}", read(&self.log));
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        self.state.as_ref().expect("there until the end")
+    }
+
+    /// A warning or error with this in it is part of the test.
+    pub(crate) fn expects(&self, text: &str) {
+        self.expected.lock().unwrap().push(text.to_owned());
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(pid, signal).expect("the server is there");
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        let child = &mut self.child;
+        blocking(STOPPED_WITHIN, || child.try_wait().unwrap())
+    }
+
+    /// Ends it in an orderly way; the state stays.
+    pub(crate) fn stop(mut self) -> State {
+        self.finish();
+        self.state.take().expect("there until the end")
+    }
+
+    /// Ends it as a crash would; the state stays, and what it left behind too.
+    pub(crate) fn crash(mut self) -> State {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("waited for");
+        self.check_log();
+        self.state.take().expect("there until the end")
+    }
+
+    fn finish(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(Signal::SIGTERM);
+        }
+        let ended = self.ended();
+        if ended.is_none() {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+        if std::thread::panicking() {
+            eprintln!("the server's log:\n{}", read(&self.log));
+            return;
+        }
+        let log = || read(&self.log);
+        assert!(ended.is_some(), "did not stop when told\n{}", log());
+        assert!(ended.unwrap().success(), "{ended:?}\n{}", log());
+        self.check_log();
+    }
+
+    fn check_log(&self) {
+        let expected = self.expected.lock().unwrap();
+        let unexpected: Vec<String> = read(&self.log)
+            .lines()
+            .filter(|line| {
+                let entry: Option<Value> = serde_json::from_str(line).ok();
+                // What is no log line at all is a panic's message, or worse.
+                let level = entry.as_ref().and_then(|e| e["level"].as_str());
+                !matches!(level, Some("INFO" | "DEBUG" | "TRACE"))
+            })
+            .filter(|line| !expected.iter().any(|part| line.contains(part.as_str())))
+            .map(str::to_owned)
+            .collect();
+        assert!(unexpected.is_empty(), "in the log: {unexpected:#?}");
+    }
+
+    // What tests do most.
+
+    /// Deploys inline code with further settings, and returns the function as it was answered.
+    pub(crate) async fn deploy(&self, name: &str, code: &str, settings: Value) -> Value {
+        let mut body = json!({"name": name, "language": "python", "code": code});
+        merge(&mut body, settings);
+        self.client
+            .post("/functions/", &body)
+            .await
+            .expect(201)
+            .json()
+    }
+
+    pub(crate) async fn call(&self, name: &str, event: &Value) -> Answer {
+        self.client
+            .post(&format!("/functions/{name}/execute"), event)
+            .await
+    }
+
+    /// The texts of the lines a call has printed so far.
+    pub(crate) async fn lines(&self, name: &str, request_id: Option<&str>) -> Vec<String> {
+        let query = request_id.map_or(String::new(), |id| format!("&request_id={id}"));
+        let path = format!("/functions/{name}/logs?limit=10000{query}");
+        let lines = self.client.get(&path).await.expect(200).json();
+        let items = lines["items"].as_array().expect("a list").iter();
+        items
+            .map(|line| line["text"].as_str().expect("a text").to_owned())
+            .collect()
+    }
+
+    /// Waits until the function has printed such a line, and returns it.
+    pub(crate) async fn printed(&self, name: &str, part: &str) -> String {
+        eventually(&format!("{name} to print {part:?}"), || async {
+            let lines = self.lines(name, None).await;
+            lines.into_iter().find(|line| line.contains(part))
+        })
+        .await
+    }
+
+    pub(crate) async fn metrics(&self) -> Metrics {
+        Metrics(self.client.get("/metrics").await.expect(200).text())
+    }
+
+    /// Waits until a metric's sum over these labels is as wanted.
+    pub(crate) async fn measured(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        wanted: impl Fn(f64) -> bool,
+    ) -> f64 {
+        eventually(&format!("{name} {labels:?} as wanted"), || async {
+            let value = self.metrics().await.sum(name, labels);
+            wanted(value).then_some(value)
+        })
+        .await
+    }
+
+    /// Waits until every runtime has this many stem workers ready and none is being made.
+    pub(crate) async fn settled(&self, stems_of_each: usize) {
+        let runtimes = languages::all();
+        eventually("the stem pools to be full", || async {
+            let metrics = self.metrics().await;
+            let full = runtimes.iter().all(|runtime| {
+                let labels = [("runtime", runtime.id.as_str())];
+                metrics.sum("hearth_stem_workers", &labels) == stems_of_each as f64
+            });
+            let still = metrics.sum("hearth_creation_lanes", &[]) == 0.0;
+            (full && still).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.state.is_some() {
+            self.finish();
+        }
+    }
+}
+
+/// The text of `/metrics`.
+#[derive(Debug)]
+pub(crate) struct Metrics(String);
+
+impl Metrics {
+    /// The sum of all series of this name that have these labels.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.0
+            .lines()
+            .filter_map(|line| {
+                let rest = line.strip_prefix(name)?;
+                let (series, value) = rest.rsplit_once(' ')?;
+                let of_this_name = series.is_empty() || series.starts_with('{');
+                let has =
+                    |(key, value): &(&str, &str)| series.contains(&format!("{key}=\"{value}\""));
+                (of_this_name && labels.iter().all(has)).then(|| value.parse::<f64>().unwrap())
+            })
+            .sum()
+    }
+}
+
+/// The settings of a Hearth that the developer uses must not reach the tests.
+pub(crate) fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HEARTH_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn merge(body: &mut Value, settings: Value) {
+    if let Value::Object(settings) = settings {
+        for (key, value) in settings {
+            body[key] = value;
+        }
+    }
+}
+
+/// One request without a runtime.
+fn plain_get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
