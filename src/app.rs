@@ -103,14 +103,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .restore()
         .await
         .context("the stored functions cannot be restored")?;
-    let live: std::collections::HashSet<String> = scheduler
-        .targets()
-        .iter()
-        .map(|target| target.function.code.sha256.clone())
-        .collect();
-    package::clear_partial(&state.code()).context("half unpacked code cannot be removed")?;
-    codes.retain(|sha256| live.contains(sha256));
-
     let listener = TcpListener::bind(config.server.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.server.listen))?;

@@ -83,7 +83,8 @@ pub async fn examine(config: &Config, running: Option<&str>) -> Vec<Finding> {
     // Where workers' directories will be, or would be if the state directory were there.
     let place = Scratch::new(existing(&config.state_dir));
     let mut findings = vec![host::instance(&config.state_dir, running)];
-    findings.extend(engine::examine(config, place.as_ref().ok().map(Scratch::path)).await);
+    let engine = engine::examine(config, place.as_ref().ok().map(Scratch::path));
+    findings.extend(Box::pin(engine).await);
     findings.push(state::writable(&config.state_dir, place.as_ref().err()));
     let (config, running) = (config.clone(), running.map(str::to_owned));
     let rest = task::blocking("doctor", move || {

@@ -35,7 +35,7 @@ pub(super) async fn examine(config: &Config, place: Option<&Path>) -> Vec<Findin
     let mut findings = vec![reached];
     let catalog = Catalog::read(&config.runtimes_dir);
     if reachable {
-        findings.extend(ask(config, place, catalog.as_ref().ok()).await);
+        findings.extend(Box::pin(ask(config, place, catalog.as_ref().ok())).await);
     } else {
         findings.push(Finding::skipped("engine", "cannot be asked anything"));
     }

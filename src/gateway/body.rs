@@ -8,46 +8,49 @@ use hyper::body::{Body, Incoming};
 
 use crate::domain::fault::Fault;
 
+/// What is read, and thrown away, of a body that is too large. Many clients look for an answer only after they have sent
+/// everything; cut off earlier, they see a broken connection instead of the reason.
+const DISCARD_MAX: usize = 32 * 1024 * 1024;
+
 pub async fn read(mut body: Incoming, limit: usize, timeout: Duration) -> Result<Bytes, Fault> {
-    let too_large = |size: u64| Fault::PayloadTooLarge {
-        size,
-        limit: limit as u64,
-    };
-    let announced = body.size_hint().lower();
-    if announced > limit as u64 {
-        return Err(too_large(announced));
-    }
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let whole = async {
-        let first = next(&mut body).await?.unwrap_or_default();
-        let Some(mut piece) = next(&mut body).await? else {
-            return if first.len() > limit {
-                Err(too_large(first.len() as u64))
-            } else {
-                Ok(first)
-            };
-        };
-        let mut whole =
-            BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0).max(first.len()));
-        whole.extend_from_slice(&first);
-        drop(first);
-        loop {
-            let size = whole.len() + piece.len();
-            if size > limit {
-                return Err(too_large(size as u64));
-            }
-            whole.extend_from_slice(&piece);
-            match next(&mut body).await? {
-                Some(more) => piece = more,
-                None => return Ok(whole.freeze()),
-            }
-        }
+    let read = tokio::time::timeout(timeout, whole(&mut body, limit)).await;
+    let read = read
+        .unwrap_or_else(|_elapsed| Err(Fault::BodyIncomplete(format!("not within {timeout:?}"))));
+    if let Err(Fault::PayloadTooLarge { .. }) = &read {
+        // However this ends, the answer is the same.
+        tokio::time::timeout(timeout, discard(&mut body)).await.ok();
+    }
+    read
+}
+
+async fn whole(body: &mut Incoming, limit: usize) -> Result<Bytes, Fault> {
+    let check = |size: usize| match size > limit {
+        true => Err(Fault::PayloadTooLarge {
+            size: size as u64,
+            limit: limit as u64,
+        }),
+        false => Ok(()),
     };
-    match tokio::time::timeout(timeout, whole).await {
-        Ok(result) => result,
-        Err(_elapsed) => Err(Fault::BodyIncomplete(format!("not within {timeout:?}"))),
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    check(announced)?;
+    let first = next(body).await?.unwrap_or_default();
+    check(first.len())?;
+    let Some(mut piece) = next(body).await? else {
+        return Ok(first);
+    };
+    let mut whole = BytesMut::with_capacity(announced.max(first.len()));
+    whole.extend_from_slice(&first);
+    drop(first);
+    loop {
+        check(whole.len() + piece.len())?;
+        whole.extend_from_slice(&piece);
+        match next(body).await? {
+            Some(more) => piece = more,
+            None => return Ok(whole.freeze()),
+        }
     }
 }
 
@@ -63,4 +66,13 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
         }
     }
     Ok(None)
+}
+
+async fn discard(body: &mut Incoming) {
+    let mut discarded = 0;
+    while discarded < DISCARD_MAX
+        && let Ok(Some(piece)) = next(body).await
+    {
+        discarded += piece.len();
+    }
 }

@@ -8,6 +8,7 @@ use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::invocation::StartKind;
 use crate::domain::limits::Mebibytes;
+use crate::engine::{ContainerId, cgroup};
 use crate::pool::Pool;
 use crate::pool::index::{Failed, Fresh, Slot};
 use crate::pool::keeper::Event;
@@ -89,6 +90,19 @@ impl Pool {
         false
     }
 
+    /// Where systemd owns the control groups, it would one day put back the limits the engine last told it; so the engine is
+    /// told too, after the worker has gone to whoever waited for it.
+    async fn confirm_limits(&self, slot: &Slot, pid: Option<i32>, container: &ContainerId) {
+        let owned_by_systemd = pid.is_some_and(|pid| {
+            cgroup::Cgroup::of(pid, container).is_ok_and(|group| group.is_systemd_unit())
+        });
+        if owned_by_systemd
+            && let Err(error) = self.engine.limit(container, slot.blueprint.limits).await
+        {
+            tracing::debug!(%container, %error, "the engine was not told a worker's limits");
+        }
+    }
+
     async fn finish_start(
         self: Arc<Self>,
         slot: Arc<Slot>,
@@ -114,9 +128,11 @@ impl Pool {
                 if let Some(stems) = self.index.stems(&slot.key.runtime) {
                     stems.specialised_in(init);
                 }
+                let limited = (worker.pid, worker.remains.container.clone());
                 if let Some(out) = slot.started(worker, Fresh { kind, start, init }, now) {
                     self.clear_away(out.remains.clone());
                 }
+                self.confirm_limits(&slot, limited.0, &limited.1).await;
             }
             Err(fault) => {
                 tracing::debug!(function = %slot.blueprint.function.name, %fault, "worker cannot be specialised");
