@@ -99,6 +99,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         &config.worker,
         stop.clone(),
     );
+    package::clear_partial(&state.code()).context("half unpacked code cannot be removed")?;
+    // Unpacked anew from the packages the store has kept safe: a power cut may have left holes in what was unpacked.
+    codes.retain(|_| false);
     let restored = control
         .restore()
         .await
