@@ -41,6 +41,7 @@ use crate::pool::keeper::Event;
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::worker::Remains;
+use crate::worker::connection;
 use crate::worker::message::Reason;
 use crate::worker::specialise::Blueprint;
 
@@ -165,8 +166,9 @@ impl Pool {
                     .connection
                     .send(crate::worker::frame::Kind::Cancel, stream, reason.body())
                     .await?;
-                // Whatever it answers, it ends here; an answer only means that it need not be waited for longer.
-                worker.connection.receive().await
+                // Whatever it answers, it ends here; the end of its answer only means that it need not be waited for longer.
+                while !worker.connection.receive().await?.ends_invocation() {}
+                Ok::<_, connection::Error>(())
             };
             let heard = tokio::time::timeout(pool.options.cancel_grace, told).await;
             tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");

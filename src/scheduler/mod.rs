@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config;
-use crate::domain::fault::Fault;
+use crate::domain::fault::{Blame, Fault};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
@@ -34,6 +34,23 @@ pub struct Target {
     gate: Arc<Gate>,
     meters: Arc<FunctionMeters>,
     slot: Arc<Slot>,
+}
+
+impl Target {
+    /// A call without an answer leaves a line with its request id. Whose fault it is decides how loud it is.
+    fn failed(&self, fault: &Fault, request_id: RequestId) {
+        if let Fault::Throttled { reason, .. } = fault {
+            self.meters.throttled(*reason);
+        }
+        let (function, code) = (&self.function.name, fault.code());
+        match fault.blame() {
+            Blame::Client => tracing::debug!(%request_id, %function, code, %fault, "call refused"),
+            Blame::Function => {
+                tracing::info!(%request_id, %function, code, %fault, "function failed")
+            }
+            Blame::Platform => tracing::warn!(%request_id, %function, code, %fault, "call failed"),
+        }
+    }
 }
 
 impl Entry for Target {
@@ -189,8 +206,8 @@ impl Scheduler {
             whole,
             &called.phases,
         );
-        if let Err(Fault::Throttled { reason, .. }) = &called.result {
-            target.meters.throttled(*reason);
+        if let Err(fault) = &called.result {
+            target.failed(fault, called.request_id);
         }
         called
     }

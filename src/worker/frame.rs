@@ -97,6 +97,11 @@ pub enum Error {
 }
 
 impl Frame {
+    /// Whether the worker says nothing more of the invocation after this.
+    pub fn ends_invocation(&self) -> bool {
+        matches!(self.kind, Kind::ResponseEnd | Kind::Error)
+    }
+
     pub fn new(kind: Kind, stream: u32, body: impl Into<Bytes>) -> Self {
         Self {
             kind,
