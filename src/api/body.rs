@@ -9,13 +9,13 @@ use http_body::{Frame, SizeHint};
 
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::RequestId;
-use crate::worker::call;
+use crate::scheduler;
 
 pub enum Body {
     Full(Bytes),
     Stream {
         request_id: RequestId,
-        body: call::Body,
+        body: scheduler::Body,
     },
     Control(axum::body::Body),
 }

@@ -34,12 +34,14 @@ pub struct ErrorDetail<'a> {
     pub retry: &'static str,
     /// Which limit refused a call: `function_concurrency`, `account_concurrency` or `line_full`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<&'static str>,
     /// Everything that is wrong with the request, by field.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub faults: &'a [FieldFault],
     /// The type of the error the function raised.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub kind: Option<&'a str>,
     /// Where the function raised it.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]

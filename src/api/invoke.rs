@@ -16,8 +16,7 @@ use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::domain::limits::PAYLOAD_MAX;
-use crate::scheduler::{Called, Scheduler, Target};
-use crate::worker::call::Answer;
+use crate::scheduler::{Answer, Called, Scheduler, Target};
 
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub const START: HeaderName = HeaderName::from_static("x-hearth-start");

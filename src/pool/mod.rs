@@ -117,6 +117,11 @@ impl Pool {
         )
     }
 
+    /// Whether there can be workers of this runtime.
+    pub fn offers(&self, runtime: &RuntimeId) -> bool {
+        self.catalog.find(runtime.as_str()).is_some()
+    }
+
     /// The slot of a version, made if it is not there.
     pub fn open(&self, digest: &VersionDigest, blueprint: impl FnOnce() -> Blueprint) -> Arc<Slot> {
         self.index.open(digest, || {

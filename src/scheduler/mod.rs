@@ -20,9 +20,11 @@ use crate::pool::index::Slot;
 use crate::router::table::{Entry, Table};
 use crate::scheduler::admit::Gate;
 use crate::telemetry::metrics::{self, FunctionMeters};
-use crate::worker::call::Answer;
-use crate::worker::logs::Book;
 use crate::worker::specialise::Blueprint;
+
+// What a call comes back as and what it printed. The faces get these from here: workers are out of their sight.
+pub use crate::worker::call::{Answer, Body};
+pub use crate::worker::logs::{Book, Line};
 
 /// A function as it can be called now: its settings and everything the warm path needs of it.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Target {
     gate: Arc<Gate>,
     meters: Arc<FunctionMeters>,
     slot: Arc<Slot>,
+    /// Its runtime is here. If not, no worker will ever come, and calls need not wait to be told.
+    installed: bool,
 }
 
 impl Target {
@@ -162,6 +166,7 @@ impl Scheduler {
             init_timeout: self.options.init_timeout,
         });
         Target {
+            installed: self.pool.offers(&function.runtime),
             function,
             digest,
             logs,
@@ -219,6 +224,11 @@ impl Scheduler {
         deadline: std::time::Instant,
         called: &mut Called,
     ) {
+        if !target.installed {
+            let gone = format!("its runtime {} is not installed", target.function.runtime);
+            called.result = Err(Fault::StartFailed(gone));
+            return;
+        }
         let permit = match admit::admit(&target.gate, &self.account) {
             Ok(permit) => permit,
             Err(fault) => {

@@ -24,18 +24,19 @@ use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Phases;
 use crate::domain::limits::ANSWER_MAX;
-use crate::scheduler::Scheduler;
-use crate::worker::call::Answer;
+use crate::scheduler::{Answer, Scheduler};
 
 /// One call of a batch: a function by `id` or by `name`, and the event.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BatchItem<'a> {
+    #[schema(nullable = false)]
     id: Option<String>,
+    #[schema(nullable = false)]
     name: Option<String>,
     /// The event; nothing is `{}`.
     #[serde(borrow)]
-    #[schema(value_type = serde_json::Value)]
+    #[schema(value_type = serde_json::Value, required = false)]
     payload: Option<&'a RawValue>,
 }
 
@@ -49,11 +50,12 @@ pub struct BatchResult {
     #[schema(value_type = Option<serde_json::Value>)]
     body: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<ErrorDetail>)]
+    #[schema(value_type = Option<ErrorDetail>, nullable = false)]
     error: Option<Box<RawValue>>,
     #[schema(value_type = String)]
     request_id: RequestId,
     /// `warm`, `stem` or `cold`; null if it got no worker.
+    #[schema(required = true)]
     start: Option<&'static str>,
     timing: Timing,
 }

@@ -279,3 +279,6 @@ fn matches(condition: &str, revision: u64) -> bool {
         .map(str::trim)
         .any(|tag| tag == "*" || tag.trim_matches('"').parse() == Ok(revision))
 }
+
+#[cfg(test)]
+mod tests;

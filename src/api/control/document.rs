@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::function::{Function, Network, Origin};
@@ -28,7 +28,9 @@ pub struct FunctionDocument<'a> {
     environment: &'a BTreeMap<String, String>,
     description: &'a str,
     tags: &'a BTreeMap<String, String>,
+    #[schema(required = true)]
     route: Option<&'a str>,
+    #[schema(required = true)]
     max_concurrency: Option<u32>,
     #[schema(value_type = NetworkChoice)]
     network: Network,
@@ -55,6 +57,7 @@ struct CodeDocument<'a> {
     origin: OriginDocument,
     /// Where on the server it was packed from.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     path: Option<String>,
 }
 
@@ -115,36 +118,42 @@ impl<'a> FunctionDocument<'a> {
 pub struct FunctionPage<'a> {
     pub items: Vec<FunctionDocument<'a>>,
     /// The `cursor` of the next page; null on the last.
+    #[schema(required = true)]
     pub next: Option<&'a str>,
 }
 
-/// A function to be made. Only for the OpenAPI document: `change` reads the body.
-#[derive(Debug, ToSchema)]
+// Describes what `change` reads, which says more about what is wrong than a derived reader could. A test holds the two together.
+/// A function to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewFunction {
     /// Letters, digits, `-` and `_`.
     #[schema(min_length = 1, max_length = 64)]
     pub name: String,
     /// A runtime's id or short name: see `/runtimes/`.
     pub language: String,
-    #[schema(inline)]
+    #[schema(nullable = false, inline)]
     pub code: Option<CodeSource>,
     /// Instead of `code`: a file or directory on the server, packed now.
+    #[schema(nullable = false)]
     pub code_path: Option<String>,
     /// `module.function`. With inline code it defaults to the runtime's own, and `module` names the file the code is written to; with
     /// a zip or a `code_path` it is required.
-    #[schema(max_length = 128)]
+    #[schema(nullable = false, max_length = 128)]
     pub handler: Option<String>,
     /// Seconds the handler may take.
-    #[schema(minimum = 1, maximum = 900, default = 3)]
+    #[schema(nullable = false, minimum = 1, maximum = 900, default = 3)]
     pub timeout: Option<u32>,
     /// MiB. Processor time is in proportion.
-    #[schema(minimum = 128, maximum = 10240, default = 128)]
+    #[schema(nullable = false, minimum = 128, maximum = 10240, default = 128)]
     pub memory: Option<u32>,
     /// At most 4 KiB, names and values together. Names that begin with `HEARTH_` and the ones AWS reserves are refused.
+    #[schema(nullable = false)]
     pub environment: Option<BTreeMap<String, String>>,
-    #[schema(max_length = 256)]
+    #[schema(nullable = false, max_length = 256)]
     pub description: Option<String>,
     /// At most 50.
+    #[schema(nullable = false)]
     pub tags: Option<BTreeMap<String, String>>,
     /// The path the function answers plain HTTP at.
     #[schema(max_length = 512)]
@@ -152,46 +161,52 @@ pub struct NewFunction {
     /// Calls under way at once, over which 429 is answered; null is the account's limit, 0 refuses every call.
     #[schema(minimum = 0)]
     pub max_concurrency: Option<u32>,
-    #[schema(default = "none")]
+    #[schema(nullable = false, default = "none")]
     pub network: Option<NetworkChoice>,
 }
 
-/// A change of a function: what is left out keeps its value, null takes a route or a `max_concurrency` away. Only for the OpenAPI
-/// document.
-#[derive(Debug, ToSchema)]
+/// A change of a function: what is left out keeps its value, null takes a route or a `max_concurrency` away.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct FunctionChange {
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(nullable = false, min_length = 1, max_length = 64)]
     pub name: Option<String>,
     /// Only together with new code.
+    #[schema(nullable = false)]
     pub language: Option<String>,
-    #[schema(inline)]
+    #[schema(nullable = false, inline)]
     pub code: Option<CodeSource>,
     /// Instead of `code`: a file or directory on the server, packed now.
+    #[schema(nullable = false)]
     pub code_path: Option<String>,
     /// Code that was given inline stays in the file it was written to: give the code again when the module changes.
-    #[schema(max_length = 128)]
+    #[schema(nullable = false, max_length = 128)]
     pub handler: Option<String>,
-    #[schema(minimum = 1, maximum = 900)]
+    #[schema(nullable = false, minimum = 1, maximum = 900)]
     pub timeout: Option<u32>,
-    #[schema(minimum = 128, maximum = 10240)]
+    #[schema(nullable = false, minimum = 128, maximum = 10240)]
     pub memory: Option<u32>,
     /// All of them: the map takes the old one's place.
+    #[schema(nullable = false)]
     pub environment: Option<BTreeMap<String, String>>,
-    #[schema(max_length = 256)]
+    #[schema(nullable = false, max_length = 256)]
     pub description: Option<String>,
     /// All of them: the map takes the old one's place.
+    #[schema(nullable = false)]
     pub tags: Option<BTreeMap<String, String>>,
     #[schema(max_length = 512)]
     pub route: Option<String>,
     #[schema(minimum = 0)]
     pub max_concurrency: Option<u32>,
+    #[schema(nullable = false)]
     pub network: Option<NetworkChoice>,
     /// The revision the change was made from; the change is refused if there is a newer one. `If-Match` says the same.
+    #[schema(nullable = false)]
     pub revision: Option<u64>,
 }
 
 /// Source text, or base64 of a zip, which is told from source by its beginning; an object says which it is.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum CodeSource {
     Text(String),
@@ -200,8 +215,9 @@ pub enum CodeSource {
 }
 
 /// `none`: nothing but the worker's own loopback. `egress`: connections to the outside.
-#[derive(Debug, ToSchema)]
-#[schema(as = Network, rename_all = "snake_case")]
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = Network)]
 pub enum NetworkChoice {
     None,
     Egress,

@@ -12,7 +12,9 @@ use serde::Serialize;
 use crate::api::control::Control;
 use crate::api::control::document::{FunctionChange, FunctionDocument, FunctionPage, NewFunction};
 use crate::api::control::intake::Query;
-use crate::api::control::openapi::{ReadErrors, WriteErrors};
+use crate::api::control::openapi::{
+    CodeErrors, CreateErrors, DeleteErrors, ListErrors, ReadErrors, UpdateErrors,
+};
 use crate::api::error::{self, Problem};
 use crate::domain::function::Function;
 use crate::scheduler::Target;
@@ -31,7 +33,7 @@ const PAGE_MAX: usize = 1000;
         ("name" = Option<String>, Query, description = "only functions whose name begins with this"),
         ("tag" = Option<String>, Query, description = "only functions with this tag, `key:value`"),
     ),
-    responses((status = 200, body = FunctionPage, description = "a page"), ReadErrors)
+    responses((status = 200, body = FunctionPage, description = "a page"), ListErrors)
 )]
 pub async fn list(State(control): State<Control>, uri: Uri) -> Result<Response, Problem> {
     let mut query = Query::of(&uri)?;
@@ -82,7 +84,7 @@ fn has_tag(function: &Function, wanted: &str) -> bool {
     responses(
         (status = 201, body = FunctionDocument, description = "created",
          headers(("location" = String, description = "where the function is"), ("etag" = String, description = "its revision"))),
-        WriteErrors,
+        CreateErrors,
     )
 )]
 pub async fn create(
@@ -124,12 +126,12 @@ pub async fn read(
     put, path = "/functions/{id}", tag = "functions", operation_id = "update_function",
     params(
         ("id" = String, Path, description = "id or name"),
-        ("if-match" = Option<String>, Header, description = "the revision the change was made from; 412 if there is a newer one"),
+        ("if-match" = Option<String>, Header, nullable = false, description = "the revision the change was made from; 412 if there is a newer one"),
     ),
     request_body = FunctionChange,
     responses(
         (status = 200, body = FunctionDocument, description = "changed", headers(("etag" = String, description = "its revision"))),
-        WriteErrors,
+        UpdateErrors,
     )
 )]
 pub async fn update(
@@ -151,9 +153,9 @@ pub async fn update(
     delete, path = "/functions/{id}", tag = "functions", operation_id = "delete_function",
     params(
         ("id" = String, Path, description = "id or name"),
-        ("if-match" = Option<String>, Header, description = "the revision that is to be deleted; 412 if there is a newer one"),
+        ("if-match" = Option<String>, Header, nullable = false, description = "the revision that is to be deleted; 412 if there is a newer one"),
     ),
-    responses((status = 204, description = "deleted"), WriteErrors)
+    responses((status = 204, description = "deleted"), DeleteErrors)
 )]
 pub async fn delete(
     State(control): State<Control>,
@@ -170,7 +172,7 @@ pub async fn delete(
     params(("id" = String, Path, description = "id or name")),
     responses(
         (status = 200, content_type = "application/zip", body = [u8], description = "the zip, whatever way the code came in"),
-        ReadErrors,
+        CodeErrors,
     )
 )]
 pub async fn code(

@@ -22,7 +22,7 @@ use crate::api::control::functions::{find, json};
 use crate::api::control::intake::Query;
 use crate::api::control::openapi::ReadErrors;
 use crate::api::error::Problem;
-use crate::worker::logs::{Book, Line};
+use crate::scheduler::{Book, Line};
 
 const LINES_DEFAULT: usize = 100;
 const LINES_MAX: usize = 10_000;
@@ -36,7 +36,8 @@ struct Lines<'a> {
     items: Vec<&'a Line>,
 }
 
-/// One line a function printed. Only for the OpenAPI document.
+// Describes `Line`.
+/// One line a function printed.
 #[derive(Debug, ToSchema)]
 pub struct LogLine {
     /// Grows by one with every line of the function.
@@ -44,6 +45,7 @@ pub struct LogLine {
     #[schema(format = DateTime)]
     pub at: String,
     /// The call it belongs to; null while the code was being loaded.
+    #[schema(required = true)]
     pub request_id: Option<String>,
     /// The worker that printed it.
     pub worker: String,
@@ -62,7 +64,7 @@ pub struct LogLine {
         ("request_id" = Option<String>, Query, description = "only lines of this call"),
         ("limit" = Option<u32>, Query, minimum = 0, maximum = 10000, description = "lines that were printed already; 100 if left out"),
         ("follow" = Option<bool>, Query, description = "go on with the lines that come"),
-        ("last-event-id" = Option<u64>, Header, description = "the last line that was seen"),
+        ("last-event-id" = Option<u64>, Header, nullable = false, description = "the last line that was seen"),
     ),
     responses(
         (status = 200, description = "the lines", content((Lines = "application/json"), (String = "text/event-stream"))),

@@ -15,6 +15,10 @@ pub mod locks;
 pub mod logs;
 pub mod openapi;
 pub mod runtimes;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub mod world;
 
 use std::sync::Arc;
 
@@ -145,10 +149,11 @@ fn canonical_path(path: &str) -> Option<String> {
     if path == "/docs" || path.starts_with("/docs/") {
         return None;
     }
-    let bare = path.trim_end_matches('/');
+    let bare = path.strip_suffix('/').unwrap_or(path);
     let wanted = match COLLECTIONS.contains(&bare) {
         true => format!("{bare}/"),
-        false if bare.is_empty() => "/".into(),
+        // More than one slash is not a way to write anything.
+        false if bare.is_empty() || bare.ends_with('/') => return None,
         false => bare.into(),
     };
     (wanted != path).then_some(wanted)

@@ -36,44 +36,31 @@ const UNAVAILABLE: (u16, &str) = (
     "The platform cannot do it now; `retry-after` says when to try again",
 );
 
-/// How requests that change nothing are refused.
-#[derive(Debug)]
-pub struct ReadErrors;
+/// The ways an operation refuses, for its description.
+macro_rules! refusing {
+    ($($(#[$doc:meta])* $name:ident: $($refusal:ident),+;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name;
 
-impl IntoResponses for ReadErrors {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        refusals(&[INVALID, UNAUTHORIZED, NOT_FOUND, UNAVAILABLE])
-    }
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                refusals(&[$($refusal),+])
+            }
+        }
+    )+};
 }
 
-/// How changes are refused.
-#[derive(Debug)]
-pub struct WriteErrors;
-
-impl IntoResponses for WriteErrors {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        refusals(&[
-            INVALID,
-            UNAUTHORIZED,
-            NOT_FOUND,
-            TOO_SLOW,
-            CONFLICT,
-            PRECONDITION,
-            TOO_LARGE,
-            INTERNAL,
-            UNAVAILABLE,
-        ])
-    }
-}
-
-/// How batches are refused; what becomes of their calls is in the results.
-#[derive(Debug)]
-pub struct BatchErrors;
-
-impl IntoResponses for BatchErrors {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        refusals(&[INVALID, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, UNAVAILABLE])
-    }
+refusing! {
+    ListErrors: INVALID, UNAUTHORIZED;
+    ReadErrors: INVALID, UNAUTHORIZED, NOT_FOUND;
+    CodeErrors: UNAUTHORIZED, NOT_FOUND, UNAVAILABLE;
+    CreateErrors: INVALID, UNAUTHORIZED, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
+    UpdateErrors: INVALID, UNAUTHORIZED, NOT_FOUND, TOO_SLOW, CONFLICT, PRECONDITION, TOO_LARGE, INTERNAL,
+        UNAVAILABLE;
+    DeleteErrors: INVALID, UNAUTHORIZED, NOT_FOUND, CONFLICT, PRECONDITION, INTERNAL, UNAVAILABLE;
+    /// What becomes of the calls is in the results.
+    BatchErrors: INVALID, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, UNAVAILABLE;
 }
 
 /// Why a call has no answer.

@@ -7,12 +7,12 @@ use http::StatusCode;
 use crate::api::control::Control;
 use crate::api::control::document::{RuntimeDocument, RuntimeList};
 use crate::api::control::functions::json;
-use crate::api::control::openapi::ReadErrors;
+use crate::api::control::openapi::ListErrors;
 
 /// List runtimes
 #[utoipa::path(
     get, path = "/runtimes/", tag = "runtimes", operation_id = "list_runtimes",
-    responses((status = 200, body = RuntimeList, description = "all of them"), ReadErrors)
+    responses((status = 200, body = RuntimeList, description = "all of them"), ListErrors)
 )]
 pub async fn list(State(control): State<Control>) -> Response {
     let items = control

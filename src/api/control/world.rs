@@ -1,0 +1,494 @@
+//! A whole instance for the face's tests, without containers: the real store, scheduler and pool, with an engine whose
+//! containers are tasks that speak the worker protocol, and a store that can be made to wait or fail at the worst moment.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::{Router, response::Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tower::ServiceExt;
+
+use crate::api::control::{self, Control};
+use crate::config;
+use crate::domain::function::Function;
+use crate::domain::id::FunctionId;
+use crate::domain::key::KeyRecord;
+use crate::domain::limits::Mebibytes;
+use crate::engine::{
+    self, ContainerId, ContainerSpec, Description, Engine, Exit, Found, ImageSpec, Limits,
+};
+use crate::pool::{self, Pool, keeper};
+use crate::runtime::Catalog;
+use crate::runtime::code::Codes;
+use crate::scheduler::{self, Scheduler};
+use crate::store::embedded::Embedded;
+use crate::store::{self, Store};
+use crate::task;
+use crate::worker::frame::{self, Frame, Kind};
+
+/// Nothing in these tests takes this long unless it hangs.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+pub struct World {
+    pub control: Control,
+    pub router: Router,
+    pub scheduler: Arc<Scheduler>,
+    pub store: Arc<Hooked>,
+    pub stop: CancellationToken,
+    pub dir: tempfile::TempDir,
+    _keeper: DropGuard,
+}
+
+#[derive(Debug)]
+pub struct Answered {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answered {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+    }
+
+    /// The fields an error names.
+    pub fn fields(&self) -> Vec<String> {
+        let body = self.json();
+        let faults = body["error"]["faults"].as_array().cloned();
+        faults
+            .unwrap_or_default()
+            .iter()
+            .map(|fault| fault["field"].as_str().expect("a field").to_owned())
+            .collect()
+    }
+}
+
+impl World {
+    pub fn empty() -> Self {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Embedded::open(&dir.path().join("store")).expect("store");
+        Self::over(dir, store)
+    }
+
+    /// A second instance over the store of a first, as after a restart.
+    pub fn over(dir: tempfile::TempDir, inner: Arc<dyn Store>) -> Self {
+        let store = Arc::new(Hooked {
+            inner,
+            plans: Mutex::default(),
+            reached: Semaphore::new(0),
+            go_on: Semaphore::new(0),
+        });
+        let catalog = Arc::new(catalog(&dir.path().join("runtimes")));
+        let codes = Arc::new(Codes::new(store.clone(), dir.path().join("code")));
+        let workers_dir = dir.path().join("workers");
+        std::fs::create_dir_all(&workers_dir).expect("workers");
+        let options = pool::Options {
+            keep_alive: Duration::from_secs(600),
+            stem_min: 1,
+            stem_max: 4,
+            stem_window: Duration::from_secs(120),
+            boot_timeout: DEADLINE,
+            cancel_grace: Duration::from_millis(200),
+            lanes: 4,
+            line_depth: 100,
+            memory_budget: Mebibytes(100_000).bytes(),
+            workers_dir,
+            log_line_bytes: 1024,
+            eager_workers: 2,
+        };
+        let (pool, events) = Pool::new(options, Arc::new(Tasks), catalog.clone(), codes);
+        let limits = config::Limits {
+            concurrency: 100,
+            line_depth: 100,
+            max_wait: DEADLINE,
+            batch_max: 8,
+            batch_parallel: 4,
+        };
+        let scheduler = Scheduler::new(
+            scheduler::Options {
+                limits: limits.clone(),
+                init_timeout: DEADLINE,
+                cpu_floor_cores: 1.0,
+                cores: 2,
+                log_keep_bytes: 1 << 20,
+            },
+            pool.clone(),
+        );
+        let worker = config::Worker {
+            tmp: Mebibytes(64),
+            pids: 64,
+            user: 993,
+            group: 993,
+            cpu_floor_cores: 1.0,
+            code_path_roots: vec![dir.path().join("sources")],
+        };
+        let stop = CancellationToken::new();
+        let keeper_stop = CancellationToken::new();
+        task::spawn(
+            task::Kind::Local,
+            "keeper",
+            keeper::run(pool, events, keeper_stop.clone()),
+        );
+        let control = Control::new(
+            scheduler.clone(),
+            store.clone(),
+            catalog,
+            &limits,
+            &worker,
+            stop.clone(),
+        );
+        Self {
+            router: control::router(control.clone()),
+            control,
+            scheduler,
+            store,
+            stop,
+            dir,
+            _keeper: keeper_stop.drop_guard(),
+        }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Response {
+        let answer = self.router.clone().oneshot(request);
+        tokio::time::timeout(DEADLINE, answer)
+            .await
+            .expect("an answer in time")
+            .expect("the router always answers")
+    }
+
+    pub async fn ask(&self, method: &str, path: &str, body: impl Into<Body>) -> Answered {
+        let request = Request::builder().method(method).uri(path);
+        self.answered(request.body(body.into()).expect("a request"))
+            .await
+    }
+
+    pub async fn answered(&self, request: Request<Body>) -> Answered {
+        let (head, body) = self.send(request).await.into_parts();
+        let whole = tokio::time::timeout(DEADLINE, body.collect()).await;
+        Answered {
+            status: head.status,
+            headers: head.headers,
+            body: whole.expect("in time").expect("whole").to_bytes(),
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answered {
+        self.ask("GET", path, Body::empty()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answered {
+        self.ask("POST", path, body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answered {
+        self.ask("PUT", path, body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answered {
+        self.ask("DELETE", path, Body::empty()).await
+    }
+
+    /// A function that is there.
+    pub async fn create(&self, name: &str) -> Value {
+        let made = self.post("/functions/", new(name)).await;
+        assert_eq!(made.status, 201, "{:?}", made.body);
+        made.json()
+    }
+
+    /// What the store has under a name.
+    pub async fn stored(&self, name: &str) -> Option<Function> {
+        let all = self.store.inner.functions().await.expect("store");
+        all.into_iter().find(|f| f.name.as_str() == name)
+    }
+
+    pub fn published(&self, name: &str) -> Option<Arc<Function>> {
+        self.scheduler.find(name).map(|t| t.function.clone())
+    }
+}
+
+/// The least there is to say about a new function.
+pub fn new(name: &str) -> Value {
+    json!({"name": name, "language": "runic", "code": "say what came"})
+}
+
+/// Two made-up runtimes.
+pub fn catalog(folder: &Path) -> Catalog {
+    for (id, short) in [("runic1.0", "runic"), ("sign2.x", "sign")] {
+        let folder = folder.join(id);
+        std::fs::create_dir_all(folder.join("template")).expect("folder");
+        let manifest = format!(
+            "id = {id:?}\nnames = [{short:?}]\ndescription = \"made up\"\ndefault_handler = \"app.handler\"\n\
+             source_extension = \"txt\"\nstem_memory_mb = 128\nbase_image = \"none\"\nbare_command = [\"none\"]\n"
+        );
+        std::fs::write(folder.join("runtime.toml"), manifest).expect("manifest");
+        std::fs::write(folder.join("Dockerfile"), "FROM none\n").expect("recipe");
+        std::fs::write(folder.join("template/app.txt"), "say hello\n").expect("template");
+    }
+    Catalog::read(folder).expect("runtimes")
+}
+
+/// What happens to a write of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plan {
+    /// It is written, and the answer waits.
+    WaitWritten,
+    /// The store fails before it is written, or after.
+    FailUnwritten,
+    FailWritten,
+    /// The code is gone again.
+    LoseCode,
+}
+
+/// The real store, with plans for the next writes.
+#[derive(Debug)]
+pub struct Hooked {
+    pub inner: Arc<dyn Store>,
+    plans: Mutex<VecDeque<Plan>>,
+    reached: Semaphore,
+    go_on: Semaphore,
+}
+
+impl Hooked {
+    pub fn plan(&self, plans: impl IntoIterator<Item = Plan>) {
+        self.plans.lock().extend(plans);
+    }
+
+    /// A write is done and its answer waits.
+    pub async fn reached(&self) {
+        let permit = tokio::time::timeout(DEADLINE, self.reached.acquire()).await;
+        permit.expect("in time").expect("open").forget();
+    }
+
+    /// One waiting answer goes on.
+    pub fn go_on(&self) {
+        self.go_on.add_permits(1);
+    }
+
+    async fn planned<T>(
+        &self,
+        write: impl Future<Output = Result<T, store::Error>>,
+    ) -> Result<T, store::Error> {
+        let plan = self.plans.lock().pop_front();
+        let failed = || store::Error::Unavailable {
+            operation: "do what was planned to fail",
+            source: "planned".into(),
+        };
+        match plan {
+            None => write.await,
+            Some(Plan::WaitWritten) => {
+                let written = write.await;
+                self.reached.add_permits(1);
+                self.go_on.acquire().await.expect("open").forget();
+                written
+            }
+            Some(Plan::FailUnwritten) => Err(failed()),
+            Some(Plan::FailWritten) => {
+                write.await?;
+                Err(failed())
+            }
+            Some(Plan::LoseCode) => Err(store::Error::CodeMissing("planned".into())),
+        }
+    }
+}
+
+impl Store for Hooked {
+    fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, store::Error>> {
+        self.inner.functions()
+    }
+    fn put(
+        &self,
+        function: Function,
+        from: Option<u64>,
+    ) -> BoxFuture<'_, Result<(), store::Error>> {
+        self.planned(self.inner.put(function, from)).boxed()
+    }
+    fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.planned(self.inner.delete(id)).boxed()
+    }
+    fn put_code<'a>(
+        &'a self,
+        sha256: &'a str,
+        zip: Bytes,
+    ) -> BoxFuture<'a, Result<(), store::Error>> {
+        self.inner.put_code(sha256, zip)
+    }
+    fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, store::Error>> {
+        self.inner.code(sha256)
+    }
+    fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, store::Error>> {
+        self.inner.keys()
+    }
+    fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), store::Error>> {
+        self.inner.put_key(key)
+    }
+}
+
+/// An engine whose containers are tasks.
+#[derive(Debug)]
+struct Tasks;
+
+impl Engine for Tasks {
+    fn ensure_image<'a>(
+        &'a self,
+        _image: &'a ImageSpec,
+    ) -> BoxFuture<'a, Result<(), engine::Error>> {
+        async { Ok(()) }.boxed()
+    }
+    fn start<'a>(
+        &'a self,
+        spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<ContainerId, engine::Error>> {
+        let directory = spec.directory.clone();
+        let runtime = spec.labels["hearth.runtime"].clone();
+        async move {
+            task::spawn(
+                task::Kind::Local,
+                "container",
+                container(directory, runtime),
+            );
+            Ok(ContainerId(spec.worker.as_str().into()))
+        }
+        .boxed()
+    }
+    fn start_network_holder<'a>(
+        &'a self,
+        _image: &'a str,
+    ) -> BoxFuture<'a, Result<ContainerId, engine::Error>> {
+        async { Ok(ContainerId("holder".into())) }.boxed()
+    }
+    fn limit<'a>(
+        &'a self,
+        _id: &'a ContainerId,
+        _limits: Limits,
+    ) -> BoxFuture<'a, Result<(), engine::Error>> {
+        async { Ok(()) }.boxed()
+    }
+    fn exit<'a>(
+        &'a self,
+        _id: &'a ContainerId,
+    ) -> BoxFuture<'a, Result<Option<Exit>, engine::Error>> {
+        async { Ok(None) }.boxed()
+    }
+    fn remove<'a>(&'a self, _id: &'a ContainerId) -> BoxFuture<'a, Result<(), engine::Error>> {
+        async { Ok(()) }.boxed()
+    }
+    fn owned(&self) -> BoxFuture<'_, Result<Vec<Found>, engine::Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn describe(&self) -> BoxFuture<'_, Result<Description, engine::Error>> {
+        async {
+            Ok(Description {
+                name: "tasks".into(),
+                version: "1".into(),
+                api_version: "1".into(),
+                cgroup_version: "2".into(),
+                memory: 1 << 30,
+                cpus: 2,
+            })
+        }
+        .boxed()
+    }
+}
+
+/// A container's life: until Hearth closes the connection.
+async fn container(directory: PathBuf, runtime: String) {
+    let mut log = std::fs::OpenOptions::new()
+        .write(true)
+        .open(directory.join("log"))
+        .expect("a log with a reader");
+    let socket = tokio::net::UnixStream::connect(directory.join("worker.sock"));
+    let mut hearth = socket.await.expect("somebody listens");
+    let hello = json!({"protocol": "hearth-worker/1", "runtime": runtime});
+    let mut frames = vec![Frame::new(Kind::Hello, 0, hello.to_string())];
+    let mut input = BytesMut::new();
+    loop {
+        let mut output = BytesMut::new();
+        for frame in frames.drain(..) {
+            frame::encode(&frame, &mut output);
+        }
+        if hearth.write_all(&output).await.is_err() {
+            return;
+        }
+        let frame = loop {
+            if let Some(frame) = frame::decode(&mut input).expect("a frame") {
+                break frame;
+            }
+            if !matches!(hearth.read_buf(&mut input).await, Ok(1..)) {
+                return;
+            }
+        };
+        match frame.kind {
+            Kind::Ping => frames.push(Frame::new(Kind::Pong, 0, frame.body)),
+            Kind::Init => frames.push(ready(&frame.body)),
+            Kind::Invoke => {
+                writeln!(log, "called").expect("log");
+                frames = answer(frame, &directory.join("task"));
+            }
+            _ => return,
+        }
+    }
+}
+
+fn ready(init: &[u8]) -> Frame {
+    let mut init: Value = serde_json::from_slice(init).expect("INIT");
+    init["environment_count"] = init["environment"].as_object().map_or(0, Map::len).into();
+    Frame::new(Kind::Ready, 0, init.to_string())
+}
+
+/// Does what the event says; any other event is the answer.
+fn answer(invoke: Frame, task: &Path) -> Vec<Frame> {
+    let Frame {
+        stream,
+        flags,
+        body,
+        ..
+    } = invoke;
+    let id_end = 9 + usize::from(body[8]);
+    let context = usize::from(u16::from_be_bytes([body[id_end], body[id_end + 1]]));
+    let payload = body.slice(id_end + 2 + context..);
+    let frame = |kind, body: &'static str| Frame::new(kind, stream, body);
+    let end = |flags, body: Bytes| {
+        vec![Frame {
+            flags,
+            ..Frame::new(Kind::ResponseEnd, stream, body)
+        }]
+    };
+    let head = frame(Kind::ResponseHead, r#"{"content_type":"text/plain"}"#);
+    let failed = frame(
+        Kind::Error,
+        r#"{"errorType":"Asked","errorMessage":"as asked","stackTrace":["here"]}"#,
+    );
+    match &payload[..] {
+        b"\"fail\"" => vec![failed],
+        b"\"bytes\"" => end(frame::RAW, Bytes::from_static(&[0, 159])),
+        b"\"broken\"" => end(0, Bytes::from_static(b"{not json")),
+        b"\"stream\"" => vec![
+            head,
+            frame(Kind::ResponseChunk, "one "),
+            frame(Kind::ResponseChunk, "two"),
+            frame(Kind::ResponseEnd, ""),
+        ],
+        b"\"cut\"" => vec![head, frame(Kind::ResponseChunk, "one "), failed],
+        b"\"code\"" => {
+            let code = std::fs::read_to_string(task.join("app.txt")).expect("code");
+            end(0, json!(code).to_string().into())
+        }
+        b"" => end(0, Bytes::from_static(b"{}")),
+        _ => end(flags, payload),
+    }
+}
