@@ -85,8 +85,7 @@ fn named(code: &str, name: &str) -> bool {
         let before = code[..at].chars().next_back();
         let after = code[at + name.len()..].chars().next();
         let ends_in_word = name.chars().next_back().is_some_and(is_word);
-        let method = before == Some('.') && name.ends_with("()");
-        let own = method || !before.is_some_and(|c| is_word(c) || c == '.');
+        let own = !before.is_some_and(|c| is_word(c) || c == '.');
         // `std::env::var` is `env::var` too; but `api::http::` is not the crate `http`.
         let inner = code[..at].ends_with("::") && name.ends_with("::");
         own && !inner && !(ends_in_word && after.is_some_and(is_word))
