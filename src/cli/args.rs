@@ -126,3 +126,6 @@ impl Global {
             .unwrap_or(Path::new(DEFAULT_STATE_DIR))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,49 @@ fn confirm(name: &str, output: &mut Output) -> Result<(), Error> {
         _ => Err(Error::Declined),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::captured;
+    use crate::cli::scripted::{self, Server};
+
+    async fn server() -> Server {
+        Server::start(|request, _| match request.method().as_str() {
+            "GET" => scripted::json(200, &json!({"id": "id-1", "name": "hello"})),
+            _ => scripted::reply(204, &[], ""),
+        })
+        .await
+    }
+
+    async fn delete(server: &Server, yes: bool, json: bool) -> (Result<(), Error>, String) {
+        let client = Client::new(&server.url, None).expect("a client");
+        let (mut output, out, _) = captured::output(json);
+        let name = "hello".to_owned();
+        let done = run(Args { name, yes }, &client, &mut output).await;
+        (done, out.text())
+    }
+
+    #[tokio::test]
+    async fn what_is_sure_is_deleted() {
+        let server = server().await;
+        let (done, out) = delete(&server, true, false).await;
+        done.expect("deleted");
+        assert_eq!(out, "deleted hello\n");
+        assert_eq!(
+            server.lines(),
+            ["GET /functions/hello", "DELETE /functions/hello"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_program_must_say_that_it_is_sure() {
+        let server = server().await;
+        let (done, _) = delete(&server, false, true).await;
+        assert_eq!(done.expect_err("refused").exit_code(), 2);
+        assert_eq!(server.lines(), ["GET /functions/hello"]);
+        let (done, out) = delete(&server, true, true).await;
+        done.expect("deleted");
+        assert_eq!(out, "{\"deleted\":{\"id\":\"id-1\",\"name\":\"hello\"}}\n");
+    }
+}

@@ -92,6 +92,8 @@ fn quote(value: &str, inner: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::output::captured;
+    use crate::cli::scripted::{self, Server};
 
     #[test]
     fn a_shell_reads_back_what_was_quoted() {
@@ -110,5 +112,64 @@ mod tests {
         let names: std::collections::HashSet<_> = settings.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), settings.len());
         assert!(settings.iter().all(|(_, value)| !value.is_empty()));
+    }
+
+    fn state(url: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("a directory");
+        let instance =
+            serde_json::json!({"url": url, "pid": 1, "started_at": "2026-01-31T12:00:00Z"});
+        std::fs::write(dir.path().join("instance.json"), instance.to_string()).expect("written");
+        std::fs::write(dir.path().join("admin.key"), "stored\n").expect("written");
+        dir
+    }
+
+    async fn printed(shell: Shell, state: &tempfile::TempDir, json: bool) -> Result<String, Error> {
+        let global = Global {
+            state_dir: Some(state.path().into()),
+            // As they are in a shell that has settings of another instance.
+            url: Some("http://127.0.0.1:1".into()),
+            key: Some("old".into()),
+            ..Global::default()
+        };
+        let (mut output, out, _) = captured::output(json);
+        run(Args { shell }, &global, &mut output).await?;
+        Ok(out.text())
+    }
+
+    #[tokio::test]
+    async fn settings_are_those_of_the_instance_that_runs() {
+        let server = Server::start(|_, _| scripted::reply(200, &[], "ok")).await;
+        let state = state(&server.url);
+        let sh = printed(Shell::Sh, &state, false).await.expect("printed");
+        assert!(sh.starts_with(&format!(
+            "export HEARTH_URL='{}'\nexport HEARTH_KEY='stored'\n",
+            server.url
+        )));
+        let fish = printed(Shell::Fish, &state, false).await.expect("printed");
+        assert!(
+            fish.contains("set -gx AWS_DEFAULT_REGION 'us-east-1'\n"),
+            "{fish}"
+        );
+        let json = printed(Shell::Sh, &state, true).await.expect("printed");
+        let object: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(object["AWS_SECRET_ACCESS_KEY"], "stored");
+    }
+
+    #[tokio::test]
+    async fn an_instance_that_is_gone_is_not_taken_for_one_that_runs() {
+        let state = state("http://127.0.0.1:1");
+        let error = printed(Shell::Sh, &state, false).await.expect_err("gone");
+        assert!(
+            matches!(error, Error::Instance(instance::Error::Gone { .. })),
+            "{error:?}"
+        );
+        std::fs::remove_file(state.path().join("instance.json")).expect("removed");
+        let error = printed(Shell::Sh, &state, false)
+            .await
+            .expect_err("never there");
+        assert!(
+            matches!(error, Error::Instance(instance::Error::NotRunning(_))),
+            "{error:?}"
+        );
     }
 }

@@ -108,10 +108,7 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
             }
             _ => format!("nothing ran; try again{wait}"),
         },
-        ("timeout", _) => {
-            "give it more time with 'hearth deploy --timeout SECONDS'; what it printed so far is in 'hearth logs'"
-                .into()
-        }
+        ("timeout", _) => "give it more time with 'hearth deploy --timeout SECONDS'".into(),
         ("out_of_memory", _) => "give it more with 'hearth deploy --memory MIB'".into(),
         ("start_failed" | "no_memory", _) => "'hearth doctor' looks for the cause".into(),
         _ if refusal.retry == "safe" => format!("it is safe to try again{wait}"),
@@ -153,17 +150,28 @@ fn details(refusal: &Refusal, output: &mut Output) -> std::io::Result<()> {
     for fault in faults {
         output.talk(&format!("  {}: {}", fault.field, fault.message))?;
     }
-    for line in &refusal.stack {
-        output.talk(&format!("  {}", line.trim_end()))?;
+    let tail = refusal.log_tail.as_deref().unwrap_or_default().trim_end();
+    let stack: Vec<_> = refusal
+        .stack
+        .iter()
+        .flat_map(|frame| frame.lines())
+        .collect();
+    // Many runtimes print the error as well; then the log shows the stack, and once is enough.
+    if !stack.iter().all(|line| tail.contains(line.trim())) {
+        for line in stack {
+            output.talk(&format!("  {}", line.trim_end()))?;
+        }
     }
-    if let Some(tail) = refusal.log_tail.as_deref().filter(|t| !t.trim().is_empty()) {
+    if !tail.is_empty() {
         let heading = output.paint_talk(Tone::Faint, "last lines of its log:");
         output.talk(&heading)?;
-        for line in tail.trim_end().lines() {
+        for line in tail.lines() {
             output.talk(&format!("  {line}"))?;
         }
     }
-    if let Some(id) = &refusal.request_id {
+    // What the caller got wrong is said in full; the id is for finding the rest in logs.
+    let id = refusal.request_id.as_ref();
+    if let Some(id) = id.filter(|_| refusal.blame != "client") {
         let line = output.paint_talk(Tone::Faint, &format!("request {id}"));
         output.talk(&line)?;
     }

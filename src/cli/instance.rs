@@ -73,7 +73,19 @@ impl Error {
 pub fn read(state_dir: &Path) -> Result<Instance, Error> {
     let path = state_dir.join("instance.json");
     let text = read_file(&path, || Error::NotRunning(state_dir.into()))?;
-    serde_json::from_str(&text).map_err(|source| Error::Malformed { path, source })
+    let instance: Instance =
+        serde_json::from_str(&text).map_err(|source| Error::Malformed { path, source })?;
+    Ok(Instance {
+        url: reachable(&instance.url),
+        ..instance
+    })
+}
+
+/// A server that listens on every address says so; a client needs one.
+fn reachable(url: &str) -> String {
+    let any = [("//0.0.0.0:", "//127.0.0.1:"), ("//[::]:", "//[::1]:")];
+    any.iter()
+        .fold(url.to_owned(), |url, (any, own)| url.replacen(any, own, 1))
 }
 
 /// The admin key of the instance that keeps its state there.
@@ -186,6 +198,13 @@ mod tests {
         }
         let here = instance("http://10.0.0.2:8080");
         assert_eq!(choose(&at(&here.url), Some(&here), stored).key, stored());
+    }
+
+    #[test]
+    fn an_instance_on_every_address_is_reached_on_this_machine() {
+        assert_eq!(reachable("http://0.0.0.0:80"), "http://127.0.0.1:80");
+        assert_eq!(reachable("http://[::]:80"), "http://[::1]:80");
+        assert_eq!(reachable("http://10.0.0.0:80"), "http://10.0.0.0:80");
     }
 
     #[test]

@@ -75,3 +75,68 @@ fn row(function: &Value) -> Vec<String> {
         updated,
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::output::captured;
+    use crate::cli::scripted::{self, Server};
+
+    fn function(name: &str) -> Value {
+        json!({
+            "name": name, "language": "abc3", "handler": "app.handler", "memory": 128, "timeout": 3, "route": null,
+            "updated_at": "2026-01-31T12:00:00.123456789Z",
+        })
+    }
+
+    /// Two pages, then none.
+    async fn server() -> Server {
+        Server::start(|_, n| {
+            let page = match n {
+                0 => json!({"items": [function("one")], "next": "a b"}),
+                _ => json!({"items": [function("number-two")], "next": null}),
+            };
+            scripted::json(200, &page)
+        })
+        .await
+    }
+
+    async fn listed(server: &Server, json: bool) -> (String, String) {
+        let client = Client::new(&server.url, None).expect("a client");
+        let (mut output, out, err) = captured::output(json);
+        run(Args {}, &client, &mut output).await.expect("listed");
+        (out.text(), err.text())
+    }
+
+    #[tokio::test]
+    async fn every_page_is_in_one_table() {
+        let server = server().await;
+        let (out, _) = listed(&server, false).await;
+        insta::assert_snapshot!(out, @r"
+        NAME        RUNTIME  HANDLER      MEMORY   TIMEOUT  ROUTE  UPDATED
+        one         abc3     app.handler  128 MiB  3 s      -      2026-01-31 12:00:00
+        number-two  abc3     app.handler  128 MiB  3 s      -      2026-01-31 12:00:00
+        ");
+        let want = [
+            "GET /functions/?limit=100",
+            "GET /functions/?limit=100&cursor=a%20b",
+        ];
+        assert_eq!(server.lines(), want);
+    }
+
+    #[tokio::test]
+    async fn a_program_gets_one_list() {
+        let (out, _) = listed(&server().await, true).await;
+        let document: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(document["items"][1]["name"], "number-two");
+    }
+
+    #[tokio::test]
+    async fn a_listing_without_end_is_not_followed_for_ever() {
+        let server =
+            Server::start(|_, _| scripted::json(200, &json!({"items": [], "next": "x"}))).await;
+        let (out, err) = listed(&server, false).await;
+        assert_eq!(out, "");
+        assert!(err.contains("no functions"), "{err}");
+    }
+}

@@ -174,7 +174,7 @@ fn missing_module(code: &Code, handler: &str) -> Option<String> {
         return None;
     }
     Some(format!(
-        "no file in the package looks like the module {module:?} of handler {handler:?}"
+        "no file in the package looks like the module {module:?} of handler {handler:?}; --handler names another"
     ))
 }
 

@@ -39,6 +39,18 @@ fn a_function_error_tells_type_message_stack_and_log() {
     request r-1
     ");
     assert_eq!(function_error().exit_code(), 1);
+    let printed_too = json!({
+        "message": "'name'", "blame": "function", "type": "KeyError",
+        "stack": ["  File app, line 3\n    return name\n"],
+        "log_tail": "[ERROR] KeyError: 'name'\n  File app, line 3\n    return name\n",
+    });
+    assert_snapshot!(printed(&refused(printed_too, 502)), @r"
+    error: KeyError: 'name'
+    last lines of its log:
+      [ERROR] KeyError: 'name'
+        File app, line 3
+          return name
+    ");
 }
 
 #[test]
@@ -56,7 +68,7 @@ fn a_refusal_names_each_field_but_says_nothing_twice() {
       memory: must be from 128 to 10240
     ");
     let one = json!({
-        "code": "invalid_request", "message": "timeout must be a number",
+        "code": "invalid_request", "message": "timeout must be a number", "blame": "client", "request_id": "r-1",
         "faults": [{"field": "timeout", "message": "must be a number"}],
     });
     assert_snapshot!(printed(&refused(one, 400)), @"error: timeout must be a number");
