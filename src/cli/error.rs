@@ -69,6 +69,7 @@ impl Error {
             }
             Error::Client(client::Error::Refused(refusal)) => refusal_hint(refusal),
             Error::Instance(error) => error.hint(),
+            Error::Serve(_) => Some("'hearth doctor' looks at everything the server needs".into()),
             _ => None,
         }
     }
@@ -99,6 +100,9 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
             "give a key with --key or HEARTH_KEY, or run: eval \"$(hearth env)\"".into()
         }
         ("not_found", _) => "'hearth list' shows the functions there are".into(),
+        ("stale_revision" | "contended", _) => {
+            "somebody else changed it meanwhile; look at it again, then deploy again".into()
+        }
         ("throttled", _) => match refusal.reason.as_deref() {
             Some("function_concurrency") => format!(
                 "nothing ran; try again{wait}, or raise the function's limit with 'hearth deploy --max-concurrency'"

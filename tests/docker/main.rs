@@ -17,4 +17,5 @@ mod languages;
 mod server;
 mod wait;
 
+mod cli;
 mod deploying;

@@ -98,16 +98,19 @@ fn runtime<'a>(
     if let Some(runtime) = kept.and_then(find) {
         return Ok(runtime);
     }
-    let mut fitting = runtimes.iter().filter(|runtime| fits(runtime, code));
-    match (fitting.next(), fitting.next()) {
-        (Some(runtime), None) => {
+    let only = |fits: fn(&Runtime, &Code) -> bool| {
+        let mut fitting = runtimes.iter().filter(|runtime| fits(runtime, code));
+        fitting.next().filter(|_| fitting.next().is_none())
+    };
+    match only(has_source).or_else(|| only(has_module)) {
+        Some(runtime) => {
             notes.push(format!(
                 "taken for {} by its files; --runtime says otherwise",
                 runtime.id
             ));
             Ok(runtime)
         }
-        _ => Err(Error::Usage(format!(
+        None => Err(Error::Usage(format!(
             "cannot tell the runtime from {}; name it with --runtime: {}",
             shown(&args.path),
             offered(runtimes)
@@ -116,7 +119,7 @@ fn runtime<'a>(
 }
 
 /// Whether these are files as the runtime's template has them.
-fn fits(runtime: &Runtime, code: &Code) -> bool {
+fn has_source(runtime: &Runtime, code: &Code) -> bool {
     match code {
         Code::Text { file, .. } => extension(file) == Some(&runtime.source_extension),
         Code::Zip(zip) => {
@@ -124,6 +127,15 @@ fn fits(runtime: &Runtime, code: &Code) -> bool {
             let wanted = format!("{module}.{}", runtime.source_extension);
             zip.files.contains(&wanted)
         }
+    }
+}
+
+/// Whether a file has at least the template's name: a runtime may take sources with several extensions.
+fn has_module(runtime: &Runtime, code: &Code) -> bool {
+    let (module, _) = split(&runtime.default_handler);
+    match code {
+        Code::Text { .. } => false,
+        Code::Zip(zip) => zip.files.iter().any(|file| split(file).0 == module),
     }
 }
 
@@ -265,6 +277,10 @@ mod tests {
         assert!(plan.notes[0].contains("abc3"));
         let plan = made(&Args::default(), &zip(&["index.xyz"]), None);
         assert_eq!(plan.body["language"], "xyz1.x");
+        let plan = made(&Args::default(), &zip(&["index.other", "data"]), None);
+        assert_eq!(plan.body["language"], "xyz1.x");
+        let plan = made(&Args::default(), &zip(&["app.abc", "index.page"]), None);
+        assert_eq!(plan.body["language"], "abc3");
         for code in [zip(&["app.abc", "index.xyz"]), text("hello.txt"), zip(&[])] {
             let refused = super::plan(&Args::default(), "f", &code, &runtimes(), None);
             let text = refused.expect_err("ambiguous").to_string();

@@ -100,6 +100,13 @@ fn hints_say_what_to_do() {
             .contains("hearth doctor")
     );
     assert_eq!(hint("function_error", 502), None);
+    assert!(
+        hint("stale_revision", 409)
+            .expect("a hint")
+            .contains("deploy again")
+    );
+    let port = Error::Serve(anyhow::anyhow!("cannot listen"));
+    assert!(port.hint().expect("a hint").contains("hearth doctor"));
     let throttled = |reason: &str| {
         let body =
             json!({"code": "throttled", "message": "no", "reason": reason, "retry_after": 1});
