@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -131,7 +132,9 @@ fn prepare(
     for path in [directory.to_owned(), directory.join("task")] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))?;
     }
-    let socket = directory.join("worker.sock");
+    // Bound through the open directory: a socket's address holds 107 bytes, and a state directory may lie deep.
+    let open = std::fs::File::open(directory)?;
+    let socket = PathBuf::from(format!("/proc/self/fd/{}/worker.sock", open.as_raw_fd()));
     let listener = UnixListener::bind(&socket)?;
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666))?;
     let pipe = Pipe::create(&directory.join("log"), id.clone(), line_bytes)?;
@@ -191,5 +194,22 @@ pub fn stem_limits(memory: Mebibytes) -> Limits {
         memory,
         cpu_cores: 1.0,
         cpu_shares: 256,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_directory_may_lie_deep() {
+        let root = tempfile::tempdir().expect("temp dir");
+        let deep = root.path().join("d".repeat(120)).join("worker");
+        let (listener, _pipe) = prepare(&deep, &WorkerId::generate(), 1024).expect("prepared");
+        let short = root.path().join("link");
+        std::os::unix::fs::symlink(&deep, &short).expect("a shorter way there");
+        let connecting = tokio::net::UnixStream::connect(short.join("worker.sock"));
+        let (accepted, connected) = tokio::join!(listener.accept(), connecting);
+        assert!(accepted.is_ok() && connected.is_ok());
     }
 }
