@@ -487,3 +487,6 @@ fn cut(text: &str) -> String {
         None => text.into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

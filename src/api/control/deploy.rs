@@ -19,6 +19,7 @@ use crate::runtime::Catalog;
 use crate::scheduler::Scheduler;
 use crate::store::{self, Store};
 use crate::task;
+use crate::telemetry::metrics;
 
 /// How often a write is tried again when another writer was faster: a package dropped by the last function that shared it, or a
 /// revision this instance had not seen.
@@ -231,6 +232,7 @@ impl Deploy {
                 Problem::CodeUnavailable
             }
             store::Error::Unavailable { operation, source } => {
+                metrics::store_error(operation);
                 tracing::error!(function = %function.name, operation, %source, "store failed");
                 self.catch_up(&function.id).await;
                 Problem::StoreUnavailable

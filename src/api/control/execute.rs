@@ -2,13 +2,14 @@
 //! path in the OpenAPI document, and it does the same.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::api::control::Control;
+use crate::api::control::intake::Name;
 use crate::api::control::openapi::CallErrors;
 use crate::api::invoke;
 use crate::domain::fault::Fault;
@@ -40,7 +41,7 @@ use crate::domain::limits::PAYLOAD_MAX;
 )]
 pub async fn execute(
     State(control): State<Control>,
-    Path(id): Path<String>,
+    Name(id): Name,
     headers: HeaderMap,
     body: Body,
 ) -> Response {

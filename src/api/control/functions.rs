@@ -1,7 +1,7 @@
 //! `/functions/` and `/functions/{id}`: what is deployed, and its changes.
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::{
     CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, LOCATION,
@@ -11,13 +11,14 @@ use serde::Serialize;
 
 use crate::api::control::Control;
 use crate::api::control::document::{FunctionChange, FunctionDocument, FunctionPage, NewFunction};
-use crate::api::control::intake::Query;
+use crate::api::control::intake::{Name, Query};
 use crate::api::control::openapi::{
     CodeErrors, CreateErrors, DeleteErrors, ListErrors, ReadErrors, UpdateErrors,
 };
 use crate::api::error::{self, Problem};
 use crate::domain::function::Function;
 use crate::scheduler::Target;
+use crate::telemetry::metrics;
 
 const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 1000;
@@ -110,10 +111,7 @@ pub async fn create(
         ReadErrors,
     )
 )]
-pub async fn read(
-    State(control): State<Control>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub async fn read(State(control): State<Control>, Name(id): Name) -> Result<Response, Problem> {
     let target = find(&control, &id)?;
     Ok(document(StatusCode::OK, &target.function))
 }
@@ -136,7 +134,7 @@ pub async fn read(
 )]
 pub async fn update(
     State(control): State<Control>,
-    Path(id): Path<String>,
+    Name(id): Name,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -159,7 +157,7 @@ pub async fn update(
 )]
 pub async fn delete(
     State(control): State<Control>,
-    Path(id): Path<String>,
+    Name(id): Name,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     control.deploy.delete(id, condition(&headers)?).await?;
@@ -175,10 +173,7 @@ pub async fn delete(
         CodeErrors,
     )
 )]
-pub async fn code(
-    State(control): State<Control>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub async fn code(State(control): State<Control>, Name(id): Name) -> Result<Response, Problem> {
     let target = find(&control, &id)?;
     let sha256 = &target.function.code.sha256;
     let zip = match control.deploy.store.code(sha256).await {
@@ -188,6 +183,7 @@ pub async fn code(
             return Err(Problem::CodeUnavailable);
         }
         Err(error) => {
+            metrics::store_error("read code");
             tracing::error!(function = %target.function.name, %error, "code package could not be read");
             return Err(Problem::StoreUnavailable);
         }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Query as AxumQuery;
+use axum::extract::{FromRequestParts, Path, Query as AxumQuery};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
+use http::request::Parts;
 use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,7 +18,7 @@ use crate::domain::limits::PACKAGE_PACKED_MAX;
 
 /// The largest zip in base64, with its line breaks and the other fields.
 pub const BODY_MAX: usize = PACKAGE_PACKED_MAX / 3 * 4 + 4 * 1024 * 1024;
-/// Room for bodies that are being read or worked on, in MiB. A large one takes seven tenths of a share of ten.
+/// Room for bodies that are being read or worked on, in MiB: seven of the largest, or hundreds of small ones.
 const ROOM_MIB: usize = 512;
 /// A body waits this long for room, and has this long to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -76,6 +77,21 @@ impl Room {
                 Err(Problem::TooLarge { limit: BODY_MAX })
             }
             Err(error) => Err(Problem::BodyIncomplete(error.to_string())),
+        }
+    }
+}
+
+/// The function's id or name in the path.
+#[derive(Debug)]
+pub struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(name)) => Ok(Self(name)),
+            Err(error) => Err(Problem::invalid("id", error.body_text())),
         }
     }
 }

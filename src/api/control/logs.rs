@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt};
@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use crate::api::control::Control;
 use crate::api::control::functions::{find, json};
-use crate::api::control::intake::Query;
+use crate::api::control::intake::{Name, Query};
 use crate::api::control::openapi::ReadErrors;
 use crate::api::error::Problem;
 use crate::scheduler::{Book, Line};
@@ -73,7 +73,7 @@ pub struct LogLine {
 )]
 pub async fn read(
     State(control): State<Control>,
-    Path(id): Path<String>,
+    Name(id): Name,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Problem> {

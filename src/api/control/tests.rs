@@ -508,6 +508,29 @@ async fn what_is_not_there_is_said_in_the_same_shape() {
 }
 
 #[tokio::test]
+async fn paths_of_any_form_are_answered() {
+    let world = World::empty();
+    world.create("f").await;
+    assert_eq!(world.get("/functions/%66").await.status, 200);
+    assert_eq!(world.get("http://elsewhere/functions/f/").await.status, 200);
+    let broken = world.get("/functions/%ff").await;
+    assert_eq!(
+        (broken.status.as_u16(), broken.fields()),
+        (400, vec!["id".into()])
+    );
+    for (method, target) in [
+        ("OPTIONS", "*"),
+        ("CONNECT", "elsewhere:80"),
+        ("GET", "/%00"),
+        ("GET", "/functions/%2e%2e/x"),
+        ("GET", "//functions"),
+    ] {
+        let answer = world.ask(method, target, Body::empty()).await;
+        assert_eq!(answer.status, 404, "{method} {target}");
+    }
+}
+
+#[tokio::test]
 async fn bodies_that_are_no_document_are_refused() {
     let world = World::empty();
     let deep = "[".repeat(100_000);
