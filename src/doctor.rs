@@ -90,7 +90,7 @@ pub async fn examine(config: &Config, running: Option<&str>) -> Vec<Finding> {
     let rest = task::blocking("doctor", move || {
         let mut rest = Vec::new();
         if let Ok(place) = &place {
-            rest.extend(state::examine(&config.state_dir, place.path()));
+            rest.extend(state::examine(place.path()));
         }
         rest.extend(host::examine(&config, running.as_deref()));
         rest

@@ -70,13 +70,13 @@ async fn running(global: &Global) -> Result<(String, String), Error> {
     Ok((instance.url, key))
 }
 
-fn settings(url: &str, key: &str) -> [(&'static str, String); 8] {
+fn settings(url: &str, key: &str) -> [(&'static str, String); 7] {
     let region = "us-east-1";
     [
         ("HEARTH_URL", url.into()),
         ("HEARTH_KEY", key.into()),
+        // Of this service alone: AWS_ENDPOINT_URL would turn the shell's other AWS services here too.
         ("AWS_ENDPOINT_URL_LAMBDA", url.into()),
-        ("AWS_ENDPOINT_URL", url.into()),
         ("AWS_ACCESS_KEY_ID", key::access_key_id(key)),
         ("AWS_SECRET_ACCESS_KEY", key.into()),
         ("AWS_REGION", region.into()),

@@ -1,6 +1,7 @@
 //! The state directory: whether it can be written, whether its filesystem has what workers and code need, and how much room
 //! there is.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,6 @@ const MIB: u64 = 1024 * 1024;
 /// Below the first nothing works for long, below the second it is time to look.
 const ROOM: (u64, u64) = (256 * MIB, 2_048 * MIB);
 const FILES: u64 = 20_000;
-/// What `sockaddr_un` holds, without the zero at the end.
-const SOCKET_PATH_MAX: usize = 107;
 
 pub(super) fn writable(state_dir: &Path, failure: Option<&std::io::Error>) -> Finding {
     let about = "state directory";
@@ -31,12 +30,8 @@ pub(super) fn writable(state_dir: &Path, failure: Option<&std::io::Error>) -> Fi
 }
 
 /// `place` is a directory where workers' directories will be.
-pub(super) fn examine(state_dir: &Path, place: &Path) -> Vec<Finding> {
-    vec![
-        filesystem(place),
-        socket_path(state_dir),
-        room("disk space, state", place, ROOM),
-    ]
+pub(super) fn examine(place: &Path) -> Vec<Finding> {
+    vec![filesystem(place), room("disk space, state", place, ROOM)]
 }
 
 fn filesystem(place: &Path) -> Finding {
@@ -50,8 +45,12 @@ fn filesystem(place: &Path) -> Finding {
         ("named pipes", &|| {
             Ok(nix::unistd::mkfifo(&place.join("pipe"), Mode::S_IRWXU)?)
         }),
-        // Bound by a short relative name would be no better: the real one is as long as it is.
-        ("sockets", &|| UnixListener::bind(place.join("s")).map(drop)),
+        // Through the open directory, as workers' are: a socket's address is too short for a deep path.
+        ("sockets", &|| {
+            let open = std::fs::File::open(place)?;
+            let short = format!("/proc/self/fd/{}/s", open.as_raw_fd());
+            UnixListener::bind(short).map(drop)
+        }),
     ];
     for (what, attempt) in tries {
         if let Err(error) = attempt() {
@@ -63,26 +62,6 @@ fn filesystem(place: &Path) -> Finding {
         }
     }
     Finding::good(about, "has hard links, named pipes and sockets")
-}
-
-/// Workers' sockets are `<state>/workers/<32 digits>/worker.sock`.
-fn socket_path(state_dir: &Path) -> Finding {
-    let about = "socket paths";
-    let full = std::path::absolute(state_dir).unwrap_or_else(|_| state_dir.into());
-    let full = full.canonicalize().unwrap_or(full);
-    let length = full.as_os_str().len() + "/workers/".len() + 32 + "/worker.sock".len();
-    if length <= SOCKET_PATH_MAX {
-        return Finding::good(about, format!("{length} of {SOCKET_PATH_MAX} characters"));
-    }
-    let over = length - SOCKET_PATH_MAX;
-    Finding::bad(
-        about,
-        format!(
-            "{} is {over} characters too long: a socket's path has at most {SOCKET_PATH_MAX}",
-            full.display()
-        ),
-        "choose a shorter path with --state-dir",
-    )
 }
 
 /// How much room the filesystem of `path` has; `enough` is where it is bad and where it is a warning.
@@ -141,23 +120,6 @@ mod tests {
         // Everything is there already now, and a second look says what cannot be made.
         assert_eq!(filesystem(dir.path()).verdict, Verdict::Bad);
         assert_eq!(filesystem(Path::new("/proc")).verdict, Verdict::Bad);
-    }
-
-    #[test]
-    fn the_length_of_a_socket_path_is_the_kernels() {
-        let judge = |length: usize| {
-            let dir = format!("/{}", "x".repeat(length - 1));
-            socket_path(Path::new(&dir)).verdict
-        };
-        assert_eq!(judge(54), Verdict::Good);
-        assert_eq!(judge(55), Verdict::Bad);
-        // The same border, told by the kernel.
-        let bind = |length: usize| {
-            let dir = tempfile::tempdir().expect("a directory");
-            let base = dir.path().as_os_str().len() + 1;
-            UnixListener::bind(dir.path().join("s".repeat(length - base))).is_ok()
-        };
-        assert!(bind(SOCKET_PATH_MAX) && !bind(SOCKET_PATH_MAX + 1));
     }
 
     #[test]

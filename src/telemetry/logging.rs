@@ -1,5 +1,7 @@
 //! Hearth's own log: structured lines on stderr, as text for people or JSON for machines.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// Installs the process's subscriber. `level` is a level or tracing's filter syntax; what cannot be read is an error, so that
@@ -8,6 +10,7 @@ pub fn install(level: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let installed = if json {
         builder.json().try_init()
