@@ -7,6 +7,8 @@ use std::path::Path;
 use hearth::config::load::RESERVED;
 use hearth::config::raw::{DEFAULTS, Values};
 
+#[path = "tidy/dashboards.rs"]
+mod dashboards;
 #[path = "tidy/fences.rs"]
 mod fences;
 #[path = "tidy/layers.rs"]
