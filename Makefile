@@ -52,8 +52,8 @@ fmt: ## format the sources
 	cargo fmt
 
 .PHONY: bench
-bench: ## the micro benchmarks
-	cargo bench --locked
+bench: ## what a call costs, beside what it could cost at best
+	@scripts/bench.sh
 
 .PHONY: clean-state
 clean-state: ## stop, and forget deployed functions, keys and logs

@@ -61,12 +61,20 @@ pub struct Call {
 }
 
 impl Call {
+    pub fn get(path: &str) -> Result<Self, Error> {
+        Self::new(Method::GET, path, Bytes::new())
+    }
+
     pub fn post(path: &str, body: impl Into<Bytes>) -> Result<Self, Error> {
+        Self::new(Method::POST, path, body.into())
+    }
+
+    fn new(method: Method, path: &str, body: Bytes) -> Result<Self, Error> {
         Ok(Self {
-            method: Method::POST,
+            method,
             path: PathAndQuery::try_from(path).map_err(|e| Error::Request(e.into()))?,
             headers: HeaderMap::new(),
-            body: body.into(),
+            body,
         })
     }
 

@@ -1,0 +1,247 @@
+//! The limit rows that are servers: a bare one that answers a constant, and the least that can stand between HTTP and a shim. Each is
+//! a process of its own, as Hearth is, with the same threads; it is this program again, started with hidden arguments, and ends
+//! when its standard input does.
+
+use std::convert::Infallible;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use hearth::clock;
+use hearth::domain::id::RequestId;
+use hearth::load::origin::Origin;
+use hearth::runtime::manifest::{self, Manifest};
+use hearth::task;
+use hearth::worker::connection::Connection;
+use hearth::worker::frame::Kind;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::container::Yard;
+use crate::instance::root;
+use crate::shim::{Shim, TIMEOUT};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// What a child is to be.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Role {
+    /// Answers every request with the same few bytes.
+    Constant,
+    /// Hands every request to a shim and its answer back.
+    Proxy {
+        runtime: String,
+        folder: PathBuf,
+        workers: usize,
+        /// Whose containers the shims are in; without it they are plain processes.
+        #[arg(long)]
+        instance: Option<String>,
+    },
+}
+
+/// A child, as the bench sees it.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    child: Child,
+    pub(crate) origin: Origin,
+}
+
+impl Floor {
+    pub(crate) async fn start(arguments: &[&str]) -> anyhow::Result<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = child.stdout.take().context("piped")?;
+        let mut line = String::new();
+        let read = BufReader::new(output);
+        let read = tokio::time::timeout(PATIENCE, async {
+            read.take(200).read_line(&mut line).await
+        });
+        read.await
+            .with_context(|| format!("{arguments:?} says nothing"))??;
+        let origin = Origin::parse(line.trim())?;
+        Ok(Self { child, origin })
+    }
+
+    pub(crate) fn pid(&self) -> anyhow::Result<u32> {
+        self.child.id().context("a limit row has ended")
+    }
+
+    /// Lets it end by itself, which is when it clears away what it made.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        drop(self.child.stdin.take());
+        tokio::time::timeout(PATIENCE, self.child.wait()).await??;
+        Ok(())
+    }
+}
+
+/// The child's own life.
+pub(crate) async fn live(role: Role) -> anyhow::Result<()> {
+    match role {
+        Role::Constant => serve(Answerer::Constant).await,
+        Role::Proxy {
+            runtime,
+            folder,
+            workers,
+            instance,
+        } => {
+            let manifests = manifest::read_all(&root().join("runtimes"))?;
+            let manifest = manifests.iter().find(|m| m.answers_to(&runtime));
+            let manifest = manifest.context("no such runtime")?;
+            match instance {
+                None => bare(manifest, folder, workers).await,
+                Some(instance) => contained(manifest, folder, workers, &instance).await,
+            }
+        }
+    }
+}
+
+/// Whom a request goes to.
+#[derive(Debug)]
+enum Answerer {
+    Constant,
+    Proxy(Proxy),
+}
+
+impl Answerer {
+    async fn answer(&self, request: Request<Incoming>) -> anyhow::Result<Bytes> {
+        let payload = request.into_body().collect().await?.to_bytes();
+        match self {
+            Answerer::Constant => Ok(Bytes::from_static(br#"{"message": "Hello, bench!"}"#)),
+            Answerer::Proxy(proxy) => proxy.call(&payload).await,
+        }
+    }
+}
+
+/// Shims that are free, each with its last stream's number.
+#[derive(Debug)]
+struct Proxy {
+    free: Mutex<Vec<(Connection, u32)>>,
+    count: Semaphore,
+}
+
+impl Proxy {
+    fn new() -> Self {
+        Self {
+            free: Mutex::default(),
+            count: Semaphore::new(0),
+        }
+    }
+
+    fn free(&self, connection: Connection, stream: u32) {
+        self.free.lock().push((connection, stream));
+        self.count.add_permits(1);
+    }
+
+    async fn call(&self, payload: &[u8]) -> anyhow::Result<Bytes> {
+        self.count.acquire().await?.forget();
+        let free = self.free.lock().pop();
+        let (mut connection, stream) = free.context("a permit is a free shim")?;
+        let stream = stream + 1;
+        let deadline = clock::unix_millis() + TIMEOUT.as_millis() as u64;
+        let id = RequestId::generate();
+        connection
+            .send_invoke(stream, deadline, id, b"", payload, false)
+            .await?;
+        let answer = connection
+            .expect(Kind::ResponseEnd, stream, "the answer")
+            .await?;
+        self.free(connection, stream);
+        Ok(answer)
+    }
+}
+
+async fn bare(manifest: &Manifest, folder: PathBuf, workers: usize) -> anyhow::Result<()> {
+    let proxy = Proxy::new();
+    let mut processes = Vec::new();
+    for _ in 0..workers {
+        let shim = Shim::start(manifest, &folder).await?;
+        let (process, connection) = shim.into_connection()?;
+        processes.push(process);
+        proxy.free(connection, 0);
+    }
+    serve(Answerer::Proxy(proxy)).await
+}
+
+async fn contained(
+    manifest: &Manifest,
+    folder: PathBuf,
+    workers: usize,
+    instance: &str,
+) -> anyhow::Result<()> {
+    let yard = Yard::open(instance)?;
+    let proxy = Proxy::new();
+    for _ in 0..workers {
+        let mut worker = yard.boot(manifest).await?;
+        yard.specialise(&mut worker, manifest, &folder).await?;
+        // Its log pipe is read by the task that booted it, as a worker's always is.
+        proxy.free(worker.connection, 0);
+    }
+    let served = serve(Answerer::Proxy(proxy)).await;
+    yard.clear().await?;
+    served
+}
+
+/// Says where it listens, and serves until standard input ends.
+async fn serve(answerer: Answerer) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut output = std::io::stdout();
+    writeln!(output, "http://{}", listener.local_addr()?)?;
+    output.flush()?;
+    let answerer = Arc::new(answerer);
+    let ended = CancellationToken::new();
+    let stop = ended.clone();
+    // Not joined: it ends with the process, of which it is the end.
+    task::thread("standard input", move || {
+        std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).ok();
+        stop.cancel();
+    })?;
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => connection(accepted?.0, answerer.clone())?,
+            () = ended.cancelled() => return Ok(()),
+        }
+    }
+}
+
+fn connection(stream: TcpStream, answerer: Arc<Answerer>) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let service = service_fn(move |request| {
+        let answerer = answerer.clone();
+        async move {
+            let (status, body) = match answerer.answer(request).await {
+                Ok(body) => (StatusCode::OK, body),
+                Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}").into()),
+            };
+            let mut response = Response::new(Full::new(body));
+            *response.status_mut() = status;
+            response.headers_mut().insert(CONTENT_TYPE, JSON);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    task::spawn(task::Kind::Local, "floor connection", async move {
+        // The peer is the load generator; what goes wrong shows there.
+        connection.await.ok();
+    });
+    Ok(())
+}
