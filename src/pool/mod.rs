@@ -145,11 +145,14 @@ impl Pool {
     }
 
     /// Fetches and unpacks a version's code ahead of its first call.
-    pub fn prepare(self: &Arc<Self>, sha256: &str) {
-        let (codes, sha256) = (self.codes.clone(), sha256.to_owned());
+    pub fn prepare(self: &Arc<Self>, packages: Vec<String>) {
+        let codes = self.codes.clone();
         crate::task::spawn(crate::task::Kind::Local, "prepare code", async move {
-            if let Err(error) = codes.unpacked(&sha256).await {
-                tracing::warn!(%error, code = sha256, "code cannot be prepared, the first call will try again");
+            // One after the other: at a start there may be many, and each is in memory while it is unpacked.
+            for sha256 in packages {
+                if let Err(error) = codes.unpacked(&sha256).await {
+                    tracing::warn!(%error, code = sha256, "code cannot be prepared, the first call will try again");
+                }
             }
         });
     }

@@ -64,6 +64,14 @@ impl<T: Entry> Table<T> {
         all
     }
 
+    /// Adds many at once: one by one, each would make a snapshot of all before it.
+    pub fn extend(&self, entries: impl IntoIterator<Item = Arc<T>>) {
+        let _turn = self.writing.lock();
+        let mut by_id = self.snapshot.load().by_id.clone();
+        by_id.extend(entries.into_iter().map(|entry| (entry.id().clone(), entry)));
+        self.snapshot.store(Arc::new(Snapshot::of(by_id)));
+    }
+
     /// Puts the entry `make` builds in the place of the function's old one, which it is given and which is returned.
     pub fn replace(
         &self,

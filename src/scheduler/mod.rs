@@ -127,11 +127,23 @@ impl Scheduler {
             Some(newer) if newer.function.revision > function.revision => Some(newer.clone()),
             _ => Some(Arc::new(self.target(function, old))),
         });
-        self.pool.prepare(&sha256);
+        self.pool.prepare(vec![sha256]);
         if let Some(old) = old {
             self.close_unless_current(&old);
         }
         metrics::functions(self.table.all().len());
+    }
+
+    /// Makes everything that was stored callable, at the start.
+    pub fn restore(&self, functions: Vec<Function>) {
+        let targets: Vec<_> = functions
+            .into_iter()
+            .map(|function| Arc::new(self.target(function, None)))
+            .collect();
+        self.table.extend(targets.iter().cloned());
+        let packages = targets.iter().map(|t| t.function.code.sha256.clone());
+        self.pool.prepare(packages.collect());
+        metrics::functions(targets.len());
     }
 
     /// Forgets a function.

@@ -43,7 +43,7 @@ impl Deploy {
     pub async fn restore(&self) -> Result<usize, store::Error> {
         let functions = self.store.functions().await?;
         let count = functions.len();
-        for function in functions {
+        for function in &functions {
             if self.runtimes.find(function.runtime.as_str()).is_none() {
                 tracing::warn!(
                     function = %function.name,
@@ -51,8 +51,8 @@ impl Deploy {
                     "function kept, but its runtime is not installed"
                 );
             }
-            self.scheduler.publish(function);
         }
+        self.scheduler.restore(functions);
         Ok(count)
     }
 
