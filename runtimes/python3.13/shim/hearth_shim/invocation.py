@@ -9,11 +9,18 @@ import fcntl
 import json
 import os
 import signal
+import sys
+from fcntl import ioctl
+from json import encoder as json_encoder
+from termios import FIOASYNC
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 
 from hearth_shim import faults, output, wire
 
 ANSWER_MAX = 6 * 1024 * 1024 + 100
+
+# O_ASYNC by ioctl takes half the time it takes by fcntl, if the argument is something ioctl could write to.
+_ON, _OFF = bytearray((1).to_bytes(4, sys.byteorder)), bytearray(4)
 
 _BYTES = (bytes, bytearray, memoryview)
 _LATER = {CoroutineType, GeneratorType, AsyncGeneratorType}
@@ -30,9 +37,20 @@ def _default(value):
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_default
-).encode
+# What JSONEncoder.encode makes anew for every call, made once: 3 of the 20 µs an invocation takes. Containers on the way, ensure_ascii off,
+# no indent, no NaN.
+_containers = {}
+_pieces = json_encoder.c_make_encoder(
+    _containers, _default, json_encoder.encode_basestring, None, ":", ",", False, False, False
+)
+
+
+def _encode(value):
+    try:
+        return "".join(_pieces(value, 0))
+    except BaseException:
+        _containers.clear()  # else the next answer might seem to contain itself
+        raise
 
 
 class Runner:
@@ -45,19 +63,18 @@ class Runner:
         self._noticed = False  # a signal came while sending
         self._loop = None  # the event loop of `async` handlers, made once and kept, as their globals are
         self._task = None  # what runs on it now
-        flags = fcntl.fcntl(connection.descriptor, fcntl.F_GETFL)
-        self._quiet, self._told = flags & ~os.O_ASYNC, flags | os.O_ASYNC
         signal.signal(signal.SIGIO, self._on_signal)
         fcntl.fcntl(connection.descriptor, fcntl.F_SETOWN, os.getpid())
 
     def run(self, stream, handler, event, context):
         """Runs it and sends its answer or its error. Raises only what ends the worker."""
         connection = self._connection
+        descriptor = connection.descriptor
         try:
             try:
                 connection.settle()
                 self._stream = stream
-                fcntl.fcntl(connection.descriptor, fcntl.F_SETFL, self._told)
+                ioctl(descriptor, FIOASYNC, _ON)
                 if connection.pending():
                     # It came before the socket was told to signal.
                     self._on_signal(None, None)
@@ -66,15 +83,15 @@ class Runner:
                 if type(value) in _LATER:
                     streamed, value = self._finish(stream, value, context)
                 self._stream = 0
-                fcntl.fcntl(connection.descriptor, fcntl.F_SETFL, self._quiet)
+                ioctl(descriptor, FIOASYNC, _OFF)
             except BaseException:
                 self._stream = 0
-                fcntl.fcntl(connection.descriptor, fcntl.F_SETFL, self._quiet)
+                ioctl(descriptor, FIOASYNC, _OFF)
                 raise
         except Cancelled as error:
             # Raised at most once for an invocation, but perhaps between any two lines above: settle it for good.
             self._stream = 0
-            fcntl.fcntl(connection.descriptor, fcntl.F_SETFL, self._quiet)
+            ioctl(descriptor, FIOASYNC, _OFF)
             self.fail(stream, "Runtime.Cancelled", "The invocation was cancelled", faults.stack_of(error))
         except (SystemExit, wire.Closed, wire.ProtocolError):
             raise
