@@ -297,6 +297,13 @@ impl Process {
         let child = Command::new(program)
             .args(arguments)
             .current_dir(&manifest.folder)
+            // As empty as a container's: what developers set for their interpreters, such as unbuffered output, hides faults.
+            .env_clear()
+            .envs(
+                ["PATH", "HOME"]
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
             .env("HEARTH_SOCKET", hearth.join("worker.sock"))
             .env("LAMBDA_TASK_ROOT", task)
             .stdin(Stdio::null())

@@ -1,5 +1,8 @@
 // Every other way to write a handler that AWS knows. See cases.toml.
 
+const { Readable } = require('node:stream');
+const { pipeline } = require('node:stream/promises');
+
 exports.by_callback = (event, context, callback) => {
   setTimeout(() => console.log('the loop is empty now'), 50);
   callback(null, 'by callback');
@@ -66,4 +69,17 @@ exports.spins = () => {
   const end = Date.now() + 300;
   while (Date.now() < end);
   return 'done spinning';
+};
+
+exports.pipes_into_stdout = async () => {
+  await pipeline(Readable.from(['piped\n']), process.stdout);
+  console.log('after');
+  return 'piped';
+};
+
+exports.uncaught_later = async () => {
+  setTimeout(() => {
+    throw new RangeError('too late for an answer');
+  }, 50);
+  return 'answered';
 };
