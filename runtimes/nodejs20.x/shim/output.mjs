@@ -22,7 +22,8 @@ function writeAll(descriptor, bytes) {
 
 class Pipe extends Writable {
   constructor(descriptor) {
-    super();
+    // It never closes, and whoever waits for its end must not wait for that.
+    super({ emitClose: false });
     this.fd = descriptor;
   }
 
@@ -31,9 +32,21 @@ class Pipe extends Writable {
     done();
   }
 
-  // As with Node's own: `process.stdout.end()` and pipelines into it must not take the log away.
-  _destroy(_error, done) {
-    done();
+  // One invocation that ends or destroys it, as a pipeline into it does, must not take the log from the next.
+  end(chunk, encoding, done) {
+    const [callback] = [chunk, encoding, done].filter((argument) => typeof argument === 'function');
+    if (chunk !== undefined && chunk !== null && typeof chunk !== 'function') {
+      this.write(chunk, typeof encoding === 'string' ? encoding : undefined);
+    }
+    process.nextTick(() => {
+      this.emit('finish');
+      callback?.();
+    });
+    return this;
+  }
+
+  destroy() {
+    return this;
   }
 }
 
