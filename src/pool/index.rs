@@ -256,15 +256,21 @@ struct StartCosts {
 }
 
 impl Stems {
-    pub fn take(&self) -> Option<Box<Worker>> {
-        let mut ready = self.ready.lock();
-        while let Some(worker) = ready.pop() {
-            if !worker.is_gone() {
+    /// The newest; dead ones that are met on the way are handed to `bury`.
+    pub fn take(&self, mut bury: impl FnMut(Box<Worker>)) -> Option<Box<Worker>> {
+        loop {
+            let worker = self.ready.lock().pop()?;
+            if !worker.is_gone() && worker.connection.is_quiet() {
                 return Some(worker);
             }
-            // Its watcher has told the keeper, who clears away what is left of it.
+            bury(worker);
         }
-        None
+    }
+
+    /// The oldest, to be cleared away.
+    pub fn oldest(&self) -> Option<Box<Worker>> {
+        let mut ready = self.ready.lock();
+        (!ready.is_empty()).then(|| ready.remove(0))
     }
 
     pub fn put(&self, worker: Box<Worker>) {
@@ -399,6 +405,14 @@ impl Index {
         ranked.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         // The value is a hint: by now the worker may be busy, then the next one is asked.
         ranked.into_iter().find_map(|(_, slot)| slot.evict())
+    }
+
+    /// Takes out a stem worker, of whichever runtime has most.
+    pub fn evict_stem(&self) -> Option<Box<Worker>> {
+        self.stems
+            .values()
+            .max_by_key(|stems| stems.len())?
+            .oldest()
     }
 
     /// Takes out every idle and stem worker, for the end.

@@ -13,12 +13,13 @@ use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::id::{FunctionId, RuntimeId, WorkerId};
 use crate::domain::invocation::StartKind;
+use crate::domain::limits::Mebibytes;
 use crate::engine::{self, ContainerId, Limits};
 use crate::pool::demand::Demand;
 use crate::pool::index::{Failed, Slot};
 use crate::pool::lanes::Lanes;
 use crate::pool::policy::Urgency;
-use crate::pool::{Pool, StemKey};
+use crate::pool::{Leaving, Pool, StemKey};
 use crate::runtime::manifest::Manifest;
 use crate::task;
 use crate::telemetry::metrics;
@@ -50,8 +51,8 @@ pub enum Event {
     },
     /// A container's processes ended.
     Gone(WorkerId),
-    ClearAway(Remains),
-    ClearFailed(Remains),
+    ClearAway(Leaving),
+    ClearFailed(Leaving),
     Cleared,
     MemoryFreed,
 }
@@ -64,8 +65,8 @@ struct Keeper {
     starved: Vec<(StemKey, Urgency)>,
     refills: HashMap<RuntimeId, Refill>,
     clearing: usize,
-    to_clear: VecDeque<Remains>,
-    clear_later: VecDeque<(Instant, Remains)>,
+    to_clear: VecDeque<Leaving>,
+    clear_later: VecDeque<(Instant, Leaving)>,
     ticks: u64,
 }
 
@@ -154,15 +155,15 @@ impl Keeper {
                 if let Some(worker) = self.pool.index.take_dead(&id) {
                     metrics::worker_lost("died_idle");
                     tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
-                    self.to_clear.push_back(worker.remains.clone());
+                    self.clear(worker.remains.clone());
                     self.refill(&worker.runtime);
                 }
             }
-            Event::ClearAway(remains) => self.to_clear.push_back(remains),
-            Event::ClearFailed(remains) => {
+            Event::ClearAway(leaving) => self.to_clear.push_back(leaving),
+            Event::ClearFailed(leaving) => {
                 self.clearing -= 1;
                 self.clear_later
-                    .push_back((clock::now() + CLEAR_AGAIN, remains));
+                    .push_back((clock::now() + CLEAR_AGAIN, leaving));
             }
             Event::Cleared => self.clearing -= 1,
             Event::MemoryFreed => self.feed_starved(),
@@ -177,7 +178,7 @@ impl Keeper {
             for worker in slot.expire(now, self.pool.options.keep_alive) {
                 tracing::debug!(worker = %worker.remains.id, "idle worker retired");
                 metrics::worker_lost("keep_alive");
-                self.to_clear.push_back(worker.remains.clone());
+                self.clear(worker.remains.clone());
             }
             self.pool.index.forget_if_spent(slot);
         }
@@ -187,7 +188,7 @@ impl Keeper {
             .is_some_and(|(when, _)| *when <= now)
         {
             self.to_clear
-                .extend(self.clear_later.pop_front().map(|(_, remains)| remains));
+                .extend(self.clear_later.pop_front().map(|(_, leaving)| leaving));
         }
         for runtime in self.refills.keys().cloned().collect::<Vec<_>>() {
             self.refill(&runtime);
@@ -197,18 +198,19 @@ impl Keeper {
         self.report(&slots);
         self.ticks += 1;
         if self.ticks.is_multiple_of(CODE_TICKS) {
-            self.forget_code(&slots);
+            self.forget_code();
         }
     }
 
     /// Removes unpacked code that no slot has any more.
-    fn forget_code(&self, slots: &[Arc<Slot>]) {
-        let sha256 = |slot: &Arc<Slot>| slot.blueprint.function.code.sha256.clone();
-        let live: HashSet<String> = slots.iter().map(sha256).collect();
-        let codes = self.pool.codes.clone();
+    fn forget_code(&self) {
+        let pool = self.pool.clone();
         task::spawn(task::Kind::Local, "forget code", async move {
             task::blocking("forget code", move || {
-                codes.retain(|sha256| live.contains(sha256))
+                // Looked at only now: what was deployed meanwhile stays.
+                let sha256 = |slot: &Arc<Slot>| slot.blueprint.function.code.sha256.clone();
+                let live: HashSet<String> = pool.index.slots().iter().map(sha256).collect();
+                pool.codes.retain(|sha256| live.contains(sha256));
             })
             .await;
         });
@@ -227,15 +229,23 @@ impl Keeper {
         let target = refill
             .demand
             .target(now, options.stem_min, options.stem_max);
-        while now >= refill.not_before && stems.len() + refill.pending < target {
+        // What recent demand no longer asks for goes again.
+        let surplus: Vec<_> = (target..stems.len())
+            .filter_map(|_| stems.oldest())
+            .collect();
+        // While a caller waits for memory, none goes to those nobody waits for.
+        let may = now >= refill.not_before && self.starved.is_empty();
+        while may && stems.len() + refill.pending < target {
             refill.pending += 1;
-            self.lanes.request(
-                StemKey {
-                    runtime: runtime.clone(),
-                    egress: None,
-                },
-                Urgency::Refill,
-            );
+            let key = StemKey {
+                runtime: runtime.clone(),
+                egress: None,
+            };
+            self.lanes.request(key, Urgency::Refill);
+        }
+        for worker in surplus {
+            metrics::worker_lost("surplus");
+            self.clear(worker.remains.clone());
         }
     }
 
@@ -247,7 +257,7 @@ impl Keeper {
                 continue;
             };
             match self.limits_for(&key, urgency, &manifest) {
-                Some(limits) if self.pool.make_room_for(limits, urgency) => {
+                Some(limits) if self.has_room(limits, urgency) => {
                     self.create(key, urgency, &manifest, limits);
                 }
                 Some(_) => {
@@ -261,6 +271,14 @@ impl Keeper {
                 // Whoever wished for it has been served, or has gone.
                 None => self.lanes.done(urgency),
             }
+        }
+    }
+
+    fn has_room(&self, limits: Limits, urgency: Urgency) -> bool {
+        match urgency {
+            // Nobody waits for it, so nobody is evicted for it, and it takes nothing a caller waits for.
+            Urgency::Refill => self.starved.is_empty() && self.pool.budget.reserve(limits.memory),
+            _ => self.pool.make_room(Mebibytes(0), limits.memory),
         }
     }
 
@@ -305,7 +323,8 @@ impl Keeper {
             let begun = clock::now();
             let result = pool.boot(&key, &manifest, limits).await;
             if result.is_err() {
-                pool.budget.release(limits.memory);
+                // Nothing was left of it, so its memory is back at once.
+                pool.budget.resize(limits.memory, Mebibytes(0));
             }
             let took = clock::now().saturating_duration_since(begun);
             let booted = Event::Booted {
@@ -332,7 +351,7 @@ impl Keeper {
         };
         stems.booted_in(took);
         if worker.is_gone() {
-            self.to_clear.push_back(worker.remains.clone());
+            self.clear(worker.remains.clone());
             return;
         }
         let mut worker = worker;
@@ -348,7 +367,11 @@ impl Keeper {
         }
         if key.egress.is_some() {
             // It is in a function's network: no other function may have it, and nobody waits for it.
-            self.to_clear.push_back(worker.remains.clone());
+            self.clear(worker.remains.clone());
+            return;
+        }
+        if stems.len() >= self.pool.options.stem_max {
+            self.clear(worker.remains.clone());
             return;
         }
         self.shrink_to_stem(&mut worker);
@@ -401,26 +424,24 @@ impl Keeper {
 
     fn clear_some(&mut self) {
         while self.clearing < CLEARING
-            && let Some(remains) = self.to_clear.pop_front()
+            && let Some(leaving) = self.to_clear.pop_front()
         {
             self.clearing += 1;
             let pool = self.pool.clone();
             task::spawn(task::Kind::Local, "clear away", async move {
-                let event = match pool.engine.remove(&remains.container).await {
-                    Ok(()) => {
-                        pool.removed(&remains);
-                        Event::Cleared
-                    }
-                    Err(error) => {
-                        tracing::warn!(worker = %remains.id, %error, "container cannot be removed, tried again later");
-                        Event::ClearFailed(remains)
-                    }
+                let event = match pool.remove(leaving).await {
+                    Ok(()) => Event::Cleared,
+                    Err(leaving) => Event::ClearFailed(leaving),
                 };
                 if pool.keeper.send(event).await.is_err() {
                     tracing::debug!("container cleared away after the keeper ended");
                 }
             });
         }
+    }
+
+    fn clear(&mut self, remains: Remains) {
+        self.to_clear.push_back(self.pool.leaving(remains, None));
     }
 
     /// Removes the network holders of functions that are gone.
@@ -478,15 +499,11 @@ impl Keeper {
 
     /// Removes everything that waits for work; busy workers were drained before, or are found by the next start's sweep.
     async fn end(mut self, mut events: mpsc::Receiver<Event>) {
-        self.to_clear.extend(
-            self.pool
-                .index
-                .drain()
-                .into_iter()
-                .map(|worker| worker.remains.clone()),
-        );
+        for worker in self.pool.index.drain() {
+            self.clear(worker.remains.clone());
+        }
         self.to_clear
-            .extend(self.clear_later.drain(..).map(|(_, remains)| remains));
+            .extend(self.clear_later.drain(..).map(|(_, leaving)| leaving));
         let holders = std::mem::take(&mut *self.pool.holders.lock());
         for container in holders.values().filter_map(|holder| holder.get()) {
             if let Err(error) = self.pool.engine.remove(container).await {
@@ -500,10 +517,11 @@ impl Keeper {
                     urgency, result, ..
                 }) => {
                     self.lanes.done(urgency);
-                    self.to_clear
-                        .extend(result.ok().map(|worker| worker.remains.clone()));
+                    if let Ok(worker) = result {
+                        self.clear(worker.remains.clone());
+                    }
                 }
-                Some(Event::ClearAway(remains)) => self.to_clear.push_back(remains),
+                Some(Event::ClearAway(leaving)) => self.to_clear.push_back(leaving),
                 // Left for the next start's sweep: the engine does not remove it now.
                 Some(Event::ClearFailed(_) | Event::Cleared) => self.clearing -= 1,
                 Some(_) => {}
@@ -515,14 +533,6 @@ impl Keeper {
 }
 
 impl Pool {
-    fn make_room_for(&self, limits: Limits, urgency: Urgency) -> bool {
-        match urgency {
-            // Nobody waits for it, so nobody is evicted for it.
-            Urgency::Refill => self.budget.reserve(limits.memory),
-            _ => self.make_room(crate::domain::limits::Mebibytes(0), limits.memory),
-        }
-    }
-
     async fn boot(
         self: &Arc<Self>,
         key: &StemKey,

@@ -35,7 +35,11 @@ impl Pool {
         let Some(stems) = self.index.stems(&slot.key.runtime) else {
             return false;
         };
-        let Some(worker) = stems.take() else {
+        let bury = |dead: Box<Worker>| {
+            metrics::worker_lost("died_idle");
+            self.clear_away(dead.remains.clone());
+        };
+        let Some(worker) = stems.take(bury) else {
             return false;
         };
         match self.assign(slot, worker, StartKind::Stem, Duration::ZERO) {
@@ -72,17 +76,19 @@ impl Pool {
         if self.budget.resize(from, to) {
             return true;
         }
-        let mut freed = 0;
-        while freed < to.bytes().saturating_sub(from.bytes()) {
+        // Only what is lacking beyond what is on its way out: the memory comes back when the containers are gone.
+        while self.budget.lacks(from, to) > 0 {
             let cost = |slot: &Slot| {
                 self.index
                     .stems(&slot.key.runtime)
                     .map_or(Duration::ZERO, |stems| stems.start_cost())
             };
-            let Some(worker) = self.index.evict(clock::now(), cost) else {
-                break;
-            };
-            freed += worker.remains.memory.bytes();
+            // A stem worker is for a call that may come; this one is for a call that has.
+            let evicted = self
+                .index
+                .evict(clock::now(), cost)
+                .or_else(|| self.index.evict_stem());
+            let Some(worker) = evicted else { break };
             metrics::evicted();
             tracing::debug!(worker = %worker.remains.id, "idle worker evicted for memory");
             self.clear_away(worker.remains.clone());
@@ -136,6 +142,9 @@ impl Pool {
             }
             Err(fault) => {
                 tracing::debug!(function = %slot.blueprint.function.name, %fault, "worker cannot be specialised");
+                if matches!(fault, Fault::CodeUnavailable(_)) {
+                    self.codes.forget(&slot.blueprint.function.code.sha256);
+                }
                 let log_tail = worker.pipe.tail().into();
                 self.clear_away(worker.remains.clone());
                 drop(worker);
