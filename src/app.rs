@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,8 @@ use crate::gateway::keys::Keys;
 use crate::gateway::server;
 use crate::gateway::service::Gateway;
 use crate::pool::{self, Pool, keeper};
-use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
+use crate::runtime::{Catalog, package};
 use crate::scheduler::{self, Scheduler};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
@@ -37,6 +37,9 @@ const ENGINE_CHECK: Duration = Duration::from_secs(15);
 const MEMORY_PART: f64 = 0.7;
 /// What is left to do after the drain has this long.
 const END: Duration = Duration::from_secs(20);
+/// Calls that were cut off have this long to end in their own way, looked at this often.
+const CUT_END: Duration = Duration::from_secs(5);
+const CUT_CHECK: Duration = Duration::from_millis(10);
 
 /// Where things are in the state directory.
 #[derive(Debug, Clone)]
@@ -99,15 +102,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         &config.worker,
         stop.clone(),
     );
+    package::clear_partial(&state.code()).context("half unpacked code cannot be removed")?;
+    // Unpacked anew from the packages the store has kept safe: a power cut may have left holes in what was unpacked.
+    codes.retain(|_| false);
     let restored = control
         .restore()
         .await
         .context("the stored functions cannot be restored")?;
-    let old = state.root.join("code.old");
-    task::spawn(task::Kind::Local, "remove old code", async move {
-        let removed = task::blocking("remove old code", move || std::fs::remove_dir_all(old)).await;
-        tracing::debug!(?removed, "code of the last run removed");
-    });
     let listener = TcpListener::bind(config.server.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.server.listen))?;
@@ -117,6 +118,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             .local_addr()
             .context("the listener has an address")?
     );
+    let mut signals = Signals::listen().context("signals cannot be listened to")?;
     announce(&state, &url)?;
     tracing::info!(
         url,
@@ -155,21 +157,31 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         drain_grace: config.server.drain_grace,
     };
     let serving = server::run(listener, gateway, options, stop.clone());
-    tokio::pin!(serving);
+    let mut serving = Box::pin(serving);
     tokio::select! {
         _ = &mut serving => {}
-        signalled = first_signal() => {
-            tracing::info!(signal = signalled?, "stopping: calls under way may finish");
+        signal = signals.next() => {
+            tracing::info!(signal, "stopping: calls under way may finish");
             stop.cancel();
             tokio::select! {
                 drained = &mut serving => tracing::info!(drained, "front door closed"),
-                signalled = first_signal() => tracing::warn!(signal = signalled?, "second signal: stopping now"),
+                signal = signals.next() => tracing::warn!(signal, "second signal: stopping now"),
             }
         }
     }
     scheduler.drain();
-    keeper_stop.cancel();
+    // Connections that are still open are cut.
+    drop(serving);
     let end = async {
+        let ended = async {
+            while scheduler.under_way() > 0 {
+                tokio::time::sleep(CUT_CHECK).await;
+            }
+        };
+        if tokio::time::timeout(CUT_END, ended).await.is_err() {
+            tracing::warn!("calls that were cut off still run, their containers are removed");
+        }
+        keeper_stop.cancel();
         keeper.await.ok();
         if let Err(error) = sweep::sweep(&*engine, &state.workers()).await {
             tracing::warn!(%error, "containers left for the next start");
@@ -181,7 +193,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 tracing::warn!("the engine took too long, containers left for the next start");
             }
         }
-        signalled = first_signal() => tracing::warn!(signal = signalled?, "second signal: stopping now"),
+        signal = signals.next() => tracing::warn!(signal, "another signal: containers left for the next start"),
     }
     std::fs::remove_file(state.running()).context("the announcement cannot be withdrawn")?;
     tracing::info!("stopped");
@@ -248,13 +260,26 @@ async fn check_engine(engine: Arc<dyn Engine>) {
     }
 }
 
-async fn first_signal() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// Signals that ask the process to end. Listened to from the start, so that none is lost between two waits.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }
 
 fn prepare_state(root: &Path) -> anyhow::Result<State> {
@@ -272,20 +297,6 @@ fn prepare_state(root: &Path) -> anyhow::Result<State> {
         .with_context(|| format!("{} cannot be resolved", root.display()))?;
     let state = State { root };
     make(&state.workers())?;
-    // Code is unpacked anew from the packages the store has kept safe: a power cut may have left holes in it. The old is
-    // only moved aside here; removing it may take long.
-    let old = state
-        .root
-        .join("code.old")
-        .join(uuid::Uuid::new_v4().simple().to_string());
-    make(&state.root.join("code.old"))?;
-    match std::fs::rename(state.code(), &old) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error)
-                .with_context(|| format!("{} cannot be moved", state.code().display()));
-        }
-        _ => {}
-    }
     make(&state.code())?;
     Ok(state)
 }
