@@ -182,10 +182,13 @@ impl Pipe {
         state.request_id = Some(request_id);
     }
 
-    /// Reads what the invocation printed. Called when its answer has arrived.
+    /// Reads what the invocation printed. Called when its answer has arrived; a line it did not end is one now, or nobody would
+    /// see it before the next invocation.
     pub fn drain(&self) {
         let mut state = self.state.lock();
-        self.read_available(&mut state);
+        if self.read_available(&mut state) {
+            state.finish_partial();
+        }
     }
 
     /// The end of what was printed lately, for an error's answer.
@@ -213,7 +216,10 @@ impl Pipe {
                 match self.reader.try_read(&mut chunk) {
                     // `readable` comes back only after an event, so this is the end and not the time before the first
                     // writer.
-                    Ok(0) => return Ok(()),
+                    Ok(0) => {
+                        state.finish_partial();
+                        return Ok(());
+                    }
                     Ok(n) => state.take(&chunk[..n], self.line_bytes),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
@@ -224,19 +230,24 @@ impl Pipe {
         }
     }
 
-    /// Reads until the pipe is empty, or the bound of one drain is reached.
-    fn read_available(&self, state: &mut State) {
+    /// Reads until the pipe is empty, or the bound of one drain is reached; whether it is empty.
+    fn read_available(&self, state: &mut State) -> bool {
         // Taken out while its bytes are being sorted into lines; kept between calls so that a call does not pay for it.
         let mut chunk = std::mem::take(&mut state.chunk);
+        let mut emptied = false;
         for _ in 0..DRAIN_CHUNKS {
             match nix::unistd::read(&self.reader, &mut chunk) {
                 Ok(n) if n > 0 => state.take(&chunk[..n], self.line_bytes),
                 Err(nix::errno::Errno::EINTR) => {}
                 // Empty, or no writer: `watch` tells those apart.
-                Ok(_) | Err(_) => break,
+                Ok(_) | Err(_) => {
+                    emptied = true;
+                    break;
+                }
             }
         }
         state.chunk = chunk;
+        emptied
     }
 }
 
@@ -314,6 +325,9 @@ mod tests {
         pipe.begin(one);
         write!(out, "first\nhalf").expect("write");
         pipe.drain();
+        let text = |l: &Arc<Line>| l.text.clone();
+        let shown: Vec<_> = book.tail(None, 10).iter().map(text).collect();
+        assert_eq!(shown, ["loading", "first", "half"]);
         pipe.begin(two);
         writeln!(out, "second").expect("write");
         pipe.drain();
@@ -336,13 +350,18 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_the_last_writer_ends_the_watch() {
         let (_dir, pipe, mut out, book) = pipe(1024);
-        writeln!(out, "last words").expect("write");
+        write!(out, "last words\nin a hurry").expect("write");
         drop(out);
         tokio::time::timeout(std::time::Duration::from_secs(5), pipe.watch())
             .await
             .expect("ends")
             .expect("no error");
-        assert_eq!(book.tail(None, 10)[0].text, "last words");
+        let lines = book.tail(None, 10);
+        assert_eq!(lines[0].text, "last words");
+        assert_eq!(
+            lines[1].text, "in a hurry",
+            "a line nobody ended is kept too"
+        );
     }
 
     #[tokio::test]
