@@ -114,8 +114,6 @@ pub enum Fault {
     NoMemory(Mebibytes),
     #[error("the server is shutting down")]
     Draining,
-    #[error("the server stopped before the function had answered")]
-    Interrupted,
 }
 
 impl Fault {
@@ -138,8 +136,7 @@ impl Fault {
             | Fault::StartFailed(_)
             | Fault::CodeUnavailable(_)
             | Fault::NoMemory(_)
-            | Fault::Draining
-            | Fault::Interrupted => Blame::Platform,
+            | Fault::Draining => Blame::Platform,
         }
     }
 
@@ -158,7 +155,6 @@ impl Fault {
             // Module code may have had effects of its own, but the handler did not run.
             Fault::Init(_) | Fault::InitTimeout(_) => Retry::Safe,
             Fault::ClientGone
-            | Fault::Interrupted
             | Fault::Handler(_)
             | Fault::Timeout(_)
             | Fault::Exited { .. }
@@ -188,7 +184,6 @@ impl Fault {
             Fault::CodeUnavailable(_) => "code_unavailable",
             Fault::NoMemory(_) => "no_memory",
             Fault::Draining => "draining",
-            Fault::Interrupted => "interrupted",
         }
     }
 }

@@ -104,8 +104,18 @@ impl Client {
 
     /// The beginning of an answer.
     pub(crate) async fn open(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Opened {
+        self.open_with(method, path, &[], body).await
+    }
+
+    pub(crate) async fn open_with(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Opened {
         let mut connection = self.connect().await.expect("the server accepts");
-        let opened = connection.begin(method, path, &[], body).await;
+        let opened = connection.begin(method, path, headers, body).await;
         let (head, body) = opened
             .unwrap_or_else(|error| panic!("{path}: {error}"))
             .into_parts();

@@ -42,10 +42,6 @@ pub(crate) fn inspect(container: &str) -> Option<Value> {
     Some(list[0].clone())
 }
 
-pub(crate) fn is_running(container: &str) -> bool {
-    inspect(container).is_some_and(|found| found["State"]["Running"] == true)
-}
-
 /// Removes containers; those that are gone are no fault.
 pub(crate) fn remove(containers: &[String]) {
     if !containers.is_empty() {

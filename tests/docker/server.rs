@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Answer, Client};
+use crate::proxy::{Mode, Proxy};
 use crate::wait::{PATIENCE, blocking, eventually};
 use crate::{containers, languages};
 
@@ -39,6 +40,8 @@ pub(crate) struct Server {
     log: PathBuf,
     /// Parts of the warnings and errors that may be in the log.
     expected: Mutex<Vec<String>>,
+    /// Where its engine is only to be reached through one; it is needed to the end.
+    proxy: Option<Proxy>,
 }
 
 impl State {
@@ -104,7 +107,11 @@ impl Server {
 
     /// One that does not have to become ready.
     pub(crate) fn spawn(state: State, settings: &[(&str, &str)]) -> Self {
-        let log = state.beside("log");
+        // One for each start: what is expected of one may not be of the next.
+        let mut logs = (0..).map(|n| state.beside(&format!("log-{n}")));
+        let log = logs
+            .find(|log| !log.exists())
+            .expect("there is no end to them");
         let announced = state.path().join("instance.json");
         // A killed predecessor had no time to withdraw its own.
         drop(std::fs::remove_file(&announced));
@@ -113,9 +120,10 @@ impl Server {
             .arg("serve")
             .arg("--state-dir")
             .arg(state.path())
-            .args(["--listen", "127.0.0.1:0", "--set", "log.format=json"])
-            .arg("--runtimes")
-            .arg(languages::folder());
+            .args(["--listen", "127.0.0.1:0", "--set", "log.format=json"]);
+        if settings.iter().all(|(key, _)| *key != "runtimes.dir") {
+            command.arg("--runtimes").arg(languages::folder());
+        }
         for (key, value) in settings {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -146,7 +154,23 @@ impl Server {
             state: Some(state),
             log,
             expected: Mutex::default(),
+            proxy: None,
         }
+    }
+
+    /// One whose engine is behind a proxy, so that it can be broken and watched. Does not wait until it is ready.
+    pub(crate) fn spawn_behind(mode: Mode, settings: &[(&str, &str)]) -> Self {
+        let state = State::new();
+        let proxy = Proxy::start(&state.beside("engine"), mode);
+        let mut all = vec![("engine.socket", proxy.path())];
+        all.extend(settings);
+        let mut server = Self::spawn(state, &all);
+        server.proxy = Some(proxy);
+        server
+    }
+
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("it was started behind one")
     }
 
     /// The server that tests share which need nothing special. It is started for the first of them and ends with the last one that
@@ -164,7 +188,7 @@ impl Server {
         server
     }
 
-    fn wait_ready(&self) {
+    pub(crate) fn wait_ready(&self) {
         let ready = blocking(READY_WITHIN, || {
             let answer = plain_get(&self.client.address, "/readyz").ok()?;
             answer.starts_with("HTTP/1.1 200").then_some(())

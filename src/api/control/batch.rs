@@ -2,7 +2,6 @@
 //! its answer stands at its place in the list whatever became of the others.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -86,10 +85,9 @@ pub async fn execute(
 ) -> Result<Response, Problem> {
     let upload = control.room.read(&headers, body).await?;
     let items = items(&upload.bytes, control.limits.batch_max)?;
-    let room = AtomicUsize::new(ANSWERS_MAX);
     let calls = items.into_iter().enumerate().map(|(place, item)| {
-        let (scheduler, room) = (control.scheduler.clone(), &room);
-        async move { (place, result(&scheduler, &item, room).await) }
+        let scheduler = control.scheduler.clone();
+        async move { (place, result(&scheduler, &item).await) }
     });
     // Not in order here, or a slow call at the front would hold up the start of those behind it.
     let mut results: Vec<_> = stream::iter(calls)
@@ -100,10 +98,6 @@ pub async fn execute(
     let results: Vec<BatchResult> = results.into_iter().map(|(_, result)| result).collect();
     Ok(json(StatusCode::OK, &results))
 }
-
-/// What the answers of one batch may hold together: they are in memory until the last has come. One that does not fit any more
-/// is dropped and says so in its place.
-const ANSWERS_MAX: usize = 32 * 1024 * 1024;
 
 /// The calls as they stand in the body.
 fn items(body: &Bytes, most: usize) -> Result<Vec<Bytes>, Problem> {
@@ -124,7 +118,7 @@ fn items(body: &Bytes, most: usize) -> Result<Vec<Bytes>, Problem> {
     }
 }
 
-async fn result(scheduler: &Arc<Scheduler>, item: &Bytes, room: &AtomicUsize) -> BatchResult {
+async fn result(scheduler: &Arc<Scheduler>, item: &Bytes) -> BatchResult {
     let (name, payload) = match read(item) {
         Ok(read) => read,
         Err(problem) => return refused(&problem),
@@ -134,19 +128,8 @@ async fn result(scheduler: &Arc<Scheduler>, item: &Bytes, room: &AtomicUsize) ->
         Ok(answer) => whole(answer).await,
         Err(fault) => Err(fault),
     };
-    let fits = |body: &RawValue| {
-        let take = |left: usize| left.checked_sub(body.get().len());
-        room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-    };
     let (status, body, error) = match answer {
-        Ok(body) if fits(&body) => (StatusCode::OK, Some(body), None),
-        Ok(_dropped) => {
-            let problem = Problem::TooLarge { limit: ANSWERS_MAX };
-            let faults = problem.faults();
-            let detail = problem.detail(&faults, called.request_id);
-            (problem.status(), None, Some(raw(&detail)))
-        }
+        Ok(body) => (StatusCode::OK, Some(body), None),
         Err(fault) => {
             let detail = error::fault_detail(&fault, &called.log_tail, called.request_id);
             (error::fault_status(&fault), None, Some(raw(&detail)))

@@ -1,0 +1,174 @@
+//! How a server ends, and what it finds when it comes back.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::task::JoinHandle;
+
+use crate::client::Answer;
+use crate::server::Server;
+use crate::wait::eventually;
+use crate::{containers, languages};
+
+const SLEEPS: &str = "import time\ndef handler(event, context):\n    print('begun', flush=True)\n    time.sleep(event)\n    return 'done'";
+
+/// Begins a call of this many seconds, and waits until it runs.
+async fn begin(server: &Server, name: &str, seconds: u64) -> JoinHandle<hyper::Result<Answer>> {
+    let client = server.client.clone();
+    let path = format!("/functions/{name}/execute");
+    let call = tokio::spawn(async move {
+        let mut connection = client.connect().await.unwrap();
+        connection.post(&path, &json!(seconds)).await
+    });
+    server.printed(name, "begun").await;
+    call
+}
+
+async fn refuses(server: &Server) {
+    eventually("the door to be closed", || async {
+        server.client.connect().await.is_err().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_stop_it_finishes_what_is_under_way_and_takes_nothing_new() {
+    let mut server = Server::start(&[("pool.stem_min", "1"), ("pool.stem_max", "1")]);
+    server.deploy("slow", SLEEPS, json!({"timeout": 60})).await;
+    // Neither an open connection nor somebody who follows a log keeps it from ending.
+    let mut open = server.client.connect().await.unwrap();
+    open.post("/functions/execute", &json!([]))
+        .await
+        .unwrap()
+        .expect(200);
+    let path = "/functions/slow/logs?follow=true";
+    let mut followed = server.client.open(Method::GET, path, "").await;
+    let call = begin(&server, "slow", 3).await;
+    server.signal(Signal::SIGTERM);
+    refuses(&server).await;
+    assert!(!call.is_finished());
+    let answer = call.await.unwrap().unwrap().expect(200);
+    assert_eq!(answer.json(), "done");
+    assert!(server.ended().expect("it ends").success());
+    while let Ok(Some(_)) = followed.piece().await {}
+    assert!(!server.state().path().join("instance.json").exists());
+    let left = server.state().containers();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_takes_longer_than_the_grace_period_is_cut_off() {
+    let mut server = Server::start(&[("server.drain_grace", "1s"), ("pool.stem_min", "0")]);
+    server.deploy("slow", SLEEPS, json!({"timeout": 600})).await;
+    let call = begin(&server, "slow", 500).await;
+    server.signal(Signal::SIGTERM);
+    assert!(server.ended().expect("it ends").success());
+    let answer = call.await.unwrap();
+    assert!(answer.is_err(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let mut server = Server::start(&[("server.drain_grace", "5m"), ("pool.stem_min", "0")]);
+    server.expects("second signal");
+    server.deploy("slow", SLEEPS, json!({"timeout": 600})).await;
+    let call = begin(&server, "slow", 500).await;
+    server.signal(Signal::SIGTERM);
+    refuses(&server).await;
+    assert!(!call.is_finished());
+    let from = Instant::now();
+    server.signal(Signal::SIGINT);
+    assert!(server.ended().expect("it ends").success());
+    assert!(
+        from.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        from.elapsed()
+    );
+    assert!(call.await.unwrap().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_leftovers_are_removed_and_everything_deployed_answers() {
+    let settings = [("pool.stem_min", "1"), ("pool.stem_max", "1")];
+    let server = Server::start(&settings);
+    let mut deployed = Vec::new();
+    for runtime in languages::all() {
+        let (_, text) = languages::template(&runtime);
+        let name = format!("kept-{}", runtime.names[0]);
+        let body = json!({"language": runtime.id.as_str(), "environment": {"A": "ü"}, "route": format!("/kept/{name}")});
+        server.deploy(&name, &text, body).await;
+        let change = json!({"description": "changed", "memory": 160});
+        let path = format!("/functions/{name}");
+        let function = server.client.put(&path, &change).await.expect(200).json();
+        server.call(&name, &json!({})).await.expect(200);
+        deployed.push((name, function));
+    }
+    server.deploy("deleted", SLEEPS, json!({})).await;
+    server.client.delete("/functions/deleted").await.expect(204);
+    server
+        .deploy("slow", SLEEPS, json!({"timeout": 600, "network": "egress"}))
+        .await;
+    let call = begin(&server, "slow", 500).await;
+    let key = server.client.key.clone();
+    // The last that was acknowledged.
+    let last = server
+        .deploy(
+            "last",
+            "def handler(event, context): return 'kept'",
+            json!({}),
+        )
+        .await;
+    let state = server.crash();
+    assert!(call.await.unwrap().is_err());
+    let leftovers = state.containers();
+    assert!(
+        leftovers.len() >= 4,
+        "idle, busy, stem and holder: {leftovers:?}"
+    );
+    let directories = state.worker_directories();
+    assert!(!directories.is_empty());
+
+    let server = Server::start_on(state, &settings);
+    assert_eq!(server.client.key, key, "the key stays");
+    for container in &leftovers {
+        assert!(
+            containers::inspect(container).is_none(),
+            "{container} was left"
+        );
+    }
+    assert!(directories.iter().all(|directory| !directory.exists()));
+    for (name, function) in deployed {
+        let found = server
+            .client
+            .get(&format!("/functions/{name}"))
+            .await
+            .expect(200)
+            .json();
+        assert_eq!(found, function);
+        let answer = server
+            .call(&name, &json!({"name": "Ada"}))
+            .await
+            .expect(200);
+        assert_eq!(answer.json()["message"], "Hello, Ada!");
+    }
+    assert_eq!(
+        server
+            .client
+            .get("/functions/last")
+            .await
+            .expect(200)
+            .json(),
+        last
+    );
+    assert_eq!(
+        server.call("last", &json!({})).await.expect(200).json(),
+        "kept"
+    );
+    server.call("deleted", &json!({})).await.error(404);
+    assert_eq!(
+        server.call("slow", &json!(0)).await.expect(200).json(),
+        "done"
+    );
+}

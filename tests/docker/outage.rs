@@ -1,0 +1,168 @@
+//! The engine goes away, hangs and comes back while the server runs.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::json;
+
+use crate::containers;
+use crate::proxy::Mode;
+use crate::server::Server;
+use crate::wait::eventually;
+
+const TELLS: &str = "import time\ndef handler(event, context):\n    print('begun', flush=True)\n    time.sleep(event)\n    return 'ok'";
+
+fn start(mode: Mode) -> Server {
+    let settings = [
+        ("engine.call_timeout", "5s"),
+        ("pool.stem_min", "0"),
+        ("pool.stem_max", "0"),
+    ];
+    let server = Server::spawn_behind(mode, &settings);
+    for text in [
+        "call failed",
+        "engine does not answer",
+        "leftovers cannot be looked for",
+        "container cannot be started",
+        "container cannot be removed",
+        "container left behind",
+        "how a worker ended cannot be learnt",
+    ] {
+        server.expects(text);
+    }
+    server
+}
+
+async fn goes_on(mode: Mode) {
+    let server = start(Mode::Forward);
+    server.wait_ready();
+    for name in ["warm", "new", "late"] {
+        server.deploy(name, TELLS, json!({"timeout": 1})).await;
+    }
+    for name in ["warm", "late"] {
+        server.call(name, &json!(0)).await.expect(200);
+    }
+    server
+        .measured("hearth_engine_up", &[], |up| up == 1.0)
+        .await;
+    server.proxy().set(mode).await;
+
+    let warm = async || {
+        for _ in 0..10 {
+            assert_eq!(
+                server.call("warm", &json!(0)).await.expect(200).start(),
+                "warm"
+            );
+        }
+    };
+    warm().await;
+    let from = Instant::now();
+    let error = server.call("new", &json!(0)).await.error(503);
+    assert_eq!(
+        (&error["code"], &error["blame"]),
+        (&json!("start_failed"), &json!("platform")),
+        "{error}"
+    );
+    assert_eq!(error["retry"], "safe");
+    // The deadline of an engine call, and not the minute a call may wait.
+    assert!(
+        from.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        from.elapsed()
+    );
+    // What passes its deadline now cannot be removed now.
+    let error = server.call("late", &json!(30)).await.error(504);
+    assert_eq!(error["code"], "timeout");
+    let metrics = server.measured("hearth_engine_up", &[], |up| up == 0.0);
+    tokio::join!(warm(), metrics);
+    warm().await;
+    // Deploying needs no engine either.
+    server.deploy("meanwhile", TELLS, json!({})).await;
+
+    server.proxy().set(Mode::Forward).await;
+    assert_eq!(
+        server.call("new", &json!(0)).await.expect(200).start(),
+        "cold"
+    );
+    server.call("meanwhile", &json!(0)).await.expect(200);
+    server.call("late", &json!(0)).await.expect(200);
+    warm().await;
+    server
+        .measured("hearth_engine_up", &[], |up| up == 1.0)
+        .await;
+    // The one that could not be removed is, in the end: one worker each is left.
+    eventually("only the workers that are wanted", || async {
+        (server.state().containers().len() == 4).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warm_calls_go_on_while_there_is_no_engine() {
+    goes_on(Mode::Refuse).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn warm_calls_go_on_while_the_engine_hangs() {
+    goes_on(Mode::Hang).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_starts_before_its_engine_says_so_and_waits_for_it() {
+    let server = start(Mode::Refuse);
+    assert_eq!(
+        server.client.get("/healthz").await.expect(200).text(),
+        "ok\n"
+    );
+    let not_ready = server.client.get("/readyz").await.expect(503).text();
+    assert!(not_ready.contains("engine"), "{not_ready}");
+    // What is deployed now is called as soon as that is possible.
+    server.deploy("early", TELLS, json!({})).await;
+    let client = server.client.clone();
+    let call =
+        tokio::spawn(async move { client.post("/functions/early/execute", &json!(0)).await });
+    server
+        .measured("hearth_concurrency", &[], |n| n == 1.0)
+        .await;
+    server.proxy().set(Mode::Forward).await;
+    assert_eq!(call.await.unwrap().expect(200).json(), "ok");
+    server.wait_ready();
+    assert_eq!(
+        server
+            .client
+            .send(Method::GET, "/readyz", "")
+            .await
+            .expect(200)
+            .text(),
+        "ready\n"
+    );
+}
+
+/// Somebody removes everything behind the server's back.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_removed_by_somebody_else_are_replaced() {
+    let server = Server::start(&[("pool.stem_min", "1"), ("pool.stem_max", "1")]);
+    server.expects("idle worker died");
+    server.settled(1).await;
+    server
+        .deploy("removed", TELLS, json!({"network": "egress"}))
+        .await;
+    server.deploy("removed-too", TELLS, json!({})).await;
+    for name in ["removed", "removed-too"] {
+        server.call(name, &json!(0)).await.expect(200);
+    }
+    server
+        .measured("hearth_workers", &[("state", "idle")], |n| n == 2.0)
+        .await;
+    // The network holder is among them, and stem workers that may be on their way.
+    server.expects("container cannot be started");
+    let all = server.state().containers();
+    containers::remove(&all);
+    server
+        .measured("hearth_workers", &[("state", "idle")], |n| n == 0.0)
+        .await;
+    for name in ["removed", "removed-too"] {
+        server.call(name, &json!(0)).await.expect(200);
+    }
+    server.settled(1).await;
+}
