@@ -22,8 +22,8 @@ use crate::gateway::keys::Keys;
 use crate::gateway::server;
 use crate::gateway::service::Gateway;
 use crate::pool::{self, Pool, keeper};
+use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
-use crate::runtime::{Catalog, package};
 use crate::scheduler::{self, Scheduler};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
@@ -102,13 +102,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         &config.worker,
         stop.clone(),
     );
-    package::clear_partial(&state.code()).context("half unpacked code cannot be removed")?;
-    // Unpacked anew from the packages the store has kept safe: a power cut may have left holes in what was unpacked.
-    codes.retain(|_| false);
     let restored = control
         .restore()
         .await
         .context("the stored functions cannot be restored")?;
+    let old = state.root.join("code.old");
+    task::spawn(task::Kind::Local, "remove old code", async move {
+        let removed = task::blocking("remove old code", move || std::fs::remove_dir_all(old)).await;
+        tracing::debug!(?removed, "code of the last run removed");
+    });
     let listener = TcpListener::bind(config.server.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.server.listen))?;
@@ -297,6 +299,20 @@ fn prepare_state(root: &Path) -> anyhow::Result<State> {
         .with_context(|| format!("{} cannot be resolved", root.display()))?;
     let state = State { root };
     make(&state.workers())?;
+    // Code is unpacked anew from the packages the store has kept safe: a power cut may have left holes in it. The old is
+    // only moved aside here; removing it may take long.
+    let old = state
+        .root
+        .join("code.old")
+        .join(uuid::Uuid::new_v4().simple().to_string());
+    make(&state.root.join("code.old"))?;
+    match std::fs::rename(state.code(), &old) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error)
+                .with_context(|| format!("{} cannot be moved", state.code().display()));
+        }
+        _ => {}
+    }
     make(&state.code())?;
     Ok(state)
 }

@@ -286,7 +286,8 @@ pub fn fault_status(fault: &Fault) -> StatusCode {
         | Fault::StartFailed(_)
         | Fault::CodeUnavailable(_)
         | Fault::NoMemory(_)
-        | Fault::Draining => StatusCode::SERVICE_UNAVAILABLE,
+        | Fault::Draining
+        | Fault::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -402,6 +403,7 @@ mod tests {
             (Fault::CodeUnavailable("x".into()), 503),
             (Fault::NoMemory(Mebibytes(128)), 503),
             (Fault::Draining, 503),
+            (Fault::Interrupted, 503),
         ];
         for (fault, status) in cases {
             assert_eq!(fault_status(&fault).as_u16(), status, "{fault:?}");

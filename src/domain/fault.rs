@@ -114,6 +114,8 @@ pub enum Fault {
     NoMemory(Mebibytes),
     #[error("the server is shutting down")]
     Draining,
+    #[error("the server stopped before the function had answered")]
+    Interrupted,
 }
 
 impl Fault {
@@ -136,7 +138,8 @@ impl Fault {
             | Fault::StartFailed(_)
             | Fault::CodeUnavailable(_)
             | Fault::NoMemory(_)
-            | Fault::Draining => Blame::Platform,
+            | Fault::Draining
+            | Fault::Interrupted => Blame::Platform,
         }
     }
 
@@ -155,6 +158,7 @@ impl Fault {
             // Module code may have had effects of its own, but the handler did not run.
             Fault::Init(_) | Fault::InitTimeout(_) => Retry::Safe,
             Fault::ClientGone
+            | Fault::Interrupted
             | Fault::Handler(_)
             | Fault::Timeout(_)
             | Fault::Exited { .. }
@@ -184,6 +188,7 @@ impl Fault {
             Fault::CodeUnavailable(_) => "code_unavailable",
             Fault::NoMemory(_) => "no_memory",
             Fault::Draining => "draining",
+            Fault::Interrupted => "interrupted",
         }
     }
 }

@@ -8,7 +8,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,12 @@ use crate::task;
 
 /// After an accept that failed for want of file descriptors or memory, the next one waits: trying at once fails again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// An HTTP/2 peer that does not answer a ping for this long is gone.
+const H2_PING: Duration = Duration::from_secs(20);
+/// How an HTTP/2 connection begins.
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Between two looks at a preface that came in pieces.
+const PREFACE_POLL: Duration = Duration::from_millis(10);
 /// Request heads larger than this are refused.
 const HEAD_MAX: usize = 64 * 1024;
 
@@ -38,6 +44,7 @@ pub async fn run(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(options.max_connections));
     let server = Arc::new(builder(&options));
+    let first_bytes = options.header_timeout;
     let cut = CancellationToken::new();
     let _cut_at_the_end = cut.clone().drop_guard();
     loop {
@@ -62,12 +69,23 @@ pub async fn run(
             tracing::debug!(%error, "connection without nodelay");
         }
         let (gateway, server, watcher) = (gateway.clone(), server.clone(), graceful.watcher());
-        let cut = cut.clone();
+        let (stop, cut) = (stop.clone(), cut.clone());
         task::spawn(task::Kind::Local, "connection", async move {
             let service = service_fn(move |request| {
                 let gateway = gateway.clone();
                 async move { Ok::<_, Infallible>(gateway.handle(request).await) }
             });
+            // The server tells the protocols apart by the first bytes, and its own timer starts only after that.
+            let spoke = tokio::select! {
+                biased;
+                spoke = tokio::time::timeout(first_bytes, speaks(&stream)) => matches!(spoke, Ok(Ok(()))),
+                // Whoever has asked nothing yet does not hold up the end.
+                () = stop.cancelled() => false,
+            };
+            if !spoke {
+                tracing::debug!("connection without a request");
+                return;
+            }
             let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
             tokio::select! {
                 ended = watcher.watch(connection) => if let Err(error) = ended {
@@ -85,18 +103,33 @@ pub async fn run(
         .is_ok()
 }
 
+/// Waits until the peer has sent enough to tell which protocol it speaks.
+async fn speaks(stream: &TcpStream) -> std::io::Result<()> {
+    let mut start = [0; H2_PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut start).await?;
+        if seen == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if seen == start.len() || !H2_PREFACE.starts_with(&start[..seen]) {
+            return Ok(());
+        }
+        tokio::time::sleep(PREFACE_POLL).await;
+    }
+}
+
 fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
-        .max_buf_size(HEAD_MAX)
-        .pipeline_flush(true);
+        .max_buf_size(HEAD_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_MAX as u32)
-        .keep_alive_interval(None);
+        .keep_alive_interval(Some(H2_PING))
+        .keep_alive_timeout(H2_PING);
     builder
 }

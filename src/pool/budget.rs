@@ -8,7 +8,14 @@ use crate::domain::limits::Mebibytes;
 #[derive(Debug)]
 pub struct Budget {
     total: u64,
-    used: Mutex<u64>,
+    sums: Mutex<Sums>,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    used: u64,
+    /// The part of `used` whose workers are being cleared away.
+    leaving: u64,
 }
 
 impl Budget {
@@ -16,7 +23,7 @@ impl Budget {
     pub fn new(total: u64) -> Self {
         Self {
             total,
-            used: Mutex::new(0),
+            sums: Mutex::default(),
         }
     }
 
@@ -27,32 +34,48 @@ impl Budget {
 
     /// Turns a reservation of `from` into one of `to`; shrinking always succeeds.
     pub fn resize(&self, from: Mebibytes, to: Mebibytes) -> bool {
-        let mut used = self.used.lock();
-        let without = used
+        let mut sums = self.sums.lock();
+        let without = sums
+            .used
             .checked_sub(from.bytes())
             .expect("only what was reserved is resized");
         let with = without + to.bytes();
         if to > from && with > self.total {
             return false;
         }
-        *used = with;
+        sums.used = with;
         true
     }
 
+    /// What still has to go before a reservation can grow, beyond what is going already.
+    pub fn lacks(&self, from: Mebibytes, to: Mebibytes) -> u64 {
+        let sums = self.sums.lock();
+        let wanted = sums.used + to.bytes() - from.bytes().min(to.bytes());
+        wanted
+            .saturating_sub(self.total)
+            .saturating_sub(sums.leaving)
+    }
+
+    /// A worker is being cleared away; its memory comes back with `release`.
+    pub fn leave(&self, memory: Mebibytes) {
+        self.sums.lock().leaving += memory.bytes();
+    }
+
+    /// The worker that was leaving is gone.
     pub fn release(&self, memory: Mebibytes) {
-        let mut used = self.used.lock();
-        *used = used
+        let mut sums = self.sums.lock();
+        sums.leaving = sums
+            .leaving
+            .checked_sub(memory.bytes())
+            .expect("only who leaves is released");
+        sums.used = sums
+            .used
             .checked_sub(memory.bytes())
             .expect("only what was reserved is released");
     }
 
-    /// By how many bytes the budget is too small for `more`.
-    pub fn lacks(&self, more: u64) -> u64 {
-        (self.used() + more).saturating_sub(self.total)
-    }
-
     pub fn used(&self) -> u64 {
-        *self.used.lock()
+        self.sums.lock().used
     }
 
     pub fn total(&self) -> u64 {
@@ -72,10 +95,18 @@ mod tests {
         assert!(!budget.reserve(Mebibytes(128)));
         assert!(budget.resize(Mebibytes(64), Mebibytes(128)));
         assert!(!budget.resize(Mebibytes(128), Mebibytes(129)));
-        assert_eq!(budget.lacks(0), 0);
-        assert_eq!(budget.lacks(7), 7);
+        assert_eq!(
+            budget.lacks(Mebibytes(0), Mebibytes(100)),
+            Mebibytes(100).bytes()
+        );
+        budget.leave(Mebibytes(128));
+        assert_eq!(
+            budget.lacks(Mebibytes(0), Mebibytes(100)),
+            0,
+            "enough is on its way out"
+        );
+        assert!(!budget.reserve(Mebibytes(100)), "but not out yet");
         budget.release(Mebibytes(128));
-        assert_eq!(budget.lacks(Mebibytes(129).bytes()), Mebibytes(1).bytes());
         assert_eq!(budget.used(), Mebibytes(128).bytes());
     }
 }

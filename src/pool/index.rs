@@ -256,28 +256,25 @@ struct StartCosts {
 }
 
 impl Stems {
-    pub fn take(&self) -> Option<Box<Worker>> {
-        let mut ready = self.ready.lock();
-        // The dead ones stay: the keeper, who is told of them, clears away what is left.
-        let place = ready.iter().rposition(|worker| !worker.is_gone())?;
-        Some(ready.remove(place))
+    /// The newest; dead ones that are met on the way are handed to `bury`.
+    pub fn take(&self, mut bury: impl FnMut(Box<Worker>)) -> Option<Box<Worker>> {
+        loop {
+            let worker = self.ready.lock().pop()?;
+            if !worker.is_gone() && worker.connection.is_quiet() {
+                return Some(worker);
+            }
+            bury(worker);
+        }
     }
 
-    /// One that has died and that nobody was told of.
-    pub fn take_gone(&self) -> Option<Box<Worker>> {
+    /// The oldest, to be cleared away.
+    pub fn oldest(&self) -> Option<Box<Worker>> {
         let mut ready = self.ready.lock();
-        let place = ready.iter().position(|worker| worker.is_gone())?;
-        Some(ready.remove(place))
+        (!ready.is_empty()).then(|| ready.remove(0))
     }
 
     pub fn put(&self, worker: Box<Worker>) {
         self.ready.lock().push(worker);
-    }
-
-    /// The one that has waited longest, to be rid of it.
-    pub fn take_oldest(&self) -> Option<Box<Worker>> {
-        let mut ready = self.ready.lock();
-        (!ready.is_empty()).then(|| ready.remove(0))
     }
 
     pub fn len(&self) -> usize {
@@ -410,13 +407,12 @@ impl Index {
         ranked.into_iter().find_map(|(_, slot)| slot.evict())
     }
 
-    /// Takes out a stem worker: of the runtime that has most of them, and of the one that is wanted last.
-    pub fn evict_stem(&self, wanted: &RuntimeId) -> Option<Box<Worker>> {
-        let mut ranked: Vec<_> = self.stems.iter().collect();
-        ranked.sort_by_key(|(runtime, stems)| (*runtime == wanted, std::cmp::Reverse(stems.len())));
-        ranked
-            .into_iter()
-            .find_map(|(_, stems)| stems.take_oldest())
+    /// Takes out a stem worker, of whichever runtime has most.
+    pub fn evict_stem(&self) -> Option<Box<Worker>> {
+        self.stems
+            .values()
+            .max_by_key(|stems| stems.len())?
+            .oldest()
     }
 
     /// Takes out every idle and stem worker, for the end.

@@ -2,9 +2,6 @@
 //! too long, and clears away what is left of dead workers until the engine has really removed it. Others tell it what they
 //! saw or want; it decides with the pure parts beside it and lets tasks of its own do the waiting.
 
-mod memory;
-mod stems;
-
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +19,7 @@ use crate::pool::demand::Demand;
 use crate::pool::index::{Failed, Slot};
 use crate::pool::lanes::Lanes;
 use crate::pool::policy::Urgency;
-use crate::pool::{Pool, StemKey};
+use crate::pool::{Leaving, Pool, StemKey};
 use crate::runtime::manifest::Manifest;
 use crate::task;
 use crate::telemetry::metrics;
@@ -54,9 +51,9 @@ pub enum Event {
     },
     /// A container's processes ended.
     Gone(WorkerId),
-    ClearAway(Remains),
-    ClearFailed(Remains),
-    Cleared(Mebibytes),
+    ClearAway(Leaving),
+    ClearFailed(Leaving),
+    Cleared,
     MemoryFreed,
 }
 
@@ -64,14 +61,12 @@ struct Keeper {
     pool: Arc<Pool>,
     lanes: Lanes<StemKey>,
     needs: HashMap<StemKey, VecDeque<Arc<Slot>>>,
-    /// Creations that found no memory, and how much they need; asked for again when some comes back.
-    starved: Vec<(StemKey, Urgency, Mebibytes)>,
+    /// Creations that found no memory; asked for again when some comes back.
+    starved: Vec<(StemKey, Urgency)>,
     refills: HashMap<RuntimeId, Refill>,
     clearing: usize,
-    /// Bytes that come back with what is being cleared.
-    clearing_bytes: u64,
-    to_clear: VecDeque<Remains>,
-    clear_later: VecDeque<(Instant, Remains)>,
+    to_clear: VecDeque<Leaving>,
+    clear_later: VecDeque<(Instant, Leaving)>,
     ticks: u64,
 }
 
@@ -102,7 +97,6 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
         starved: Vec::new(),
         refills: refills.collect(),
         clearing: 0,
-        clearing_bytes: 0,
         to_clear: VecDeque::new(),
         clear_later: VecDeque::new(),
         ticks: 0,
@@ -159,29 +153,21 @@ impl Keeper {
             }
             Event::Gone(id) => {
                 if let Some(worker) = self.pool.index.take_dead(&id) {
-                    self.died_idle(&worker);
+                    metrics::worker_lost("died_idle");
+                    tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
+                    self.clear(worker.remains.clone());
                     self.refill(&worker.runtime);
                 }
             }
-            Event::ClearAway(remains) => self.to_clear.push_back(remains),
-            Event::ClearFailed(remains) => {
-                self.cleared(remains.memory);
+            Event::ClearAway(leaving) => self.to_clear.push_back(leaving),
+            Event::ClearFailed(leaving) => {
+                self.clearing -= 1;
                 self.clear_later
-                    .push_back((clock::now() + CLEAR_AGAIN, remains));
+                    .push_back((clock::now() + CLEAR_AGAIN, leaving));
             }
-            Event::Cleared(memory) => {
-                self.cleared(memory);
-                self.feed_starved();
-            }
+            Event::Cleared => self.clearing -= 1,
             Event::MemoryFreed => self.feed_starved(),
         }
-    }
-
-    fn died_idle(&mut self, worker: &Worker) {
-        let (id, runtime) = (&worker.remains.id, &worker.runtime);
-        metrics::worker_lost("died_idle");
-        tracing::warn!(worker = %id, %runtime, "idle worker died");
-        self.to_clear.push_back(worker.remains.clone());
     }
 
     fn tick(&mut self) {
@@ -192,7 +178,7 @@ impl Keeper {
             for worker in slot.expire(now, self.pool.options.keep_alive) {
                 tracing::debug!(worker = %worker.remains.id, "idle worker retired");
                 metrics::worker_lost("keep_alive");
-                self.to_clear.push_back(worker.remains.clone());
+                self.clear(worker.remains.clone());
             }
             self.pool.index.forget_if_spent(slot);
         }
@@ -202,32 +188,65 @@ impl Keeper {
             .is_some_and(|(when, _)| *when <= now)
         {
             self.to_clear
-                .extend(self.clear_later.pop_front().map(|(_, remains)| remains));
+                .extend(self.clear_later.pop_front().map(|(_, leaving)| leaving));
         }
         for runtime in self.refills.keys().cloned().collect::<Vec<_>>() {
             self.refill(&runtime);
-            self.retire_surplus(&runtime);
         }
         self.feed_starved();
         self.release_holders(&slots);
         self.report(&slots);
         self.ticks += 1;
         if self.ticks.is_multiple_of(CODE_TICKS) {
-            self.forget_code(&slots);
+            self.forget_code();
         }
     }
 
     /// Removes unpacked code that no slot has any more.
-    fn forget_code(&self, slots: &[Arc<Slot>]) {
-        let sha256 = |slot: &Arc<Slot>| slot.blueprint.function.code.sha256.clone();
-        let live: HashSet<String> = slots.iter().map(sha256).collect();
-        let codes = self.pool.codes.clone();
+    fn forget_code(&self) {
+        let pool = self.pool.clone();
         task::spawn(task::Kind::Local, "forget code", async move {
             task::blocking("forget code", move || {
-                codes.retain(|sha256| live.contains(sha256))
+                // Looked at only now: what was deployed meanwhile stays.
+                let sha256 = |slot: &Arc<Slot>| slot.blueprint.function.code.sha256.clone();
+                let live: HashSet<String> = pool.index.slots().iter().map(sha256).collect();
+                pool.codes.retain(|sha256| live.contains(sha256));
             })
             .await;
         });
+    }
+
+    /// Requests as many stem workers as the runtime lacks.
+    fn refill(&mut self, runtime: &RuntimeId) {
+        let now = clock::now();
+        let options = &self.pool.options;
+        let (Some(refill), Some(stems)) = (
+            self.refills.get_mut(runtime),
+            self.pool.index.stems(runtime),
+        ) else {
+            return;
+        };
+        let target = refill
+            .demand
+            .target(now, options.stem_min, options.stem_max);
+        // What recent demand no longer asks for goes again.
+        let surplus: Vec<_> = (target..stems.len())
+            .filter_map(|_| stems.oldest())
+            .collect();
+        // While a caller waits for memory, none goes to those nobody waits for.
+        let may = now >= refill.not_before && self.starved.is_empty();
+        while may && stems.len() + refill.pending < target {
+            refill.pending += 1;
+            let key = StemKey {
+                runtime: runtime.clone(),
+                egress: None,
+            };
+            self.lanes.request(key, Urgency::Refill);
+        }
+        for worker in surplus {
+            metrics::worker_lost("surplus");
+            self.clear(worker.remains.clone());
+        }
     }
 
     /// Begins creations while lanes are free and the wishes still stand.
@@ -237,24 +256,29 @@ impl Keeper {
                 self.lanes.done(urgency);
                 continue;
             };
-            let Some(limits) = self.limits_for(&key, urgency, &manifest) else {
+            match self.limits_for(&key, urgency, &manifest) {
+                Some(limits) if self.has_room(limits, urgency) => {
+                    self.create(key, urgency, &manifest, limits);
+                }
+                Some(_) => {
+                    self.lanes.done(urgency);
+                    if urgency == Urgency::Refill {
+                        self.forget_refill(&key.runtime);
+                    } else {
+                        self.starved.push((key, urgency));
+                    }
+                }
                 // Whoever wished for it has been served, or has gone.
-                self.lanes.done(urgency);
-                continue;
-            };
-            // While callers wait for memory all of it is theirs: a stem worker made of it now would be evicted for them next.
-            let may = urgency != Urgency::Refill || self.starved.is_empty();
-            if may && self.pool.budget.reserve(limits.memory) {
-                self.create(key, urgency, &manifest, limits);
-                continue;
+                None => self.lanes.done(urgency),
             }
-            self.lanes.done(urgency);
-            if urgency == Urgency::Refill {
-                // Nobody waits for it, so nobody is evicted for it.
-                self.forget_refill(&key.runtime);
-            } else {
-                self.starve(key, urgency, limits.memory);
-            }
+        }
+    }
+
+    fn has_room(&self, limits: Limits, urgency: Urgency) -> bool {
+        match urgency {
+            // Nobody waits for it, so nobody is evicted for it, and it takes nothing a caller waits for.
+            Urgency::Refill => self.starved.is_empty() && self.pool.budget.reserve(limits.memory),
+            _ => self.pool.make_room(Mebibytes(0), limits.memory),
         }
     }
 
@@ -266,14 +290,6 @@ impl Keeper {
         manifest: &Manifest,
     ) -> Option<Limits> {
         if urgency == Urgency::Refill {
-            // Others may have filled the pool since.
-            let stems = self.pool.index.stems(&key.runtime)?.len();
-            let target = self.stem_target(&key.runtime)?;
-            let refill = self.refills.get_mut(&key.runtime)?;
-            if stems + refill.pending > target {
-                refill.pending = refill.pending.saturating_sub(1);
-                return None;
-            }
             return Some(boot::stem_limits(manifest.stem_memory));
         }
         // A stem worker may have become ready since.
@@ -307,7 +323,8 @@ impl Keeper {
             let begun = clock::now();
             let result = pool.boot(&key, &manifest, limits).await;
             if result.is_err() {
-                pool.budget.release(limits.memory);
+                // Nothing was left of it, so its memory is back at once.
+                pool.budget.resize(limits.memory, Mebibytes(0));
             }
             let took = clock::now().saturating_duration_since(begun);
             let booted = Event::Booted {
@@ -334,7 +351,7 @@ impl Keeper {
         };
         stems.booted_in(took);
         if worker.is_gone() {
-            self.to_clear.push_back(worker.remains.clone());
+            self.clear(worker.remains.clone());
             return;
         }
         let mut worker = worker;
@@ -343,23 +360,33 @@ impl Keeper {
                 Ok(()) => return,
                 Err(back) => {
                     worker = back;
-                    let memory = slot.blueprint.function.memory;
                     self.needs.entry(key.clone()).or_default().push_front(slot);
-                    self.starve(key.clone(), Urgency::Caller, memory);
+                    self.starved.push((key.clone(), Urgency::Caller));
                 }
             }
         }
         if key.egress.is_some() {
             // It is in a function's network: no other function may have it, and nobody waits for it.
-            self.to_clear.push_back(worker.remains.clone());
+            self.clear(worker.remains.clone());
             return;
         }
         if stems.len() >= self.pool.options.stem_max {
-            self.to_clear.push_back(worker.remains.clone());
+            self.clear(worker.remains.clone());
             return;
         }
         self.shrink_to_stem(&mut worker);
         stems.put(worker);
+    }
+
+    /// A container made for a function that no longer wants it counts as a stem worker from now on.
+    fn shrink_to_stem(&self, worker: &mut Worker) {
+        let Some(manifest) = self.pool.catalog.find(worker.runtime.as_str()) else {
+            return;
+        };
+        let (from, to) = (worker.remains.memory, manifest.stem_memory);
+        if to < from && self.pool.budget.resize(from, to) {
+            worker.remains.memory = to;
+        }
     }
 
     fn not_booted(&mut self, key: &StemKey, urgency: Urgency, error: &boot::Error) {
@@ -379,6 +406,42 @@ impl Keeper {
             });
             self.pool.reconsider(&slot);
         }
+    }
+
+    fn forget_refill(&mut self, runtime: &RuntimeId) {
+        if let Some(refill) = self.refills.get_mut(runtime) {
+            refill.pending = refill.pending.saturating_sub(1);
+            // Without room there is none a moment later either.
+            refill.not_before = clock::now() + TICK;
+        }
+    }
+
+    fn feed_starved(&mut self) {
+        for (key, urgency) in std::mem::take(&mut self.starved) {
+            self.lanes.request(key, urgency);
+        }
+    }
+
+    fn clear_some(&mut self) {
+        while self.clearing < CLEARING
+            && let Some(leaving) = self.to_clear.pop_front()
+        {
+            self.clearing += 1;
+            let pool = self.pool.clone();
+            task::spawn(task::Kind::Local, "clear away", async move {
+                let event = match pool.remove(leaving).await {
+                    Ok(()) => Event::Cleared,
+                    Err(leaving) => Event::ClearFailed(leaving),
+                };
+                if pool.keeper.send(event).await.is_err() {
+                    tracing::debug!("container cleared away after the keeper ended");
+                }
+            });
+        }
+    }
+
+    fn clear(&mut self, remains: Remains) {
+        self.to_clear.push_back(self.pool.leaving(remains, None));
     }
 
     /// Removes the network holders of functions that are gone.
@@ -436,15 +499,11 @@ impl Keeper {
 
     /// Removes everything that waits for work; busy workers were drained before, or are found by the next start's sweep.
     async fn end(mut self, mut events: mpsc::Receiver<Event>) {
-        self.to_clear.extend(
-            self.pool
-                .index
-                .drain()
-                .into_iter()
-                .map(|worker| worker.remains.clone()),
-        );
+        for worker in self.pool.index.drain() {
+            self.clear(worker.remains.clone());
+        }
         self.to_clear
-            .extend(self.clear_later.drain(..).map(|(_, remains)| remains));
+            .extend(self.clear_later.drain(..).map(|(_, leaving)| leaving));
         let holders = std::mem::take(&mut *self.pool.holders.lock());
         for container in holders.values().filter_map(|holder| holder.get()) {
             if let Err(error) = self.pool.engine.remove(container).await {
@@ -458,14 +517,13 @@ impl Keeper {
                     urgency, result, ..
                 }) => {
                     self.lanes.done(urgency);
-                    self.to_clear
-                        .extend(result.ok().map(|worker| worker.remains.clone()));
+                    if let Ok(worker) = result {
+                        self.clear(worker.remains.clone());
+                    }
                 }
-                Some(Event::ClearAway(remains)) => self.to_clear.push_back(remains),
+                Some(Event::ClearAway(leaving)) => self.to_clear.push_back(leaving),
                 // Left for the next start's sweep: the engine does not remove it now.
-                Some(Event::ClearFailed(Remains { memory, .. }) | Event::Cleared(memory)) => {
-                    self.cleared(memory);
-                }
+                Some(Event::ClearFailed(_) | Event::Cleared) => self.clearing -= 1,
                 Some(_) => {}
                 None => break,
             }

@@ -4,6 +4,7 @@
 //! trusted), `cancel` (nobody waits for it any more: the running code is told, then killed). The guard, which holds the
 //! call's place under the concurrency limits, lives exactly as long as code may run for the call.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::domain::limits::Mebibytes;
 use crate::engine::Engine;
 use crate::pool::Pool;
 use crate::pool::index::{Failed, Fresh, Handed, Joined, Slot};
+use crate::pool::keeper::Event;
 use crate::pool::policy::Costs;
 use crate::pool::state::Ticket;
 use crate::telemetry::metrics;
@@ -51,25 +53,14 @@ impl Pool {
         deadline: Instant,
     ) -> Result<(Lease<G>, Origin), Failed> {
         let since = clock::now();
-        if let Some(worker) = slot.lease() {
-            let lease = self.lease(slot, worker, guard, since);
-            if !lease.worker().is_gone() {
-                return Ok((lease, Origin::warm(StartReason::Idle, Duration::ZERO)));
+        let mut guard = guard;
+        while let Some(worker) = slot.lease() {
+            match self.lease(slot, worker, guard, since).alive() {
+                Ok(lease) => return Ok((lease, Origin::warm(StartReason::Idle, Duration::ZERO))),
+                Err(back) => guard = back,
             }
-            return self.acquire_instead(lease, deadline).await;
         }
         self.wait(slot, guard, since, deadline).await
-    }
-
-    /// The idle worker had died and its watcher's word was still on the way.
-    async fn acquire_instead<G: Send + 'static>(
-        self: &Arc<Self>,
-        dead: Lease<G>,
-        deadline: Instant,
-    ) -> Result<(Lease<G>, Origin), Failed> {
-        let (since, slot) = (dead.since, dead.slot.clone());
-        let guard = dead.bury();
-        self.wait(&slot, guard, since, deadline).await
     }
 
     async fn wait<G: Send + 'static>(
@@ -89,6 +80,7 @@ impl Pool {
         let limit = self.options.line_depth;
         let ticket = match slot.join(token, since, &costs) {
             Ok(Joined::Leased(worker)) => {
+                // Given back between the two looks, by a call that had just been answered by it.
                 let lease = self.lease(slot, worker, guard, since);
                 return Ok((lease, Origin::warm(StartReason::Idle, Duration::ZERO)));
             }
@@ -289,21 +281,40 @@ impl<G: Send + 'static> Lease<G> {
         self.guard = None;
     }
 
-    /// The worker is dead, or did what no worker does. Returns the guard: nothing runs for the call any more once its
-    /// connection is closed and its container is being killed.
-    pub fn bury(mut self) -> G {
+    /// The lease, if its worker can be used; else the guard, for another one. A worker that died while it was idle, or
+    /// that has something to say though nobody asked, gets no call.
+    fn alive(mut self) -> Result<Self, G> {
+        let worker = self.worker();
+        if !worker.is_gone() && worker.connection.is_quiet() {
+            return Ok(self);
+        }
+        let guard = self
+            .guard
+            .take()
+            .expect("a lease has its guard until it ends");
+        if let Some(worker) = self.worker.take() {
+            self.end(worker, "died_idle");
+        }
+        Err(guard)
+    }
+
+    /// The worker is dead, or did what no worker does. The call's place is kept until its container is gone: until then
+    /// its code may still run.
+    pub fn bury(mut self) {
         if let Some(worker) = self.worker.take() {
             self.end(worker, "died");
         }
-        self.guard
-            .take()
-            .expect("a lease has its guard until it ends")
     }
 
-    fn end(&self, worker: Box<Worker>, reason: &'static str) {
+    fn end(&mut self, worker: Box<Worker>, reason: &'static str) {
         metrics::worker_lost(reason);
         self.slot.lost();
-        self.pool.clear_away(worker.remains.clone());
+        let guard = self
+            .guard
+            .take()
+            .map(|guard| Box::new(guard) as Box<dyn Any + Send>);
+        let leaving = self.pool.leaving(worker.remains.clone(), guard);
+        self.pool.tell(Event::ClearAway(leaving));
         self.pool.reconsider(&self.slot);
         self.pool.index.forget_if_spent(&self.slot);
     }

@@ -23,7 +23,9 @@ pub mod policy;
 pub mod start;
 pub mod state;
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +84,21 @@ pub struct Pool {
 
 /// A container that holds a function's network: started by the first who needs it, while the others wait for it.
 type Holder = Arc<OnceCell<ContainerId>>;
+
+/// What is kept until a worker is really gone: its call's place under the limits.
+type Guard = Option<Box<dyn Any + Send>>;
+
+/// A worker on its way out.
+pub struct Leaving {
+    remains: Remains,
+    guard: Guard,
+}
+
+impl fmt::Debug for Leaving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Leaving({})", self.remains.id)
+    }
+}
 
 /// Which containers can serve whom: a stem worker of a runtime serves any function without a network; a container in a
 /// network belongs to one function, because those who share a network share its loopback.
@@ -181,49 +198,59 @@ impl Pool {
             let heard = tokio::time::timeout(pool.options.cancel_grace, told).await;
             tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");
             worker.pipe.drain();
-            let remains = worker.remains.clone();
+            let leaving = pool.leaving(worker.remains.clone(), Some(Box::new(guard)));
             drop(worker);
-            pool.remove(&remains).await;
+            // Whoever waits need not wait for the end of this one.
             slot.lost();
-            drop(guard);
             pool.reconsider(&slot);
+            if let Err(leaving) = pool.remove(leaving).await {
+                pool.tell(Event::ClearAway(leaving));
+            }
+            pool.index.forget_if_spent(&slot);
         });
     }
 
-    /// Removes a container now, and hands it to the keeper if the engine will not.
-    async fn remove(self: &Arc<Self>, remains: &Remains) {
-        match self.engine.remove(&remains.container).await {
-            Ok(()) => self.removed(remains),
-            Err(error) => {
-                tracing::warn!(worker = %remains.id, %error, "container cannot be removed yet");
-                self.clear_away(remains.clone());
-            }
+    /// A worker leaves: its memory counts as on its way back from now on, and `guard` is kept until it is gone.
+    fn leaving(&self, remains: Remains, guard: Guard) -> Leaving {
+        self.budget.leave(remains.memory);
+        Leaving { remains, guard }
+    }
+
+    /// Removes what is left of a worker: container, directory, its claim on memory. Gives it back if the engine will not.
+    async fn remove(&self, leaving: Leaving) -> Result<(), Leaving> {
+        let Leaving { remains, guard } = leaving;
+        if let Err(error) = self.engine.remove(&remains.container).await {
+            tracing::warn!(worker = %remains.id, %error, "container cannot be removed yet");
+            return Err(Leaving { remains, guard });
         }
-    }
-
-    /// Asks the keeper to clear away what is left of a worker.
-    fn clear_away(&self, remains: Remains) {
-        self.tell(Event::ClearAway(remains));
-    }
-
-    /// The container is gone: so are its directory and its claim on memory.
-    fn removed(&self, remains: &Remains) {
-        if let Err(error) = std::fs::remove_dir_all(&remains.directory)
+        drop(guard);
+        let directory = remains.directory.clone();
+        let removed = crate::task::blocking("remove worker directory", move || {
+            std::fs::remove_dir_all(directory)
+        })
+        .await;
+        if let Err(error) = removed
             && error.kind() != std::io::ErrorKind::NotFound
         {
             tracing::warn!(worker = %remains.id, %error, "worker directory cannot be removed");
         }
         self.budget.release(remains.memory);
         self.tell(Event::MemoryFreed);
+        Ok(())
+    }
+
+    /// Asks the keeper to clear away what is left of a worker that served nobody.
+    fn clear_away(&self, remains: Remains) {
+        let leaving = self.leaving(remains, None);
+        self.tell(Event::ClearAway(leaving));
     }
 
     fn tell(&self, event: Event) {
         if let Err(error) = self.keeper.try_send(event) {
             match error {
-                mpsc::error::TrySendError::Full(Event::ClearAway(remains))
-                | mpsc::error::TrySendError::Closed(Event::ClearAway(remains)) => {
+                mpsc::error::TrySendError::Full(Event::ClearAway(leaving)) => {
                     // Found again by its label: at the latest by the sweep of the next start.
-                    tracing::error!(worker = %remains.id, "container left for the next sweep");
+                    tracing::error!(worker = %leaving.remains.id, "container left for the next sweep");
                 }
                 mpsc::error::TrySendError::Full(Event::Need(slot, _))
                 | mpsc::error::TrySendError::Closed(Event::Need(slot, _)) => {

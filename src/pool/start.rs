@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::invocation::StartKind;
+use crate::domain::limits::Mebibytes;
 use crate::engine::{ContainerId, cgroup};
 use crate::pool::Pool;
 use crate::pool::index::{Failed, Fresh, Slot};
@@ -34,7 +35,11 @@ impl Pool {
         let Some(stems) = self.index.stems(&slot.key.runtime) else {
             return false;
         };
-        let Some(worker) = stems.take() else {
+        let bury = |dead: Box<Worker>| {
+            metrics::worker_lost("died_idle");
+            self.clear_away(dead.remains.clone());
+        };
+        let Some(worker) = stems.take(bury) else {
             return false;
         };
         match self.assign(slot, worker, StartKind::Stem, Duration::ZERO) {
@@ -46,8 +51,7 @@ impl Pool {
         }
     }
 
-    /// Specialises `worker` for the slot in a task of its own; gives it back if the memory budget has no room for it now: making
-    /// room is the keeper's.
+    /// Specialises `worker` for the slot in a task of its own; gives it back if the memory budget has no room for it.
     pub(super) fn assign(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
@@ -56,7 +60,7 @@ impl Pool {
         start: Duration,
     ) -> Result<(), Box<Worker>> {
         let memory = slot.blueprint.function.memory;
-        if !self.budget.resize(worker.remains.memory, memory) {
+        if !self.make_room(worker.remains.memory, memory) {
             return Err(worker);
         }
         worker.remains.memory = memory;
@@ -65,6 +69,31 @@ impl Pool {
             pool.finish_start(slot, worker, kind, start).await
         });
         Ok(())
+    }
+
+    /// Grows a reservation, if need be by evicting idle workers. `false`: not yet, their memory is not back.
+    pub(super) fn make_room(&self, from: Mebibytes, to: Mebibytes) -> bool {
+        if self.budget.resize(from, to) {
+            return true;
+        }
+        // Only what is lacking beyond what is on its way out: the memory comes back when the containers are gone.
+        while self.budget.lacks(from, to) > 0 {
+            let cost = |slot: &Slot| {
+                self.index
+                    .stems(&slot.key.runtime)
+                    .map_or(Duration::ZERO, |stems| stems.start_cost())
+            };
+            // A stem worker is for a call that may come; this one is for a call that has.
+            let evicted = self
+                .index
+                .evict(clock::now(), cost)
+                .or_else(|| self.index.evict_stem());
+            let Some(worker) = evicted else { break };
+            metrics::evicted();
+            tracing::debug!(worker = %worker.remains.id, "idle worker evicted for memory");
+            self.clear_away(worker.remains.clone());
+        }
+        false
     }
 
     /// Where systemd owns the control groups, it would one day put back the limits the engine last told it; so the engine is
@@ -113,6 +142,9 @@ impl Pool {
             }
             Err(fault) => {
                 tracing::debug!(function = %slot.blueprint.function.name, %fault, "worker cannot be specialised");
+                if matches!(fault, Fault::CodeUnavailable(_)) {
+                    self.codes.forget(&slot.blueprint.function.code.sha256);
+                }
                 let log_tail = worker.pipe.tail().into();
                 self.clear_away(worker.remains.clone());
                 drop(worker);

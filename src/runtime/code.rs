@@ -51,6 +51,11 @@ impl Codes {
         Ok(path.clone())
     }
 
+    /// Forgets that a code is there, because it was not: the next who needs it unpacks it again.
+    pub fn forget(&self, sha256: &str) {
+        self.known.lock().remove(sha256);
+    }
+
     /// Forgets and removes codes nobody has deployed. What a worker has linked stays its own. Blocking.
     pub fn retain(&self, live: impl Fn(&str) -> bool) {
         self.known.lock().retain(|sha256, _| live(sha256));

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures_util::stream;
+use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::domain::fault::Fault;
@@ -12,8 +14,12 @@ use crate::domain::function::Function;
 use crate::domain::invocation::{Invocation, Phases};
 use crate::pool::lease::{Lease, Origin};
 use crate::scheduler::admit::Permit;
+use crate::task;
 use crate::worker::call::{self, Answer, Body, Chunk, Step};
 use crate::worker::message::Reason;
+
+/// Pieces of a streaming answer that wait for a client to read them, each at most a frame.
+const CHUNKS: usize = 2;
 
 /// What became of a call that had a worker.
 #[derive(Debug)]
@@ -58,7 +64,7 @@ pub async fn run(
             Err(fault)
         }
         Step::FailedLast(fault) => {
-            drop(lease.bury());
+            lease.bury();
             Err(fault)
         }
         Step::Streaming { content_type } => Ok(Answer::Stream {
@@ -75,7 +81,7 @@ pub async fn run(
             .await;
             // The container's last words may have come in while its end was looked into.
             log_tail = lease.worker().pipe.tail();
-            drop(lease.bury());
+            lease.bury();
             Err(fault)
         }
         Step::Late => {
@@ -90,38 +96,65 @@ pub async fn run(
     }
 }
 
-/// The rest of a streaming answer. The lease ends with it, however it ends.
+/// The rest of a streaming answer, read by a task of its own: the deadline holds also while the client reads nothing. The
+/// lease ends with the stream, however it ends.
 fn rest(lease: Lease<Permit>, function: Arc<Function>, deadline: Instant) -> Body {
-    Box::pin(stream::unfold(Some(lease), move |lease| {
-        let function = function.clone();
-        async move {
-            let mut lease = lease?;
-            match call::next_chunk(lease.worker_mut(), deadline).await {
-                Chunk::Data(data) => Some((Ok(data), Some(lease))),
-                Chunk::End => {
-                    lease.give_back();
-                    None
-                }
-                Chunk::Failed(fault) => {
-                    lease.give_back();
-                    Some((Err(fault), None))
-                }
-                Chunk::FailedLast(fault) => {
-                    drop(lease.bury());
-                    Some((Err(fault), None))
-                }
-                Chunk::Broken(error) => {
-                    let container = lease.worker().remains.container.clone();
-                    let fault =
-                        call::lost(lease.engine(), &container, function.memory, error).await;
-                    drop(lease.bury());
-                    Some((Err(fault), None))
-                }
-                Chunk::Late => {
-                    lease.cancel(Reason::Deadline);
-                    Some((Err(Fault::Timeout(function.timeout())), None))
+    let (chunks, receiver) = mpsc::channel(CHUNKS);
+    task::spawn(
+        task::Kind::Local,
+        "stream",
+        pump(lease, function, deadline, chunks),
+    );
+    Box::pin(stream::unfold(receiver, async |mut receiver| {
+        Some((receiver.recv().await?, receiver))
+    }))
+}
+
+async fn pump(
+    mut lease: Lease<Permit>,
+    function: Arc<Function>,
+    deadline: Instant,
+    chunks: mpsc::Sender<Result<Bytes, Fault>>,
+) {
+    let late = Fault::Timeout(function.timeout());
+    let fault = loop {
+        let chunk = tokio::select! {
+            biased;
+            () = chunks.closed() => return lease.cancel(Reason::ClientGone),
+            chunk = call::next_chunk(lease.worker_mut(), deadline) => chunk,
+        };
+        match chunk {
+            Chunk::Data(data) => {
+                match tokio::time::timeout_at(deadline.into(), chunks.send(Ok(data))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_gone)) => return lease.cancel(Reason::ClientGone),
+                    Err(_elapsed) => {
+                        lease.cancel(Reason::Deadline);
+                        break late;
+                    }
                 }
             }
+            Chunk::End => return lease.give_back(),
+            Chunk::Failed(fault) => {
+                lease.give_back();
+                break fault;
+            }
+            Chunk::FailedLast(fault) => {
+                lease.bury();
+                break fault;
+            }
+            Chunk::Broken(error) => {
+                let container = lease.worker().remains.container.clone();
+                let fault = call::lost(lease.engine(), &container, function.memory, error).await;
+                lease.bury();
+                break fault;
+            }
+            Chunk::Late => {
+                lease.cancel(Reason::Deadline);
+                break late;
+            }
         }
-    }))
+    };
+    // The worker is free already; this waits for a slow client, which must not take a cut answer for a whole one.
+    chunks.send(Err(fault)).await.ok();
 }

@@ -47,12 +47,19 @@ impl Target {
             self.meters.throttled(*reason);
         }
         let (function, code) = (&self.function.name, fault.code());
+        // Function's text: cut, and as Debug, which escapes what could pass for a line of ours.
+        let text: String = fault.to_string().chars().take(FAULT_TEXT_MAX).collect();
+        let fault_text = text.as_str();
         match fault.blame() {
-            Blame::Client => tracing::debug!(%request_id, %function, code, %fault, "call refused"),
-            Blame::Function => {
-                tracing::info!(%request_id, %function, code, %fault, "function failed")
+            Blame::Client => {
+                tracing::debug!(%request_id, %function, code, fault = ?fault_text, "call refused")
             }
-            Blame::Platform => tracing::warn!(%request_id, %function, code, %fault, "call failed"),
+            Blame::Function => {
+                tracing::info!(%request_id, %function, code, fault = ?fault_text, "function failed")
+            }
+            Blame::Platform => {
+                tracing::warn!(%request_id, %function, code, fault = ?fault_text, "call failed")
+            }
         }
     }
 }
@@ -66,6 +73,9 @@ impl Entry for Target {
         &self.function.name
     }
 }
+
+/// Characters of a fault that stand in the log.
+const FAULT_TEXT_MAX: usize = 300;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -254,7 +264,15 @@ impl Scheduler {
                 let ran = dispatch::run(lease, &origin, &target.function, invocation).await;
                 called.phases = ran.phases;
                 called.log_tail = ran.log_tail;
-                called.result = ran.result;
+                called.result = match ran.result {
+                    // Its container was removed under it, by the end of this process.
+                    Err(Fault::Exited { .. } | Fault::OutOfMemory { .. })
+                        if self.draining.load(Ordering::Relaxed) =>
+                    {
+                        Err(Fault::Interrupted)
+                    }
+                    result => result,
+                };
             }
             Err(failed) => {
                 called.log_tail = (*failed.log_tail).to_owned();

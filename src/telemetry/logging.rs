@@ -2,8 +2,6 @@
 
 use std::io::IsTerminal;
 
-use std::io::IsTerminal;
-
 use tracing_subscriber::EnvFilter;
 
 /// Installs the process's subscriber. `level` is a level or tracing's filter syntax; what cannot be read is an error, so that
@@ -12,8 +10,6 @@ pub fn install(level: &str, json: bool) -> Result<(), String> {
     let filter = EnvFilter::try_new(level).map_err(|error| format!("log.level: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        // Colours are for eyes: a file of escape codes cannot be searched.
-        .with_ansi(std::io::stderr().is_terminal())
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     let installed = if json {

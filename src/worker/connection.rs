@@ -3,8 +3,11 @@
 //! and whoever dropped it gives the worker up.
 
 use std::io;
+use std::os::fd::AsRawFd;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -53,6 +56,14 @@ impl Connection {
             input: BytesMut::with_capacity(8 * 1024),
             output: BytesMut::new(),
         }
+    }
+
+    /// Whether there is nothing to read and the other end is still there, as it must be between two invocations. Asks the
+    /// kernel: what tokio remembers may be older than a worker's death.
+    pub fn is_quiet(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        let peeked = recv(self.stream.as_raw_fd(), &mut [0; 1], flags);
+        self.input.is_empty() && peeked == Err(Errno::EAGAIN)
     }
 
     /// The process on the other end, as the kernel knows it.

@@ -35,9 +35,15 @@ async fn refuses(server: &Server) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn told_to_stop_it_finishes_what_is_under_way_and_takes_nothing_new() {
-    let mut server = Server::start(&[("pool.stem_min", "1"), ("pool.stem_max", "1")]);
+    let settings = [
+        ("pool.stem_min", "1"),
+        ("pool.stem_max", "1"),
+        ("server.header_timeout", "10m"),
+    ];
+    let mut server = Server::start(&settings);
     server.deploy("slow", SLEEPS, json!({"timeout": 60})).await;
-    // Neither an open connection nor somebody who follows a log keeps it from ending.
+    // Neither connections without a call nor somebody who follows a log keep it from ending.
+    let _silent = server.client.connect().await.unwrap();
     let mut open = server.client.connect().await.unwrap();
     open.post("/functions/execute", &json!([]))
         .await

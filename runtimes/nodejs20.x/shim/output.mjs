@@ -52,6 +52,13 @@ class Pipe extends Writable {
 
 /** Takes the place of Node's own streams, which are made on first use; `console` follows. */
 export function prepare() {
+  // The end of the pipe's last writer is the end of the worker: a function that closes its streams loses only its words. Never
+  // closed, and not inherited by what the function starts.
+  try {
+    fs.openSync('/proc/self/fd/1', 'w');
+  } catch {
+    // stdout is something that cannot be opened again: then it is no worker's log pipe.
+  }
   for (const [name, descriptor] of [['stdout', 1], ['stderr', 2]]) {
     const pipe = new Pipe(descriptor);
     Object.defineProperty(process, name, { configurable: true, enumerable: true, get: () => pipe });

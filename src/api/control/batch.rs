@@ -2,6 +2,7 @@
 //! its answer stands at its place in the list whatever became of the others.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -85,9 +86,10 @@ pub async fn execute(
 ) -> Result<Response, Problem> {
     let upload = control.room.read(&headers, body).await?;
     let items = items(&upload.bytes, control.limits.batch_max)?;
+    let room = AtomicUsize::new(ANSWERS_MAX);
     let calls = items.into_iter().enumerate().map(|(place, item)| {
-        let scheduler = control.scheduler.clone();
-        async move { (place, result(&scheduler, &item).await) }
+        let (scheduler, room) = (control.scheduler.clone(), &room);
+        async move { (place, result(&scheduler, &item, room).await) }
     });
     // Not in order here, or a slow call at the front would hold up the start of those behind it.
     let mut results: Vec<_> = stream::iter(calls)
@@ -98,6 +100,10 @@ pub async fn execute(
     let results: Vec<BatchResult> = results.into_iter().map(|(_, result)| result).collect();
     Ok(json(StatusCode::OK, &results))
 }
+
+/// What the answers of one batch may hold together: they are in memory until the last has come. One that does not fit any more
+/// is dropped and says so in its place.
+const ANSWERS_MAX: usize = 32 * 1024 * 1024;
 
 /// The calls as they stand in the body.
 fn items(body: &Bytes, most: usize) -> Result<Vec<Bytes>, Problem> {
@@ -118,7 +124,7 @@ fn items(body: &Bytes, most: usize) -> Result<Vec<Bytes>, Problem> {
     }
 }
 
-async fn result(scheduler: &Arc<Scheduler>, item: &Bytes) -> BatchResult {
+async fn result(scheduler: &Arc<Scheduler>, item: &Bytes, room: &AtomicUsize) -> BatchResult {
     let (name, payload) = match read(item) {
         Ok(read) => read,
         Err(problem) => return refused(&problem),
@@ -128,8 +134,19 @@ async fn result(scheduler: &Arc<Scheduler>, item: &Bytes) -> BatchResult {
         Ok(answer) => whole(answer).await,
         Err(fault) => Err(fault),
     };
+    let fits = |body: &RawValue| {
+        let take = |left: usize| left.checked_sub(body.get().len());
+        room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    };
     let (status, body, error) = match answer {
-        Ok(body) => (StatusCode::OK, Some(body), None),
+        Ok(body) if fits(&body) => (StatusCode::OK, Some(body), None),
+        Ok(_dropped) => {
+            let problem = Problem::TooLarge { limit: ANSWERS_MAX };
+            let faults = problem.faults();
+            let detail = problem.detail(&faults, called.request_id);
+            (problem.status(), None, Some(raw(&detail)))
+        }
         Err(fault) => {
             let detail = error::fault_detail(&fault, &called.log_tail, called.request_id);
             (error::fault_status(&fault), None, Some(raw(&detail)))

@@ -5,12 +5,17 @@ import os
 import sys
 import time
 
+_held = None
+
 # The invocation whose lines are being written; `invocation` sets it, log records carry it.
 request_id = ""
 
 
 def prepare():
     """A line is in the log pipe once it is ended, whatever happens next; odd characters are never a reason to fail."""
+    global _held
+    # The end of the pipe's last writer is the end of the worker: a function that closes its streams loses only its words.
+    _held = os.dup(1)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
