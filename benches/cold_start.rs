@@ -35,7 +35,7 @@ use hearth::runtime::manifest::{self, Manifest};
 use serde::Serialize;
 
 use crate::container::Yard;
-use crate::instance::{Instance, root, template};
+use crate::instance::{Instance, built, root, template};
 use crate::shim::Shim;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -124,8 +124,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     let most = args.burst.max(2);
     let stem_min = format!("pool.stem_min={most}");
     let stem_max = format!("pool.stem_max={most}");
-    let with = Instance::start(&[&stem_min, &stem_max]).await?;
-    let without = Instance::start(&["pool.stem_min=0", "pool.stem_max=0"]).await;
+    let none = ["pool.stem_min=0", "pool.stem_max=0"].map(str::to_owned);
+    let with = Instance::start(built(), &[stem_min, stem_max]).await?;
+    let without = Instance::start(built(), &none).await;
     let yard = Yard::open(&format!("bench-{}", uuid::Uuid::new_v4().simple()))?;
     let mut rows = Rows::default();
     let result = match &without {

@@ -3,7 +3,7 @@
 //! what is worth reading is the ratios. `benches/README.md` explains the rows.
 //!
 //!     cargo bench --bench warm_path -- [--connections 1,8,32] [--seconds 1] [--rounds 3] [--runtime NAME]…
-//!                                      [--rate 300] [--trace FILE --speed 60] [--json FILE]
+//!                                      [--before PROGRAM] [--rate 300] [--trace FILE --speed 60] [--json FILE]
 
 #![allow(
     clippy::print_stdout,
@@ -41,7 +41,7 @@ use hearth::runtime::manifest::{self, Manifest};
 use serde::Serialize;
 
 use crate::floor::{Floor, Role};
-use crate::instance::{Instance, root, template};
+use crate::instance::{Instance, built, root, template};
 use crate::shim::Shim;
 
 /// A call that takes longer has failed.
@@ -76,6 +76,9 @@ struct Args {
     /// How much faster the trace is replayed than it was recorded
     #[arg(long, default_value_t = 60.0)]
     speed: f64,
+    /// Another built `hearth` to measure in the same run: what it was before a change
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// Leave out the rows whose shims are in containers of their own
     #[arg(long)]
     no_contained: bool,
@@ -85,6 +88,9 @@ struct Args {
     /// A setting for `hearth serve`; may be repeated
     #[arg(long, value_name = "SECTION.KEY=VALUE")]
     set: Vec<String>,
+    /// A setting for the program given with --before; may be repeated
+    #[arg(long, value_name = "SECTION.KEY=VALUE")]
+    set_before: Vec<String>,
     /// Where to write everything as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -124,7 +130,7 @@ enum Target {
 
 struct Row {
     name: String,
-    /// The row this one is compared with: the least its runtime needs.
+    /// The row this one is compared with: the least it needs.
     limit: Option<String>,
     target: Target,
     tally: Tally,
@@ -148,19 +154,31 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     };
     let manifests: Vec<_> = all.iter().filter(chosen).collect();
     ensure!(!manifests.is_empty(), "no such runtime");
-    let settings: Vec<_> = args.set.iter().map(String::as_str).collect();
-    let instance = Instance::start(&settings).await?;
+    let mut instances = vec![("hearth", Instance::start(built(), &args.set).await?)];
+    if let Some(program) = &args.before {
+        match Instance::start(program, &args.set_before).await {
+            Ok(before) => instances.push(("hearth before", before)),
+            Err(error) => {
+                for (_, instance) in instances {
+                    instance.stop().await?;
+                }
+                return Err(error);
+            }
+        }
+    }
     let containers = format!("bench-{}", uuid::Uuid::new_v4().simple());
     let mut floors = Vec::new();
     let result = instance::interruptible(async {
-        let mut rows = rows(args, &manifests, &instance, &containers, &mut floors).await?;
+        let mut rows = rows(args, &manifests, &instances, &containers, &mut floors).await?;
         measure(args, &mut rows).await
     })
     .await;
     for floor in floors {
         floor.stop().await?;
     }
-    instance.stop().await?;
+    for (_, instance) in instances {
+        instance.stop().await?;
+    }
     let directory = tempfile::tempdir()?;
     let engine = container::engine(&containers, directory.path())?;
     container::clear(&engine).await?;
@@ -177,7 +195,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
 async fn rows(
     args: &Args,
     manifests: &[&Manifest],
-    instance: &Instance,
+    instances: &[(&str, Instance)],
     containers: &str,
     floors: &mut Vec<Floor>,
 ) -> anyhow::Result<Vec<Row>> {
@@ -191,7 +209,7 @@ async fn rows(
     for manifest in manifests {
         let id = manifest.id.as_str();
         let folder = template(id);
-        let limit = format!("{id} floor");
+        let mut limit = format!("{id} floor");
         if !args.hearth_only {
             let shim = Shim::start(manifest, &folder).await?;
             rows.push(Row::new(
@@ -207,26 +225,26 @@ async fn rows(
             if !args.no_contained {
                 let contained = [&proxy[..], &["--instance", containers]].concat();
                 let contained = Floor::start(&contained).await?;
-                let mut row = Row::of_floor(&format!("{id} floor, contained"), &contained)?;
-                row.limit = Some(limit.clone());
+                let name = format!("{id} floor, contained");
+                let mut row = Row::of_floor(&name, &contained)?;
+                row.limit = Some(std::mem::replace(&mut limit, name));
                 rows.push(row);
                 floors.push(contained);
             }
         }
         // Two functions: the template prints a line per call, the other one nothing.
-        for (kind, folder) in [("hearth", folder), ("hearth, silent", silent(id))] {
-            let name = format!("{kind} {id}").replace([' ', '.', ','], "-");
-            instance.deploy(&folder, &name, id).await?;
-            let target = Target::Server {
-                origin: instance.origin(),
-                call: Box::new(instance.call(&name)?),
-                pid: instance.pid()?,
-            };
-            rows.push(Row::new(
-                format!("{id} {kind}"),
-                Some(limit.clone()),
-                target,
-            ));
+        for (suffix, folder) in [("", folder), (", silent", silent(id))] {
+            let name = format!("hello{suffix} {id}").replace([' ', '.', ','], "-");
+            for (program, instance) in instances {
+                instance.deploy(&folder, &name, id).await?;
+                let target = Target::Server {
+                    origin: instance.origin(),
+                    call: Box::new(instance.call(&name)?),
+                    pid: instance.pid()?,
+                };
+                let row = format!("{id} {program}{suffix}");
+                rows.push(Row::new(row, Some(limit.clone()), target));
+            }
         }
     }
     let most = args.connections.iter().copied().max().unwrap_or(1);
@@ -234,11 +252,13 @@ async fn rows(
         row.slice(&Load::Closed(most), WARM_UP).await?;
         row.reset();
     }
-    instance
-        .until("hearth_workers", "starting", |n| n == 0.0)
-        .await?;
-    let workers = instance.metric("hearth_workers", "").await?;
-    println!("{cores} processors, hearth has {workers} workers in all");
+    for (program, instance) in instances {
+        instance
+            .until("hearth_workers", "starting", |n| n == 0.0)
+            .await?;
+        let workers = instance.metric("hearth_workers", "").await?;
+        println!("{program} has {workers} workers, this machine {cores} processors");
+    }
     Ok(rows)
 }
 

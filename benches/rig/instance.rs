@@ -31,16 +31,21 @@ pub(crate) struct Instance {
     key: String,
 }
 
+/// The program that was built with the benches.
+pub(crate) fn built() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_hearth"))
+}
+
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 impl Instance {
-    /// Starts it with `config/bench.toml` and these settings on top, and waits until it is ready.
-    pub(crate) async fn start(settings: &[&str]) -> anyhow::Result<Self> {
+    /// Starts `program` with `config/bench.toml` and these settings on top, and waits until it is ready.
+    pub(crate) async fn start(program: &Path, settings: &[String]) -> anyhow::Result<Self> {
         let state = tempfile::Builder::new().prefix("hearth-bench.").tempdir()?;
         let log = std::fs::File::create(state.path().join("log"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
+        let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(root().join("config/bench.toml"))
@@ -48,7 +53,11 @@ impl Instance {
             .arg(root().join("runtimes"))
             .arg("--state-dir")
             .arg(state.path())
-            .args(settings.iter().flat_map(|setting| ["--set", setting]))
+            .args(
+                settings
+                    .iter()
+                    .flat_map(|setting| ["--set", setting.as_str()]),
+            )
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -101,7 +110,7 @@ impl Instance {
     }
 
     async fn cli(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let output = Command::new(env!("CARGO_BIN_EXE_hearth"))
+        let output = Command::new(built())
             .args(arguments)
             .args(["--url", &format!("http://{}", self.origin.address())])
             .args(["--key", &self.key])
