@@ -37,9 +37,8 @@ const ENGINE_CHECK: Duration = Duration::from_secs(15);
 const MEMORY_PART: f64 = 0.7;
 /// What is left to do after the drain has this long.
 const END: Duration = Duration::from_secs(20);
-/// Calls that were cut off have this long to end in their own way, looked at this often.
-const CUT_END: Duration = Duration::from_secs(5);
-const CUT_CHECK: Duration = Duration::from_millis(10);
+/// Calls that were interrupted have this long to be answered so.
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Where things are in the state directory.
 #[derive(Debug, Clone)]
@@ -158,35 +157,36 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         header_timeout: config.server.header_timeout,
         drain_grace: config.server.drain_grace,
     };
-    let serving = server::run(listener, gateway, options, stop.clone());
-    let mut serving = Box::pin(serving);
-    tokio::select! {
-        _ = &mut serving => {}
+    let hurry = CancellationToken::new();
+    let serving = server::run(listener, gateway, options, stop.clone(), hurry.clone());
+    tokio::pin!(serving);
+    let undrained = tokio::select! {
+        undrained = &mut serving => undrained,
         signal = signals.next() => {
             tracing::info!(signal, "stopping: calls under way may finish");
             stop.cancel();
             tokio::select! {
-                drained = &mut serving => tracing::info!(drained, "front door closed"),
-                signal = signals.next() => tracing::warn!(signal, "second signal: stopping now"),
+                undrained = &mut serving => undrained,
+                signal = signals.next() => {
+                    tracing::warn!(signal, "second signal: stopping now");
+                    hurry.cancel();
+                    serving.await
+                }
             }
         }
-    }
+    };
+    tracing::info!(drained = undrained.is_none(), "front door closed");
     scheduler.drain();
-    // Connections that are still open are cut.
-    drop(serving);
+    keeper_stop.cancel();
     let end = async {
-        let ended = async {
-            while scheduler.under_way() > 0 {
-                tokio::time::sleep(CUT_CHECK).await;
-            }
-        };
-        if tokio::time::timeout(CUT_END, ended).await.is_err() {
-            tracing::warn!("calls that were cut off still run, their containers are removed");
-        }
-        keeper_stop.cancel();
         keeper.await.ok();
         if let Err(error) = sweep::sweep(&*engine, &state.workers()).await {
             tracing::warn!(%error, "containers left for the next start");
+        }
+        if let Some(rest) = undrained {
+            // Their containers are gone, so these calls have an answer now: that they were interrupted.
+            let answered = tokio::time::timeout(LAST_ANSWERS, rest).await;
+            tracing::info!(all = answered.is_ok(), "calls under way interrupted");
         }
     };
     tokio::select! {

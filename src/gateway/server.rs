@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -33,20 +34,22 @@ pub struct Options {
     pub drain_grace: Duration,
 }
 
-/// Serves until `stop`, then lets the requests under way finish within the grace period. Returns whether all did; what is under way
-/// then, or when this is dropped, is cut off like a client that leaves: the code is told, and nobody takes its end for its answer.
+/// The end of the connections that were open when the drain was over.
+pub type Rest = BoxFuture<'static, ()>;
+
+/// Serves until `stop`, then lets the requests under way finish within the grace period, or until there is a `hurry`. Returns
+/// `None` if all did; the rest goes on meanwhile.
 pub async fn run(
     listener: TcpListener,
     gateway: Gateway,
     options: Options,
     stop: CancellationToken,
-) -> bool {
+    hurry: CancellationToken,
+) -> Option<Rest> {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(options.max_connections));
     let server = Arc::new(builder(&options));
     let first_bytes = options.header_timeout;
-    let cut = CancellationToken::new();
-    let _cut_at_the_end = cut.clone().drop_guard();
     loop {
         // A place first: connections beyond the bound wait in the kernel, where they cost nothing.
         let place = tokio::select! {
@@ -69,7 +72,7 @@ pub async fn run(
             tracing::debug!(%error, "connection without nodelay");
         }
         let (gateway, server, watcher) = (gateway.clone(), server.clone(), graceful.watcher());
-        let (stop, cut) = (stop.clone(), cut.clone());
+        let stop = stop.clone();
         task::spawn(task::Kind::Local, "connection", async move {
             let service = service_fn(move |request| {
                 let gateway = gateway.clone();
@@ -87,20 +90,21 @@ pub async fn run(
                 return;
             }
             let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            tokio::select! {
-                ended = watcher.watch(connection) => if let Err(error) = ended {
-                    // The peer's doing, or an answer that was cut off and logged where it was.
-                    tracing::debug!(%error, "connection ended early");
-                },
-                () = cut.cancelled() => tracing::debug!("connection cut"),
+            if let Err(error) = watcher.watch(connection).await {
+                // The peer's doing, or an answer that was cut off and logged where it was.
+                tracing::debug!(%error, "connection ended early");
             }
             drop(place);
         });
     }
     drop(listener);
-    tokio::time::timeout(options.drain_grace, graceful.shutdown())
-        .await
-        .is_ok()
+    let mut rest = graceful.shutdown().boxed();
+    tokio::select! {
+        biased;
+        () = &mut rest => None,
+        () = tokio::time::sleep(options.drain_grace) => Some(rest),
+        () = hurry.cancelled() => Some(rest),
+    }
 }
 
 /// Waits until the peer has sent enough to tell which protocol it speaks.

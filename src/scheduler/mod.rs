@@ -258,6 +258,7 @@ impl Scheduler {
                 return;
             }
         };
+        let since = clock::now();
         match self.pool.acquire(&target.slot, permit, deadline).await {
             Ok((lease, origin)) => {
                 called.start = Some((origin.kind, origin.reason));
@@ -275,6 +276,7 @@ impl Scheduler {
                 };
             }
             Err(failed) => {
+                called.phases.queue = clock::now().saturating_duration_since(since);
                 called.log_tail = (*failed.log_tail).to_owned();
                 called.result = Err(failed.fault);
             }
