@@ -140,6 +140,14 @@ impl Manifest {
         self.id.as_str() == name || self.names.iter().any(|n| n == name)
     }
 
+    /// The template's source: the module of the default handler, by whatever extension the language also allows.
+    pub fn template(&self) -> Option<PathBuf> {
+        let (module, _) = self.default_handler.rsplit_once('.')?;
+        let list = std::fs::read_dir(self.folder.join("template")).ok()?;
+        let mut paths = list.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.find(|path| path.is_file() && path.file_stem().is_some_and(|stem| stem == module))
+    }
+
     /// The file inline code goes to, for a handler `module.function`.
     pub fn source_file(&self, handler: &str) -> Option<String> {
         let (module, _) = handler.rsplit_once('.')?;

@@ -124,8 +124,8 @@ pub fn with_examples(mut document: OpenApi, runtimes: &Catalog) -> OpenApi {
     };
     let language = runtime.names.first().map_or(runtime.id.as_str(), |n| n);
     let template = runtime
-        .source_file(&runtime.default_handler)
-        .and_then(|file| std::fs::read_to_string(runtime.folder.join("template").join(file)).ok());
+        .template()
+        .and_then(|path| std::fs::read_to_string(path).ok());
     let example = json!({
         "name": "hello",
         "language": language,
