@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::limiting::{Interval, most_at_once};
 use crate::server::Server;
+use crate::wait::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn results_are_in_order_and_one_that_fails_does_not_fail_the_rest() {
@@ -80,6 +81,29 @@ async fn results_are_in_order_and_one_that_fails_does_not_fail_the_rest() {
             .error(400);
         assert_eq!(error["code"], "malformed_body");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_ends_every_call_of_its_batch() {
+    let server = Server::shared();
+    let code = "import time\ndef handler(event, context):\n    try:\n        print('begun', flush=True)\n        time.sleep(60)\n    finally:\n        print('told', flush=True)";
+    server.deploy("left", code, json!({"timeout": 100})).await;
+    let client = server.client.clone();
+    let batch = tokio::spawn(async move {
+        let calls = json!([{"name": "left"}, {"name": "left"}]);
+        client.post("/functions/execute", &calls).await
+    });
+    let count = async |text: &str, wanted: usize| {
+        eventually(text, || async {
+            let lines = server.lines("left", None).await;
+            let count = lines.iter().filter(|line| *line == text).count();
+            (count == wanted).then_some(())
+        })
+        .await;
+    };
+    count("begun", 2).await;
+    batch.abort();
+    count("told", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -34,6 +34,9 @@ fn fault(answer: &Answer, status: u16, code: &str, blame: &str) -> Value {
     assert_eq!(error["code"], code, "{error}");
     assert_eq!(error["blame"], blame, "{error}");
     assert!(!error["message"].as_str().unwrap().is_empty());
+    for phase in ["queue", "start", "init", "run"] {
+        answer.phase(phase);
+    }
     error
 }
 

@@ -45,6 +45,47 @@ def handler(event, context):
     }
 "#;
 
+/// Not even for functions that are the same but for their name, and not for an older version of one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_serves_one_version_of_one_function_for_life() {
+    let server = Server::shared();
+    let code = r#"
+import os
+def handler(event, context):
+    print("here", flush=True)
+    seen = os.path.exists("/tmp/seen") and open("/tmp/seen").read()
+    open("/tmp/seen", "w").write(context.function_name + os.environ["V"])
+    return seen
+"#;
+    let mut workers = std::collections::BTreeSet::new();
+    let mut expected = 0;
+    for version in ["1", "2"] {
+        for name in ["twin-a", "twin-b"] {
+            let environment = json!({"environment": {"V": version}});
+            if version == "1" {
+                server.deploy(name, code, environment).await;
+            } else {
+                let path = format!("/functions/{name}");
+                server.client.put(&path, &environment).await.expect(200);
+            }
+            for first in [true, false] {
+                let seen = server.call(name, &json!({})).await.expect(200).json();
+                let own = if first {
+                    json!(false)
+                } else {
+                    json!(format!("{name}{version}"))
+                };
+                assert_eq!(seen, own, "what another one left is not there");
+            }
+            let path = format!("/functions/{name}/logs?limit=1");
+            let lines = server.client.get(&path).await.expect(200).json();
+            workers.insert(lines["items"][0]["worker"].to_string());
+            expected += 1;
+        }
+    }
+    assert_eq!(workers.len(), expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_has_nothing_it_does_not_need() {
     // Little, so that it can be filled within the function's memory.

@@ -17,18 +17,7 @@ pub(crate) fn all() -> Vec<Manifest> {
 
 /// The template's source file and its text.
 pub(crate) fn template(runtime: &Manifest) -> (PathBuf, String) {
-    let name = runtime
-        .source_file(&runtime.default_handler)
-        .expect("a default handler has a module");
-    let found = ["", "m"].into_iter().find_map(|prefix| {
-        // A template may use a longer extension for the same module, as `.mjs` for `.js`.
-        let (stem, extension) = name.rsplit_once('.')?;
-        let path = runtime
-            .folder
-            .join(format!("template/{stem}.{prefix}{extension}"));
-        path.is_file().then_some(path)
-    });
-    let path = found.unwrap_or_else(|| panic!("{} has no template", runtime.id));
+    let path = runtime.template().expect("every runtime has a template");
     let text = std::fs::read_to_string(&path).unwrap();
     (path, text)
 }

@@ -61,6 +61,7 @@ fn throttled(answers: &[Answer], reason: &str) -> usize {
             (&json!("throttled"), &json!("safe"))
         );
         assert_eq!(answer.header("retry-after"), "1");
+        assert!(answer.phase("run").is_zero());
     }
     refused.len()
 }

@@ -27,6 +27,8 @@ mod holding;
 mod images;
 mod keys;
 mod limiting;
+mod metering;
+mod multiplexing;
 mod networking;
 mod outage;
 mod printing;

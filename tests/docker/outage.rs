@@ -64,6 +64,8 @@ async fn goes_on(mode: Mode) {
         "{error}"
     );
     assert_eq!(error["retry"], "safe");
+    let id = error["request_id"].as_str().unwrap();
+    assert!(server.log().contains(id), "the log says which call failed");
     // The deadline of an engine call, and not the minute a call may wait.
     assert!(
         from.elapsed() < Duration::from_secs(25),
@@ -105,6 +107,59 @@ async fn warm_calls_go_on_while_there_is_no_engine() {
 #[tokio::test(flavor = "multi_thread")]
 async fn warm_calls_go_on_while_the_engine_hangs() {
     goes_on(Mode::Hang).await;
+}
+
+/// A call waits for a worker no longer than it may, whatever keeps the worker.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_has_an_end() {
+    let settings = [
+        ("engine.call_timeout", "15s"),
+        ("limits.max_wait", "2s"),
+        ("pool.stem_min", "0"),
+    ];
+    let server = Server::spawn_behind(Mode::Forward, &settings);
+    server.wait_ready();
+    for text in ["call failed", "engine does not answer", "container"] {
+        server.expects(text);
+    }
+    server.deploy("waits", TELLS, json!({})).await;
+    server.proxy().set(Mode::Hang).await;
+    let answer = server.call("waits", &json!(0)).await;
+    let error = answer.error(503);
+    assert_eq!(error["code"], "waited_too_long", "{error}");
+    let queued = answer.phase("queue");
+    assert!(queued >= Duration::from_secs(2), "{queued:?}");
+    assert!(queued < Duration::from_secs(10), "{queued:?}");
+    server.proxy().set(Mode::Forward).await;
+    eventually("the next call to be served", || async {
+        (server.call("waits", &json!(0)).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_call_that_finds_a_stem_worker_needs_no_engine() {
+    let settings = [
+        ("engine.call_timeout", "5s"),
+        ("pool.stem_min", "1"),
+        ("pool.stem_max", "1"),
+    ];
+    let server = Server::spawn_behind(Mode::Forward, &settings);
+    server.wait_ready();
+    for text in ["engine does not answer", "container cannot be"] {
+        server.expects(text);
+    }
+    server.settled(1).await;
+    server.deploy("first", TELLS, json!({})).await;
+    server.proxy().set(Mode::Refuse).await;
+    let answer = server.call("first", &json!(0)).await.expect(200);
+    assert_eq!(answer.start(), "stem");
+    // The pool is filled again when that is possible.
+    server.proxy().set(Mode::Forward).await;
+    server
+        .measured("hearth_stem_workers", &[], |n| n < 2.0)
+        .await;
+    server.settled(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

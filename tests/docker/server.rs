@@ -265,6 +265,11 @@ impl Server {
         assert!(unexpected.is_empty(), "in the log: {unexpected:#?}");
     }
 
+    /// Everything it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        read(&self.log)
+    }
+
     // What tests do most.
 
     /// Deploys inline code with further settings, and returns the function as it was answered.

@@ -165,17 +165,26 @@ async fn idle_workers_retire_by_their_keep_alive() {
     server
         .measured("hearth_workers_ended_total", &ended, |n| n == 1.0)
         .await;
-    eventually("its container to go", || async {
-        server.state().containers().is_empty().then_some(())
-    })
-    .await;
-    assert!(server.state().worker_directories().is_empty());
+    let nothing_left = async || {
+        eventually("its container and its directory to go", || async {
+            let state = server.state();
+            let gone = state.containers().is_empty() && state.worker_directories().is_empty();
+            gone.then_some(())
+        })
+        .await;
+    };
+    nothing_left().await;
     let answer = server.call("retires", &json!(0)).await.expect(200);
     assert!(
         answer.header("server-timing").contains("cold: retired"),
         "{:?}",
         answer.headers
     );
+    // Nobody can call a function that is deleted, so its workers need not wait for their time.
+    server.client.delete("/functions/retires").await.expect(204);
+    nothing_left().await;
+    let retired = server.metrics().await;
+    assert_eq!(retired.sum("hearth_workers_ended_total", &ended), 1.0);
 }
 
 /// A call that runs for as long as it is wanted.
