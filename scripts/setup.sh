@@ -18,6 +18,8 @@ missing_packages() {
     command -v curl >/dev/null || echo curl ca-certificates
     command -v python3 >/dev/null || echo python3
     command -v node >/dev/null || echo nodejs
+    # Only the tests start one.
+    command -v redis-server >/dev/null || echo redis-server
     if ! command -v docker >/dev/null || { [ "$1" = no ] && ! command -v dockerd >/dev/null; }; then
         # Newer releases keep the client in a package of its own; where there is none, a pattern
         # that matches nothing is no error.

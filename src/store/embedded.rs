@@ -26,14 +26,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redb::Database;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::embedded::packages::{Packages, Staged};
 use crate::store::embedded::tables::Tables;
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, record};
 use crate::task;
 
 /// Requests that may wait for the writer. More are refused: by then a disk is stuck, and waiting longer helps nobody.
@@ -74,14 +74,8 @@ enum Fault {
     },
     #[error("the database failed")]
     Database(#[source] redb::Error),
-    #[error("{what} is not readable in the store")]
-    Unreadable {
-        what: String,
-        #[source]
-        source: serde_json::Error,
-    },
-    #[error("{what} was written by a newer version")]
-    NewerValue { what: String },
+    #[error(transparent)]
+    Record(#[from] record::Fault),
     #[error("the code package {0} is damaged: its content does not have this hash")]
     Damaged(String),
     #[error("{0:?} is not a SHA-256 in lower-case hex")]
@@ -159,6 +153,8 @@ pub struct Embedded {
     packages: Arc<Packages>,
     /// `None` only while it is dropped.
     writer: Option<JoinHandle<()>>,
+    /// Never sent to: the lock on the file keeps everybody else away.
+    changes: watch::Sender<u64>,
 }
 
 impl Embedded {
@@ -190,6 +186,7 @@ impl Embedded {
             queue: Some(queue),
             packages,
             writer: Some(thread),
+            changes: watch::Sender::default(),
         }))
     }
 
@@ -270,6 +267,10 @@ impl Store for Embedded {
 
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), Error>> {
         async move { self.write(Change::PutKey(key)).await.map(drop) }.boxed()
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 

@@ -2,6 +2,9 @@
 //! `store::suite` unchanged.
 
 pub mod embedded;
+pub mod key;
+pub mod record;
+pub mod redis;
 #[cfg(test)]
 pub mod suite;
 
@@ -9,6 +12,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
@@ -48,4 +52,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Error>>;
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>>;
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), Error>>;
+    /// How often functions and keys were changed, by anybody, as far as is known here. It grows soon after another process has
+    /// written, and then what was read before is old. A store nobody else can write to need not count.
+    fn changes(&self) -> watch::Receiver<u64>;
 }

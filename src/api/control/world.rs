@@ -336,6 +336,9 @@ impl Store for Hooked {
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), store::Error>> {
         self.inner.put_key(key)
     }
+    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.changes()
+    }
 }
 
 /// An engine whose containers are tasks.

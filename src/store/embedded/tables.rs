@@ -8,18 +8,16 @@ use redb::{
     WriteTransaction,
 };
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::Error;
 use crate::store::embedded::{Fault, database_fault};
+use crate::store::record::{decode, encode};
 
 /// The layout of the tables below. A larger one is refused: writing with old rules would break what a newer version wrote.
 pub(super) const FORMAT: u64 = 1;
-/// The shape of the values. It grows when an old reader would misread a value, not for a new field with a default.
-const VALUE_FORMAT: u32 = 1;
 /// Packages kept although no function uses them yet: between the upload and the function that names it. The oldest goes when
 /// there are more, so that uploads nobody followed up cannot fill the disk.
 pub(super) const UPLOADS_MAX: u64 = 100;
@@ -39,37 +37,6 @@ const CODE_USES: TableDefinition<'_, (Text, Text), ()> = TableDefinition::new("c
 const UPLOADS: TableDefinition<'_, Text, u64> = TableDefinition::new("uploads");
 /// Id to API key.
 const KEYS: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("keys");
-
-/// A value as it is stored.
-#[derive(Debug, Serialize, Deserialize)]
-struct Envelope<T> {
-    v: u32,
-    value: T,
-}
-
-/// Only the version, to tell a newer value from a broken one.
-#[derive(Debug, Deserialize)]
-struct Version {
-    v: u32,
-}
-
-fn encode<T: Serialize>(value: T) -> Vec<u8> {
-    let v = VALUE_FORMAT;
-    serde_json::to_vec(&Envelope { v, value }).expect("stored types have text keys only")
-}
-
-fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Fault> {
-    let unreadable = |source| Fault::Unreadable {
-        what: what.into(),
-        source,
-    };
-    let version: Version = serde_json::from_slice(bytes).map_err(unreadable)?;
-    if version.v > VALUE_FORMAT {
-        return Err(Fault::NewerValue { what: what.into() });
-    }
-    let envelope: Envelope<T> = serde_json::from_slice(bytes).map_err(unreadable)?;
-    Ok(envelope.value)
-}
 
 /// The format of the database, which a new one gets here together with its tables.
 pub(super) fn format(database: &Database) -> Result<u64, redb::Error> {
@@ -233,6 +200,7 @@ impl<'t> Tables<'t> {
         stored
             .map(|value| decode(&format!("function {id}"), value.value()))
             .transpose()
+            .map_err(Fault::Record)
     }
 
     /// Writes the function and everything that points at it.

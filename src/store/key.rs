@@ -1,0 +1,101 @@
+//! How a shared store's keys are spelt. Pure; the only place that knows.
+//!
+//! All keys carry one hash tag, `{hearth}`, so that on a Redis Cluster they share a slot and one node can check and change them in
+//! one script. A tag per function would spread them, but names and routes are unique over all functions, and no script may look at
+//! two slots. Definitions are small and rarely written: one node carries them easily, and calls never ask for them.
+
+/// Names which store this is; made with the first key.
+pub const IDENTITY: &str = "{hearth}:identity";
+/// The layout of these keys.
+pub const FORMAT: &str = "{hearth}:format";
+/// Id to function.
+pub const FUNCTIONS: &str = "{hearth}:functions";
+/// Id to what a script has to know of a function: see `head`.
+pub const HEADS: &str = "{hearth}:heads";
+/// Name to id.
+pub const NAMES: &str = "{hearth}:names";
+/// Route to id.
+pub const ROUTES: &str = "{hearth}:routes";
+/// Hashes of packages that wait for a function, by the place of the upload in their order.
+pub const UPLOADS: &str = "{hearth}:uploads";
+/// Id to API key.
+pub const KEYS: &str = "{hearth}:keys";
+/// Counts changes of functions and keys.
+pub const CHANGES: &str = "{hearth}:changes";
+/// Where each new count is announced. A channel, not a key.
+pub const ANNOUNCED: &str = "{hearth}:changed";
+/// Before a package's hash: the package in pieces.
+pub const CODE: &str = "{hearth}:code:";
+/// Before a package's hash: the ids of the functions that use it.
+pub const USES: &str = "{hearth}:uses:";
+/// Before a name of the writer's own: a package that is still arriving.
+pub const STAGED: &str = "{hearth}:staged:";
+
+/// How many pieces a package has, beside the pieces themselves, which are called by their number.
+pub const PIECES: &str = "pieces";
+/// Bytes in a piece. Redis does one thing at a time, and nobody should wait long for the others' code.
+pub const PIECE_BYTES: usize = 1024 * 1024;
+
+pub fn code(sha256: &str) -> String {
+    format!("{CODE}{sha256}")
+}
+
+pub fn staged(name: &str) -> String {
+    format!("{STAGED}{name}")
+}
+
+/// Whether this is a SHA-256 as it is written here. What is not never becomes part of a key.
+pub fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// What scripts compare, as a JSON list of texts: a script has only floating-point numbers, which would round a revision.
+pub fn head(revision: u64, name: &str, sha256: &str, route: Option<&str>) -> String {
+    let revision = revision.to_string();
+    let list: Vec<&str> = [&revision, name, sha256].into_iter().chain(route).collect();
+    serde_json::to_string(&list).expect("texts are JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The part of a key that decides its slot.
+    fn tag(key: &str) -> Option<&str> {
+        key.split_once('{')?.1.split_once('}').map(|(tag, _)| tag)
+    }
+
+    #[test]
+    fn all_keys_share_a_slot() {
+        let (code, staged) = (code("}{x}"), staged("{y}"));
+        for key in [
+            IDENTITY, FORMAT, FUNCTIONS, HEADS, NAMES, ROUTES, UPLOADS, KEYS, CHANGES, CODE, USES,
+            STAGED, &code, &staged,
+        ] {
+            assert_eq!(tag(key), Some("hearth"), "{key}");
+        }
+    }
+
+    #[test]
+    fn only_hashes_are_hashes() {
+        let good = "0123456789abcdef".repeat(4);
+        assert!(is_hash(&good));
+        for bad in [
+            "",
+            "x",
+            &good[1..],
+            &format!("{good}0"),
+            &good.to_uppercase(),
+        ] {
+            assert!(!is_hash(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_keeps_every_digit_and_says_when_there_is_no_route() {
+        let read = |text: String| serde_json::from_str::<Vec<String>>(&text).expect("is a list");
+        let most = u64::MAX.to_string();
+        assert_eq!(read(head(u64::MAX, "f", "0", None)), [&most, "f", "0"]);
+        assert_eq!(read(head(1, "\"", "0", Some("")))[1..], ["\"", "0", ""]);
+    }
+}

@@ -1,0 +1,413 @@
+//! The store several Hearth processes share: definitions, keys and code packages in Redis.
+//!
+//! Every rule that holds over more than one key (names and routes are unique, one revision follows another, code nobody uses goes)
+//! is kept by a script, which Redis runs whole or not at all: see `scripts`. Every call takes a connection from a bounded pool and has
+//! a deadline, waiting for the connection included. What came back as `Ok` is as safe as Redis was told to keep things: with
+//! `appendonly yes` and `appendfsync always`, it survives `kill -9` and a power cut.
+//!
+//! A package is written in pieces under a name of its own, which goes by itself if the writer does, and is renamed when it is whole.
+//!
+//! A Redis that lost its data, or another one at the same address, has another identity and is refused: taking its emptiness for
+//! everybody's wish would withdraw every function there is.
+
+mod pool;
+mod scripts;
+mod watch;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redis::{RedisError, cmd};
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch::{Receiver, Sender};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use uuid::Uuid;
+
+use crate::domain::function::Function;
+use crate::domain::id::FunctionId;
+use crate::domain::key::KeyRecord;
+use crate::store::redis::pool::{Connection, Connector, Pool};
+use crate::store::redis::scripts::Scripts;
+use crate::store::{Error, Store, key, record};
+use crate::task;
+use crate::telemetry::metrics;
+
+/// The layout of the keys. A larger one is refused: writing with old rules would break what a newer version wrote.
+const FORMAT: u64 = 1;
+/// Connections at most, and so calls under way. More wait for one, within their deadline.
+const CONNECTIONS: usize = 16;
+/// Packages kept although no function uses them yet; the oldest goes when there are more.
+const UPLOADS_MAX: usize = 100;
+/// A package that has not become whole in this time never will.
+const STAGED_FOR: Duration = Duration::from_secs(15 * 60);
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error("its URL is not understood")]
+    Url(#[source] RedisError),
+    #[error("Redis refused, or could not be asked")]
+    Redis(#[from] RedisError),
+    #[error("no connection to Redis could be had")]
+    Connection(#[source] deadpool::managed::PoolError<RedisError>),
+    #[error("the connections to Redis cannot be pooled")]
+    Pool(#[source] deadpool::managed::BuildError),
+    #[error("Redis did not answer within {0:?}")]
+    Deadline(Duration),
+    #[error("Redis closed the connection that announces changes")]
+    Deaf,
+    #[error(
+        "Redis has lost its data or is another one than before; start again to go on with what is there now"
+    )]
+    Replaced,
+    #[error(
+        "it was written by a newer version (format {found}, this version knows up to {FORMAT})"
+    )]
+    NewerFormat { found: u64 },
+    #[error(transparent)]
+    Record(#[from] record::Fault),
+    #[error("the code package {0} is damaged: its content does not have this hash")]
+    Damaged(String),
+    #[error("{0:?} is not a SHA-256 in lower-case hex")]
+    NoHash(String),
+    #[error("the code package {0} took too long to arrive")]
+    Expired(String),
+    #[error("a script answered {0:?}")]
+    Unexpected(Vec<String>),
+}
+
+/// Counted here, so that every way out of a call is.
+fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
+    move |fault| {
+        metrics::store_error(operation);
+        Error::Unavailable {
+            operation,
+            source: Box::new(fault),
+        }
+    }
+}
+
+/// The handle. Dropping it ends the task that listens for changes.
+pub struct Redis {
+    calls: Calls,
+    scripts: Scripts,
+    /// Sent to by the task that listens.
+    changes: Sender<u64>,
+    _listening: DropGuard,
+}
+
+impl fmt::Debug for Redis {
+    // Nothing of the URL: there may be a password in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
+
+/// What every call needs. A cheap handle.
+#[derive(Clone)]
+struct Calls {
+    pool: Pool,
+    deadline: Duration,
+}
+
+impl Calls {
+    /// Runs `work` on a connection, both within the deadline.
+    async fn call<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let call = async {
+            let mut connection = self.pool.get().await.map_err(Fault::Connection)?;
+            work(&mut connection).await
+        };
+        let done = tokio::time::timeout(self.deadline, call).await;
+        done.unwrap_or(Err(Fault::Deadline(self.deadline)))
+    }
+
+    /// The count of changes, from the Redis that is meant.
+    async fn count(&self, identity: &str) -> Result<u64, Fault> {
+        let (found, count): (Option<String>, Option<u64>) = self
+            .call(async |connection| {
+                let mut both = cmd("MGET");
+                both.arg(key::IDENTITY).arg(key::CHANGES);
+                Ok(both.query_async(connection).await?)
+            })
+            .await?;
+        match found.as_deref() == Some(identity) {
+            true => Ok(count.unwrap_or_default()),
+            false => Err(Fault::Replaced),
+        }
+    }
+}
+
+impl Redis {
+    /// Connects, and makes an empty Redis a store. `deadline` is what a call may take; `stop` is told if nothing listens for changes
+    /// any more.
+    pub async fn open(
+        url: &str,
+        deadline: Duration,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, Error> {
+        let opened = Self::try_open(url, deadline, stop).await;
+        opened.map_err(unavailable("open"))
+    }
+
+    async fn try_open(
+        url: &str,
+        deadline: Duration,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, Fault> {
+        let client = redis::Client::open(url).map_err(Fault::Url)?;
+        let pool = pool::build(Connector::new(client.clone(), deadline), CONNECTIONS)?;
+        let calls = Calls { pool, deadline };
+        let (format, identity): (u64, String) = calls
+            .call(async |connection| {
+                let made = Uuid::new_v4().simple().to_string();
+                let mut both = redis::pipe();
+                both.atomic();
+                both.cmd("SETNX").arg(key::FORMAT).arg(FORMAT).ignore();
+                both.cmd("SETNX").arg(key::IDENTITY).arg(made).ignore();
+                both.cmd("GET").arg(key::FORMAT);
+                both.cmd("GET").arg(key::IDENTITY);
+                Ok(both.query_async(connection).await?)
+            })
+            .await?;
+        if format > FORMAT {
+            return Err(Fault::NewerFormat { found: format });
+        }
+
+        // Who asked may not be allowed to see it; then nothing is known.
+        let info = calls.call(async |connection| {
+            let info: String = cmd("INFO").query_async(connection).await?;
+            Ok(info)
+        });
+        for risk in info.await.iter().flat_map(|info| risks(info)) {
+            tracing::warn!(risk, "Redis may lose what it acknowledged");
+        }
+
+        let changes = Sender::new(calls.count(&identity).await?);
+        let ended = CancellationToken::new();
+        let listener = watch::Listener {
+            client,
+            calls: calls.clone(),
+            identity: identity.clone(),
+            changes: changes.clone(),
+        };
+        let listening = ended.clone();
+        task::spawn(task::Kind::Vital(stop), "store changes", async move {
+            listening.run_until_cancelled(listener.run()).await;
+        });
+        Ok(Arc::new(Self {
+            calls,
+            scripts: Scripts::new(identity),
+            changes,
+            _listening: ended.drop_guard(),
+        }))
+    }
+
+    /// Every value of a hash.
+    async fn values<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
+        let (identity, values): (Option<String>, Vec<(String, Bytes)>) = self
+            .calls
+            .call(async |connection| {
+                let mut both = redis::pipe();
+                both.atomic();
+                both.cmd("GET").arg(key::IDENTITY);
+                both.cmd("HGETALL").arg(of);
+                Ok(both.query_async(connection).await?)
+            })
+            .await?;
+        if identity.as_deref() != Some(self.scripts.identity()) {
+            return Err(Fault::Replaced);
+        }
+        let decoded = values
+            .iter()
+            .map(|(id, value)| Ok(record::decode(&format!("{what} {id}"), value)?));
+        decoded.collect()
+    }
+
+    async fn try_put_code(&self, sha256: &str, zip: Bytes) -> Result<(), Fault> {
+        let (hash, bytes) = (sha256.to_owned(), zip.clone());
+        let good = key::is_hash(sha256)
+            && task::blocking("hash code", move || {
+                hex::encode(Sha256::digest(&bytes)) == hash
+            })
+            .await;
+        if !good {
+            return Err(Fault::NoHash(sha256.into()));
+        }
+        let keep = async |staged: &str| {
+            let call = self
+                .calls
+                .call(async |c| self.scripts.keep(c, sha256, staged, UPLOADS_MAX).await);
+            call.await
+        };
+        // Most packages have been there before: then nothing is sent.
+        if keep("").await? == scripts::Kept::Yes {
+            return Ok(());
+        }
+        let name = Uuid::new_v4().simple().to_string();
+        let staged = key::staged(&name);
+        let pieces: Vec<Bytes> = (0..zip.len())
+            .step_by(key::PIECE_BYTES)
+            .map(|at| zip.slice(at..zip.len().min(at + key::PIECE_BYTES)))
+            .collect();
+        self.calls
+            .call(async |connection| {
+                let mut begin = redis::pipe();
+                begin.atomic();
+                begin
+                    .cmd("HSET")
+                    .arg(&staged)
+                    .arg(key::PIECES)
+                    .arg(pieces.len())
+                    .ignore();
+                begin
+                    .cmd("EXPIRE")
+                    .arg(&staged)
+                    .arg(STAGED_FOR.as_secs())
+                    .ignore();
+                Ok(begin.exec_async(connection).await?)
+            })
+            .await?;
+        for (number, piece) in pieces.iter().enumerate() {
+            self.calls
+                .call(async |connection| {
+                    let mut write = cmd("HSET");
+                    write.arg(&staged).arg(number).arg(&piece[..]);
+                    Ok(write.exec_async(connection).await?)
+                })
+                .await?;
+        }
+        match keep(&name).await? {
+            scripts::Kept::Yes => Ok(()),
+            scripts::Kept::No => Err(Fault::Expired(sha256.into())),
+        }
+    }
+
+    async fn try_code(&self, sha256: &str) -> Result<Option<Bytes>, Fault> {
+        if !key::is_hash(sha256) {
+            return Ok(None);
+        }
+        let code = key::code(sha256);
+        let read = async |field: String| -> Result<Option<Bytes>, Fault> {
+            let read = self.calls.call(async |connection| {
+                let mut read = cmd("HGET");
+                Ok(read.arg(&code).arg(field).query_async(connection).await?)
+            });
+            read.await
+        };
+        let Some(count) = read(key::PIECES.into()).await? else {
+            return Ok(None);
+        };
+        let damaged = || Fault::Damaged(sha256.into());
+        let count = std::str::from_utf8(&count)
+            .ok()
+            .and_then(|n| n.parse::<usize>().ok());
+        let mut whole = Vec::new();
+        for number in 0..count.ok_or_else(damaged)? {
+            // Its last function went while it was read.
+            let Some(piece) = read(number.to_string()).await? else {
+                return Ok(None);
+            };
+            whole.extend_from_slice(&piece);
+        }
+        let hash = sha256.to_owned();
+        let checked = task::blocking("hash code", move || {
+            (hex::encode(Sha256::digest(&whole)) == hash).then(|| Bytes::from(whole))
+        });
+        checked.await.map(Some).ok_or_else(damaged)
+    }
+}
+
+/// What in Redis's own words means that it may forget functions, and what to set.
+fn risks(info: &str) -> Vec<&'static str> {
+    let says = |line: &str| info.lines().any(|l| l.trim_end().starts_with(line));
+    let evicts = says("maxmemory_policy:allkeys");
+    let forgets = says("aof_enabled:0");
+    [
+        evicts.then_some("it drops keys when it is full: set maxmemory-policy noeviction"),
+        forgets.then_some("it keeps no log on the disk: set appendonly yes and appendfsync always"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+impl Store for Redis {
+    fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>> {
+        async {
+            let mut all: Vec<Function> = self
+                .values(key::FUNCTIONS, "function")
+                .await
+                .map_err(unavailable("list the functions"))?;
+            all.sort_by(|a, b| a.id.cmp(&b.id));
+            Ok(all)
+        }
+        .boxed()
+    }
+
+    fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            let put = self
+                .calls
+                .call(async |c| self.scripts.put(c, &function, from).await);
+            put.await.map_err(unavailable("write the function"))?
+        }
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, Error>> {
+        async move {
+            let delete = self.calls.call(async |c| self.scripts.delete(c, id).await);
+            delete.await.map_err(unavailable("delete the function"))
+        }
+        .boxed()
+    }
+
+    fn put_code<'a>(&'a self, sha256: &'a str, zip: Bytes) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            let kept = self.try_put_code(sha256, zip).await;
+            kept.map_err(unavailable("keep the code package"))
+        }
+        .boxed()
+    }
+
+    fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Error>> {
+        async move {
+            let read = self.try_code(sha256).await;
+            read.map_err(unavailable("read the code package"))
+        }
+        .boxed()
+    }
+
+    fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>> {
+        async {
+            let all = self.values(key::KEYS, "key").await;
+            all.map_err(unavailable("list the keys"))
+        }
+        .boxed()
+    }
+
+    fn put_key(&self, record: KeyRecord) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            let put = self
+                .calls
+                .call(async |c| self.scripts.put_key(c, &record).await);
+            put.await.map_err(unavailable("write the key"))
+        }
+        .boxed()
+    }
+
+    fn changes(&self) -> Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests;

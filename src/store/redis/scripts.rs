@@ -1,0 +1,247 @@
+//! The rules a change has to keep, as scripts that Redis runs with nothing else in between. Each looks first and writes then, so that
+//! what it refuses leaves no trace. Scripts are sent by their hash, and whole where Redis does not know them (any more).
+//!
+//! Tables are named as keys. Keys that follow from what a table says (the code a function had before) are made up in the script:
+//! on a Cluster they are in the same slot as the tables, see `store::key`.
+
+use redis::Script;
+
+use crate::domain::function::Function;
+use crate::domain::id::FunctionId;
+use crate::domain::key::KeyRecord;
+use crate::store::redis::Fault;
+use crate::store::redis::pool::Connection;
+use crate::store::{Error, key, record};
+
+/// What every script begins with.
+const HEAD: &str = r"
+local identity, functions, heads, names, routes, uploads, keys, changes = unpack(KEYS)
+local expected, code, uses, staged, announced = unpack(ARGV, 1, 5)
+if redis.call('GET', identity) ~= expected then return {'replaced'} end
+
+local function changed()
+  redis.call('PUBLISH', announced, redis.call('INCR', changes))
+end
+-- A head is revision, name, hash of the code and, if there is one, route.
+local function head_of(id)
+  local head = redis.call('HGET', heads, id)
+  return head and cjson.decode(head)
+end
+local function unlink(id, head)
+  redis.call('HDEL', names, head[2])
+  if head[4] then redis.call('HDEL', routes, head[4]) end
+  redis.call('SREM', uses .. head[3], id)
+end
+local function drop_unused(hash)
+  if redis.call('EXISTS', uses .. hash) == 0 and not redis.call('ZSCORE', uploads, hash) then
+    redis.call('UNLINK', code .. hash)
+  end
+end
+";
+
+const PUT: &str = r"
+local id, from, value, text = unpack(ARGV, 6, 9)
+local old, new = head_of(id), cjson.decode(text)
+if (old and old[1] or '') ~= from then return {'stale'} end
+local by = redis.call('HGET', names, new[2])
+if by and by ~= id then return {'name', by} end
+by = new[4] and redis.call('HGET', routes, new[4])
+if by and by ~= id then return {'route', by} end
+if redis.call('EXISTS', code .. new[3]) == 0 then return {'code'} end
+
+if old then unlink(id, old) end
+redis.call('HSET', functions, id, value)
+redis.call('HSET', heads, id, text)
+redis.call('HSET', names, new[2], id)
+if new[4] then redis.call('HSET', routes, new[4], id) end
+redis.call('SADD', uses .. new[3], id)
+redis.call('ZREM', uploads, new[3])
+if old then drop_unused(old[3]) end
+changed()
+return {'done'}
+";
+
+const DELETE: &str = r"
+local id = ARGV[6]
+local old = head_of(id)
+if not old then return {'absent'} end
+unlink(id, old)
+redis.call('HDEL', functions, id)
+redis.call('HDEL', heads, id)
+drop_unused(old[3])
+changed()
+return {'done'}
+";
+
+/// Notes a package as uploaded; with the name of a staged one, puts that in its place first.
+const KEEP: &str = r"
+local hash, name, most = ARGV[6], ARGV[7], tonumber(ARGV[8])
+if redis.call('EXISTS', code .. hash) == 0 then
+  if name == '' or redis.call('EXISTS', staged .. name) == 0 then return {'absent'} end
+  redis.call('RENAME', staged .. name, code .. hash)
+  redis.call('PERSIST', code .. hash)
+elseif name ~= '' then
+  redis.call('UNLINK', staged .. name)
+end
+local last = redis.call('ZREVRANGE', uploads, 0, 0, 'WITHSCORES')
+redis.call('ZADD', uploads, (tonumber(last[2]) or 0) + 1, hash)
+if redis.call('ZCARD', uploads) > most then
+  drop_unused(redis.call('ZPOPMIN', uploads)[1])
+end
+return {'done'}
+";
+
+const PUT_KEY: &str = r"
+redis.call('HSET', keys, ARGV[6], ARGV[7])
+changed()
+return {'done'}
+";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    Yes,
+    /// It is not there, neither in its place nor under the name it was staged under.
+    No,
+}
+
+pub(super) struct Scripts {
+    identity: String,
+    put: Script,
+    delete: Script,
+    keep: Script,
+    put_key: Script,
+}
+
+impl Scripts {
+    /// `identity` is the store's they may change.
+    pub(super) fn new(identity: String) -> Self {
+        let script = |body: &str| Script::new(&format!("{HEAD}{body}"));
+        Self {
+            identity,
+            put: script(PUT),
+            delete: script(DELETE),
+            keep: script(KEEP),
+            put_key: script(PUT_KEY),
+        }
+    }
+
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    pub(super) async fn put(
+        &self,
+        connection: &mut Connection,
+        function: &Function,
+        from: Option<u64>,
+    ) -> Result<Result<(), Error>, Fault> {
+        let sha256 = function.code.sha256.as_str();
+        let from = from.map_or(String::new(), |revision| revision.to_string());
+        let (name, route) = (function.name.as_str(), function.route.as_deref());
+        let head = key::head(function.revision, name, sha256, route);
+        let value = record::encode(function);
+        let arguments: [&[u8]; 4] = [
+            function.id.as_str().as_bytes(),
+            from.as_bytes(),
+            &value,
+            head.as_bytes(),
+        ];
+        let answer = self.run(&self.put, connection, &arguments).await?;
+        Ok(match words(&answer)[..] {
+            ["done"] => Ok(()),
+            ["stale"] => Err(Error::Stale),
+            ["name", by] => Err(Error::NameTaken(FunctionId::from_stored(by))),
+            ["route", by] => Err(Error::RouteTaken(FunctionId::from_stored(by))),
+            ["code"] => Err(Error::CodeMissing(sha256.into())),
+            _ => return Err(Fault::Unexpected(answer)),
+        })
+    }
+
+    /// Whether there was one.
+    pub(super) async fn delete(
+        &self,
+        connection: &mut Connection,
+        id: &FunctionId,
+    ) -> Result<bool, Fault> {
+        let arguments = [id.as_str().as_bytes()];
+        let answer = self.run(&self.delete, connection, &arguments).await?;
+        match words(&answer)[..] {
+            ["done"] => Ok(true),
+            ["absent"] => Ok(false),
+            _ => Err(Fault::Unexpected(answer)),
+        }
+    }
+
+    pub(super) async fn keep(
+        &self,
+        connection: &mut Connection,
+        sha256: &str,
+        staged: &str,
+        most: usize,
+    ) -> Result<Kept, Fault> {
+        let most = most.to_string();
+        let arguments = [sha256.as_bytes(), staged.as_bytes(), most.as_bytes()];
+        let answer = self.run(&self.keep, connection, &arguments).await?;
+        match words(&answer)[..] {
+            ["done"] => Ok(Kept::Yes),
+            ["absent"] => Ok(Kept::No),
+            _ => Err(Fault::Unexpected(answer)),
+        }
+    }
+
+    pub(super) async fn put_key(
+        &self,
+        connection: &mut Connection,
+        record: &KeyRecord,
+    ) -> Result<(), Fault> {
+        let value = record::encode(record);
+        let arguments = [record.id.as_bytes(), &value];
+        let answer = self.run(&self.put_key, connection, &arguments).await?;
+        match words(&answer)[..] {
+            ["done"] => Ok(()),
+            _ => Err(Fault::Unexpected(answer)),
+        }
+    }
+
+    async fn run(
+        &self,
+        script: &Script,
+        connection: &mut Connection,
+        arguments: &[&[u8]],
+    ) -> Result<Vec<String>, Fault> {
+        let mut call = script.prepare_invoke();
+        for table in [
+            key::IDENTITY,
+            key::FUNCTIONS,
+            key::HEADS,
+            key::NAMES,
+            key::ROUTES,
+            key::UPLOADS,
+            key::KEYS,
+            key::CHANGES,
+        ] {
+            call.key(table);
+        }
+        for argument in [
+            &self.identity,
+            key::CODE,
+            key::USES,
+            key::STAGED,
+            key::ANNOUNCED,
+        ] {
+            call.arg(argument);
+        }
+        for argument in arguments {
+            call.arg(*argument);
+        }
+        let answer: Vec<String> = call.invoke_async(connection).await?;
+        match answer.iter().any(|word| word == "replaced") {
+            true => Err(Fault::Replaced),
+            false => Ok(answer),
+        }
+    }
+}
+
+fn words(answer: &[String]) -> Vec<&str> {
+    answer.iter().map(String::as_str).collect()
+}

@@ -1,0 +1,481 @@
+//! What only this store can do wrong: a Redis that goes, stops, forgets or was changed by others. Each test has a Redis of its own. What
+//! every store must do is in `store::suite`.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::*;
+use crate::clock;
+use crate::store::suite::{self, function, key as api_key, next, package};
+
+/// Generous, because the machine may be busy; waits end as soon as what they wait for is there.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A real Redis that keeps what it acknowledged. It ends with this.
+struct Server {
+    dir: tempfile::TempDir,
+    options: Vec<String>,
+    child: Child,
+}
+
+impl Server {
+    async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    async fn with(options: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
+        let child = Self::spawn(dir.path(), &options);
+        let server = Self {
+            dir,
+            options,
+            child,
+        };
+        server.wait().await;
+        server
+    }
+
+    fn spawn(dir: &Path, options: &[String]) -> Child {
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--unixsocket", "redis.sock", "--save", ""]);
+        command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+        command.args(options).current_dir(dir).stdin(Stdio::null());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        child.expect("redis-server is installed")
+    }
+
+    /// Waits until it answers, which it does when it has read what it kept.
+    async fn wait(&self) {
+        eventually("Redis to answer", async || {
+            let mut connection = self.connection().await.ok()?;
+            cmd("PING").exec_async(&mut connection).await.ok()
+        })
+        .await;
+    }
+
+    fn url(&self) -> String {
+        format!(
+            "redis+unix://{}",
+            self.dir.path().join("redis.sock").display()
+        )
+    }
+
+    async fn connection(&self) -> Result<Connection, RedisError> {
+        let client = redis::Client::open(self.url())?;
+        client.get_multiplexed_async_connection().await
+    }
+
+    /// Asks it something behind the store's back.
+    async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = self.connection().await.expect("it is there");
+        let mut command = cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(word);
+        }
+        command.query_async(&mut connection).await.expect("answers")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("is a pid"));
+        kill(pid, signal).expect("it is there");
+    }
+
+    fn crash(&mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("waited for");
+    }
+
+    async fn restart(&mut self) {
+        drop(std::fs::remove_file(self.dir.path().join("redis.sock")));
+        self.child = Self::spawn(self.dir.path(), &self.options);
+        self.wait().await;
+    }
+
+    async fn store(&self) -> Arc<Redis> {
+        self.store_within(Duration::from_secs(20)).await
+    }
+
+    async fn store_within(&self, deadline: Duration) -> Arc<Redis> {
+        let opened = Redis::open(&self.url(), deadline, CancellationToken::new()).await;
+        opened.expect("opens")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(clock::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn upload(store: &Redis, content: &str) -> String {
+    let (sha256, bytes) = package(content);
+    store.put_code(&sha256, bytes).await.expect("is kept");
+    sha256
+}
+
+/// The cause of an `Unavailable`.
+fn cause<T: fmt::Debug>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Unavailable { source, .. }) => format!("{source:?} {source}"),
+        other => unreachable!("expected it to be unavailable, not {other:?}"),
+    }
+}
+
+async fn suite_passes(server: &Server) {
+    suite::run(async || {
+        server.ask::<()>(&["FLUSHALL"]).await;
+        let store: Arc<dyn Store> = server.store().await;
+        store
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn passes_the_suite() {
+    suite_passes(&Server::start().await).await;
+}
+
+/// One node of a Redis Cluster, which refuses a command or script whose keys are not in one slot.
+#[tokio::test]
+async fn passes_the_suite_under_the_rules_of_a_cluster() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+        .to_string();
+    let bus = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
+        .to_string();
+    let server = Server::with(&[
+        "--cluster-enabled",
+        "yes",
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port,
+        "--cluster-port",
+        &bus,
+    ])
+    .await;
+    server
+        .ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"])
+        .await;
+    eventually("the cluster to be up", async || {
+        let info: String = server.ask(&["CLUSTER", "INFO"]).await;
+        info.contains("cluster_state:ok").then_some(())
+    })
+    .await;
+    suite_passes(&server).await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_leaves_no_key_behind() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let with_route = |sha256: &str| Function {
+        route: Some("/r".into()),
+        ..function("f", sha256)
+    };
+    let first = with_route(&upload(&store, "one").await);
+    store.put(first.clone(), None).await.expect("is created");
+    let second = Function {
+        code: with_route(&upload(&store, "two").await).code,
+        ..next(&first)
+    };
+    store.put(second, Some(1)).await.expect("is current");
+    assert!(store.delete(&first.id).await.expect("is deleted"));
+    let mut left: Vec<String> = server.ask(&["KEYS", "*"]).await;
+    left.sort();
+    assert_eq!(left, [key::CHANGES, key::FORMAT, key::IDENTITY]);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_outlives_a_crash_and_the_store_heals() {
+    let mut server = Server::start().await;
+    let store = server.store().await;
+    let sha256 = upload(&store, "code").await;
+    let kept = function("kept", &sha256);
+    store.put(kept.clone(), None).await.expect("is created");
+    store.put_key(api_key("k")).await.expect("is written");
+
+    server.crash();
+    cause(store.functions().await);
+    cause(store.put(next(&kept), Some(1)).await);
+    server.restart().await;
+    // Nobody opened it again, and no first call is lost.
+    let found = store.functions().await.expect("is there again");
+    assert_eq!(found, std::slice::from_ref(&kept));
+    assert_eq!(store.keys().await.expect("are there"), [api_key("k")]);
+    assert!(store.code(&sha256).await.expect("is read").is_some());
+    store.put(next(&kept), Some(1)).await.expect("is current");
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_costs_no_more_than_the_deadline() {
+    let server = Server::start().await;
+    let deadline = Duration::from_millis(500);
+    let store = server.store_within(deadline).await;
+    let sha256 = upload(&store, "code").await;
+    let f = function("f", &sha256);
+    server.signal(Signal::SIGSTOP);
+    let (_, new) = package("new");
+    let began = clock::now();
+    let (listed, put, deleted, code, kept, keys, key) = futures_util::join!(
+        store.functions(),
+        store.put(f.clone(), None),
+        store.delete(&f.id),
+        store.code(&sha256),
+        store.put_code(&sha256, package("code").1),
+        store.keys(),
+        store.put_key(api_key("k")),
+    );
+    let took = clock::now() - began;
+    server.signal(Signal::SIGCONT);
+    drop(new);
+    for cause in [
+        cause(listed),
+        cause(put),
+        cause(deleted),
+        cause(code),
+        cause(kept),
+        cause(keys),
+        cause(key),
+    ] {
+        assert!(
+            cause.contains("Timeout") || cause.contains("Deadline") || cause.contains("timed out"),
+            "{cause}"
+        );
+    }
+    // Far less than any other timeout there is, far more than the scheduling of a busy machine.
+    assert!(took < deadline * 10, "{took:?}");
+    eventually("the store to heal", async || store.functions().await.ok()).await;
+}
+
+#[tokio::test]
+async fn changes_by_others_are_noticed() {
+    let server = Server::start().await;
+    let (mine, theirs) = (server.store().await, server.store().await);
+    let mut changes = mine.changes();
+    let mut noticed = async |count: u64| {
+        let counted = changes.wait_for(|known| *known == count);
+        let counted = tokio::time::timeout(PATIENCE, counted).await;
+        drop(counted.expect("in time").expect("somebody listens"));
+    };
+    let f = function("f", &upload(&theirs, "code").await);
+    theirs.put(f.clone(), None).await.expect("is created");
+    noticed(1).await;
+    assert_eq!(mine.functions().await.expect("is listed").len(), 1);
+    theirs.put(next(&f), Some(1)).await.expect("is current");
+    noticed(2).await;
+    theirs.put_key(api_key("k")).await.expect("is written");
+    noticed(3).await;
+    // The connection goes, and a change with it.
+    let killed: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    assert_eq!(killed, 2);
+    theirs.delete(&f.id).await.expect("is deleted");
+    noticed(4).await;
+    // An announcement that is lost although the connection stays.
+    server.ask::<u64>(&["INCR", key::CHANGES]).await;
+    noticed(5).await;
+    // As after a crash of a Redis that keeps its last moments in memory only.
+    server.ask::<()>(&["SET", key::CHANGES, "1"]).await;
+    noticed(1).await;
+}
+
+#[test]
+fn a_redis_that_may_lose_things_is_known_by_what_it_says() {
+    let good = "# Memory\r\nmaxmemory_policy:noeviction\r\n# Persistence\r\naof_enabled:1\r\n";
+    assert_eq!(risks(good), [""; 0]);
+    assert_eq!(risks("something else"), [""; 0]);
+    let evicts = good.replace("noeviction", "allkeys-lru");
+    assert!(risks(&evicts)[0].contains("noeviction"));
+    // Nothing of ours but packages that are still arriving has a time to live.
+    assert_eq!(risks(&good.replace("noeviction", "volatile-lru")), [""; 0]);
+    assert!(risks(&good.replace("aof_enabled:1", "aof_enabled:0"))[0].contains("appendonly"));
+}
+
+#[tokio::test]
+async fn what_redis_says_of_itself_is_understood() {
+    let server = Server::start().await;
+    let info = async || server.ask::<String>(&["INFO"]).await;
+    assert_eq!(risks(&info().await), [""; 0]);
+    server
+        .ask::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"])
+        .await;
+    server
+        .ask::<()>(&["CONFIG", "SET", "appendonly", "no"])
+        .await;
+    assert_eq!(risks(&info().await).len(), 2);
+}
+
+#[tokio::test]
+async fn changes_are_noticed_again_after_a_crash() {
+    let mut server = Server::start().await;
+    let mine = server.store().await;
+    let mut changes = mine.changes();
+    server.crash();
+    server.restart().await;
+    let theirs = server.store().await;
+    theirs.put_key(api_key("k")).await.expect("is written");
+    let counted = tokio::time::timeout(PATIENCE, changes.wait_for(|known| *known == 1)).await;
+    drop(counted.expect("in time").expect("somebody listens"));
+}
+
+#[tokio::test]
+async fn an_emptied_redis_is_refused() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let sha256 = upload(&store, "code").await;
+    let f = function("f", &sha256);
+    store.put(f.clone(), None).await.expect("is created");
+    server.ask::<()>(&["FLUSHALL"]).await;
+    for cause in [
+        cause(store.functions().await),
+        cause(store.keys().await),
+        cause(store.put(next(&f), Some(1)).await),
+        cause(store.delete(&f.id).await),
+        cause(store.put_code(&sha256, package("code").1).await),
+        cause(store.put_key(api_key("k")).await),
+    ] {
+        assert!(cause.contains("has lost its data"), "{cause}");
+    }
+    let left: Vec<String> = server.ask(&["KEYS", "*"]).await;
+    assert_eq!(left, [""; 0]);
+    assert!(
+        server
+            .store()
+            .await
+            .functions()
+            .await
+            .expect("is new")
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn scripts_that_redis_forgot_are_sent_again() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    store.put_key(api_key("a")).await.expect("is written");
+    server.ask::<()>(&["SCRIPT", "FLUSH"]).await;
+    store.put_key(api_key("b")).await.expect("is written");
+    assert_eq!(store.keys().await.expect("are listed").len(), 2);
+}
+
+#[tokio::test]
+async fn damage_is_told_from_absence() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let sha256 = upload(&store, "code").await;
+    let code = key::code(&sha256);
+    server.ask::<u64>(&["HSET", &code, "0", "other"]).await;
+    let damaged = cause(store.code(&sha256).await);
+    assert!(damaged.contains("damaged"), "{damaged}");
+    server
+        .ask::<u64>(&["HSET", &code, key::PIECES, "many"])
+        .await;
+    let damaged = cause(store.code(&sha256).await);
+    assert!(damaged.contains("damaged"), "{damaged}");
+    server.ask::<u64>(&["HSET", key::FUNCTIONS, "x", "{"]).await;
+    let unreadable = cause(store.functions().await);
+    assert!(
+        unreadable.contains("function x is not readable"),
+        "{unreadable}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_newer_version_wrote_is_refused() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    server
+        .ask::<u64>(&["HSET", key::KEYS, "x", r#"{"v":2,"value":{}}"#])
+        .await;
+    let newer = cause(store.keys().await);
+    assert!(
+        newer.contains("key x was written by a newer version"),
+        "{newer}"
+    );
+    server.ask::<()>(&["SET", key::FORMAT, "2"]).await;
+    let url = server.url();
+    let newer = cause(Redis::open(&url, PATIENCE, CancellationToken::new()).await);
+    assert!(newer.contains("format 2"), "{newer}");
+}
+
+#[tokio::test]
+async fn uploads_nobody_follows_up_are_bounded() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let used = upload(&store, "used").await;
+    store
+        .put(function("f", &used), None)
+        .await
+        .expect("is created");
+    let first = upload(&store, "first").await;
+    for n in 1..UPLOADS_MAX {
+        upload(&store, &n.to_string()).await;
+    }
+    assert!(store.code(&first).await.expect("is read").is_some());
+    upload(&store, "one more").await;
+    assert!(store.code(&first).await.expect("is read").is_none());
+    assert!(store.code(&used).await.expect("is read").is_some());
+}
+
+#[tokio::test]
+async fn a_package_that_never_became_whole_goes_by_itself() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let (sha256, _) = package("code");
+    let staged = key::staged("x");
+    server
+        .ask::<u64>(&["HSET", &staged, key::PIECES, "1"])
+        .await;
+    // Its time is over between the last piece and the end.
+    server.ask::<u64>(&["DEL", &staged]).await;
+    let kept = store
+        .calls
+        .call(async |c| store.scripts.keep(c, &sha256, "x", 1).await)
+        .await;
+    assert_eq!(kept.expect("answers"), scripts::Kept::No);
+    // The time a package has is set before its first piece.
+    let big = Bytes::from(vec![1; 3 * key::PIECE_BYTES + 1]);
+    let sha256 = hex::encode(Sha256::digest(&big));
+    store.put_code(&sha256, big.clone()).await.expect("is kept");
+    let code = key::code(&sha256);
+    assert_eq!(server.ask::<i64>(&["TTL", &code]).await, -1);
+    assert_eq!(server.ask::<u64>(&["HLEN", &code]).await, 5);
+    assert_eq!(store.code(&sha256).await.expect("is read"), Some(big));
+}
+
+#[tokio::test]
+async fn where_no_redis_is_opening_fails_and_tells_no_password() {
+    let refused = Redis::open(
+        "redis://:secret@127.0.0.1:1/",
+        PATIENCE,
+        CancellationToken::new(),
+    )
+    .await;
+    let cause = cause(refused);
+    assert!(cause.contains("Connection refused"), "{cause}");
+    assert!(!cause.contains("secret"), "{cause}");
+    let server = Server::start().await;
+    assert_eq!(format!("{:?}", server.store().await), "Redis { .. }");
+}
