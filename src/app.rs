@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::control::{self, Control};
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::domain::key::{self, KeyRecord};
 use crate::engine::docker::Docker;
 use crate::engine::{self, Engine, sweep};
@@ -25,14 +25,17 @@ use crate::pool::{self, Pool, keeper};
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::scheduler::{self, Scheduler};
-use crate::store::Store;
 use crate::store::embedded::Embedded;
+use crate::store::redis::Redis;
+use crate::store::{self, Store};
 use crate::task;
 use crate::telemetry::{logging, metrics};
 
 /// Between two looks at an engine that did not answer, or did.
 const ENGINE_RETRY: Duration = Duration::from_secs(1);
 const ENGINE_CHECK: Duration = Duration::from_secs(15);
+/// Between two attempts to read what others changed.
+const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The part of the machine's memory that workers may be sized for, unless configured.
 const MEMORY_PART: f64 = 0.7;
 /// What is left to do after the drain has this long.
@@ -75,15 +78,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let rendered = metrics::install().map_err(anyhow::Error::msg)?;
     let state = prepare_state(&config.state_dir)?;
     let instance = instance_id(&state)?;
-    let store: Arc<dyn Store> =
-        Embedded::open(&state.root).context("the embedded store cannot be opened")?;
+    let stop = CancellationToken::new();
+    let store = open_store(&config.store, &state, &stop).await?;
+    // Before anything is read: what is written after that is noticed.
+    let changes = store.changes();
     let keys = Arc::new(Keys::default());
     keys.replace(&admin_key(&state, &*store).await?);
     let catalog =
         Arc::new(Catalog::read(&config.runtimes_dir).context("the runtimes cannot be read")?);
     let engine: Arc<dyn Engine> = Arc::new(docker(&config, &instance, &state)?);
 
-    let stop = CancellationToken::new();
     let codes = Arc::new(Codes::new(store.clone(), state.code()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (pool, events) = Pool::new(
@@ -142,7 +146,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             keeper::run(pool, events, stop).await;
         })
     };
-    task::spawn(vital, "engine check", check_engine(engine.clone()));
+    task::spawn(vital.clone(), "engine check", check_engine(engine.clone()));
+    let following = follow(control.clone(), store, keys.clone(), changes);
+    task::spawn(vital, "store follower", following);
 
     let gateway = Gateway {
         scheduler: scheduler.clone(),
@@ -280,6 +286,56 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn open_store(
+    configured: &config::Store,
+    state: &State,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(match configured {
+        config::Store::Embedded => {
+            Embedded::open(&state.root).context("the embedded store cannot be opened")?
+        }
+        config::Store::Redis { url, call_timeout } => Redis::open(url, *call_timeout, stop.clone())
+            .await
+            .context("the Redis store cannot be opened")?,
+    })
+}
+
+/// Takes over what other processes write to the store, until the store is gone.
+async fn follow(
+    control: Control,
+    store: Arc<dyn Store>,
+    keys: Arc<Keys>,
+    mut changes: watch::Receiver<u64>,
+) {
+    let reload = async || {
+        let count = control.reload().await?;
+        keys.replace(&store.keys().await?);
+        Ok::<_, store::Error>(count)
+    };
+    while changes.changed().await.is_ok() {
+        let mut failed = false;
+        loop {
+            match reload().await {
+                Ok(count) => {
+                    if count > 0 {
+                        tracing::info!(functions = count, "took over what others changed");
+                    }
+                    break;
+                }
+                Err(error) => {
+                    if !failed {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::warn!(error, "what others changed cannot be read, trying again");
+                    }
+                    failed = true;
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
         }
     }
 }

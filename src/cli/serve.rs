@@ -28,7 +28,7 @@ pub struct Settings {
     /// Address to listen on
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<String>,
-    /// Where definitions are kept: "embedded" is a file in the state directory
+    /// Where definitions are kept: "embedded" is a file in the state directory, redis://HOST:PORT is shared
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Folder with one folder per runtime

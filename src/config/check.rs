@@ -36,7 +36,10 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             threads: not_zero(read.whole("server.threads", 0..=1024)),
         },
         state_dir: read.path("state.dir"),
-        store: read.text("store.url", store),
+        store: {
+            let call_timeout = read.time("store.call_timeout");
+            read.text("store.url", |text| store(text, call_timeout))
+        },
         engine: Engine {
             socket: read.path("engine.socket"),
             call_timeout: read.time("engine.call_timeout"),
@@ -103,13 +106,32 @@ fn not_zero<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
-fn store(text: &str) -> Result<Store, String> {
-    match text {
-        "embedded" => Ok(Store::Embedded),
-        url if url.starts_with("redis://") || url.starts_with("rediss://") => {
-            Err("this version has no Redis store yet, expected \"embedded\"".into())
+/// What is wrong with a URL is said without the URL, which may have a password in it.
+fn store(text: &str, call_timeout: Duration) -> Result<Store, String> {
+    const EXPECTED: &str =
+        "expected \"embedded\", redis://[USER:PASSWORD@]HOST[:PORT][/DB] or redis+unix:///PATH";
+    if text == "embedded" {
+        return Ok(Store::Embedded);
+    }
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err(format!("{text:?} is no store, {EXPECTED}"));
+    };
+    match scheme {
+        "redis" | "redis+unix" | "unix" if rest.is_empty() => {
+            Err(format!("says not where, {EXPECTED}"))
         }
-        other => Err(format!("{other:?} is no store, expected \"embedded\"")),
+        "redis+unix" | "unix" if !rest.starts_with('/') => {
+            Err(format!("has no absolute path, {EXPECTED}"))
+        }
+        "redis" | "redis+unix" | "unix" => Ok(Store::Redis {
+            url: text.into(),
+            call_timeout,
+        }),
+        "rediss" => Err(format!("this version speaks no TLS to Redis, {EXPECTED}")),
+        "redis+sentinel" | "redis+cluster" => Err(format!(
+            "this version speaks to one Redis, not to {scheme}, {EXPECTED}"
+        )),
+        other => Err(format!("{other}:// is no store, {EXPECTED}")),
     }
 }
 
@@ -235,6 +257,35 @@ mod tests {
         }
         for bad in ["", "30", "soon", "-5s", "5s ago", "9000h 0", "99999999h"] {
             assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_embedded_or_one_redis() {
+        let at = |url: &str| store(url, Duration::from_secs(1));
+        assert_eq!(at("embedded"), Ok(Store::Embedded));
+        for good in [
+            "redis://127.0.0.1",
+            "redis://:secret@redis:6379/1",
+            "redis+unix:///run/redis.sock",
+            "unix:///run/redis.sock?db=1",
+        ] {
+            let url = good.into();
+            let call_timeout = Duration::from_secs(1);
+            assert_eq!(at(good), Ok(Store::Redis { url, call_timeout }));
+        }
+        for (bad, why) in [
+            ("", "no store"),
+            ("redis", "no store"),
+            ("redis://", "says not where"),
+            ("unix://run", "no absolute path"),
+            ("rediss://:secret@h", "no TLS"),
+            ("redis+sentinel://:secret@h", "not to redis+sentinel"),
+            ("redis+cluster://:secret@h", "not to redis+cluster"),
+            ("http://:secret@h", "http:// is no store"),
+        ] {
+            let found = at(bad).expect_err(bad);
+            assert!(found.contains(why) && !found.contains("secret"), "{found}");
         }
     }
 

@@ -39,6 +39,11 @@ pub struct Server {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Store {
     Embedded,
+    /// Shared by every process that names it.
+    Redis {
+        url: String,
+        call_timeout: Duration,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]

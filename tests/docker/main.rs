@@ -32,6 +32,7 @@ mod multiplexing;
 mod networking;
 mod outage;
 mod printing;
+mod sharing;
 mod streaming;
 mod updating;
 mod warming;

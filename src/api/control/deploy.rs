@@ -5,6 +5,7 @@
 //! every name and route that is taken or given up. A write is not undone when its client goes away: it runs in a task of its
 //! own, because a stored revision that is not published would answer by old code for good.
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -44,16 +45,104 @@ impl Deploy {
         let functions = self.store.functions().await?;
         let count = functions.len();
         for function in &functions {
-            if self.runtimes.find(function.runtime.as_str()).is_none() {
-                tracing::warn!(
-                    function = %function.name,
-                    runtime = %function.runtime,
-                    "function kept, but its runtime is not installed"
-                );
-            }
+            self.warn_without_runtime(function);
         }
         self.scheduler.restore(functions);
         Ok(count)
+    }
+
+    /// Publishes what other instances wrote, and withdraws what they deleted. Says how many functions that were.
+    pub async fn reload(&self) -> Result<usize, store::Error> {
+        let suspects = self.differences(&self.store.functions().await?);
+        if suspects.is_empty() {
+            return Ok(0);
+        }
+        // A writer here may be between the store and the table, so that the list is older than the table or newer. Within all their
+        // turns, a second list is neither.
+        let ids: HashSet<&FunctionId> = suspects.iter().map(|f| &f.id).collect();
+        let keys = suspects.iter().flat_map(|f| {
+            let route = f.route.clone().map(Key::Route);
+            let keys = [Key::Id(f.id.to_string()), Key::Name(f.name.to_string())];
+            keys.into_iter().chain(route)
+        });
+        let _turn = self.locks.take(keys.collect()).await;
+        let mut stored: HashMap<FunctionId, Function> = self
+            .store
+            .functions()
+            .await?
+            .into_iter()
+            .map(|f| (f.id.clone(), f))
+            .collect();
+        let (mut gone, mut newer) = (Vec::new(), Vec::new());
+        for id in ids {
+            let published = self.published(id).map(|f| f.revision);
+            match stored.remove(id) {
+                None if published.is_some() => gone.push(id),
+                // None is less than any revision.
+                Some(function) if Some(function.revision) > published => newer.push(function),
+                Some(function) if Some(function.revision) < published => {
+                    // A store that came back from a crash without its last moments. What it has is what everybody can agree on.
+                    tracing::warn!(
+                        function = %function.name,
+                        revision = function.revision,
+                        "the store went back to an older revision"
+                    );
+                    gone.push(id);
+                    newer.push(function);
+                }
+                _ => {}
+            }
+        }
+        let changed: HashSet<&FunctionId> = gone
+            .iter()
+            .copied()
+            .chain(newer.iter().map(|f| &f.id))
+            .collect();
+        let count = changed.len();
+        // A name that was given up is free before it is taken.
+        for id in gone {
+            self.scheduler.withdraw(id);
+        }
+        for function in newer {
+            self.warn_without_runtime(&function);
+            self.scheduler.publish(function);
+        }
+        Ok(count)
+    }
+
+    /// The functions that are not the same in the list and in the table, as they are in each.
+    fn differences(&self, listed: &[Function]) -> Vec<Function> {
+        let ids: HashSet<&FunctionId> = listed.iter().map(|f| &f.id).collect();
+        let mut found = Vec::new();
+        for function in listed {
+            let published = self.published(&function.id);
+            if published.as_ref().map(|f| f.revision) != Some(function.revision) {
+                found.push(function.clone());
+                found.extend(published.map(|f| Function::clone(&f)));
+            }
+        }
+        for target in self.scheduler.targets() {
+            if !ids.contains(&target.function.id) {
+                found.push(Function::clone(&target.function));
+            }
+        }
+        found
+    }
+
+    fn published(&self, id: &FunctionId) -> Option<Arc<Function>> {
+        let target = self.scheduler.find(id.as_str())?;
+        // A name may look like an id.
+        (target.function.id == *id).then(|| target.function.clone())
+    }
+
+    fn warn_without_runtime(&self, function: &Function) {
+        if self.runtimes.find(function.runtime.as_str()).is_none() {
+            tracing::warn!(
+                function = %function.name,
+                runtime = %function.runtime,
+                "function kept, but its runtime is not installed"
+            );
+        }
     }
 
     pub async fn create(self: &Arc<Self>, upload: Upload) -> Result<Function, Problem> {

@@ -87,6 +87,11 @@ impl Control {
     pub async fn restore(&self) -> Result<usize, store::Error> {
         self.deploy.restore().await
     }
+
+    /// Makes what other instances wrote callable, and forgets what they deleted. Says how many functions that were.
+    pub async fn reload(&self) -> Result<usize, store::Error> {
+        self.deploy.reload().await
+    }
 }
 
 /// The face as a service. Paths are taken with and without a slash at their end.

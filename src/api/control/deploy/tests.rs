@@ -285,3 +285,86 @@ fn a_condition_is_met_by_its_revision() {
         assert!(!matches(not, 7), "{not}");
     }
 }
+
+#[tokio::test]
+async fn what_another_instance_wrote_is_taken_over() {
+    let world = World::empty();
+    for name in ["kept", "changed", "gone"] {
+        world.create(name).await;
+    }
+    let kept = world.published("kept").expect("published");
+    let inner = world.store.inner.clone();
+    let mut changed = world.stored("changed").await.expect("stored");
+    let gone = world.stored("gone").await.expect("stored");
+    changed.revision = 2;
+    // Names that move from one function to another.
+    let given_up = std::mem::replace(&mut changed.name, gone.name.clone());
+    inner.delete(&gone.id).await.expect("deleted");
+    inner.put(changed.clone(), Some(1)).await.expect("written");
+    let made = Function {
+        id: FunctionId::generate(),
+        name: given_up,
+        revision: 1,
+        ..changed.clone()
+    };
+    inner.put(made.clone(), None).await.expect("written");
+
+    assert_eq!(world.control.reload().await.expect("reloaded"), 3);
+    assert_eq!(agree(&world, "gone").await, changed);
+    assert_eq!(agree(&world, "changed").await, made);
+    let same = world.published("kept").expect("published");
+    assert!(Arc::ptr_eq(&same, &kept), "was not touched");
+    assert!(world.published(gone.id.as_str()).is_none());
+    assert_eq!(world.control.reload().await.expect("reloaded"), 0);
+}
+
+#[tokio::test]
+async fn a_reload_waits_for_the_writers_it_meets() {
+    let world = World::empty();
+    world.create("old").await;
+    // What is stored and not callable yet would be published twice, or after its deletion.
+    for (path, create) in [("new", true), ("old", false)] {
+        world.store.plan([Plan::WaitWritten]);
+        let writing = async {
+            match create {
+                true => world.post("/functions/", new(path)).await,
+                false => world.delete("/functions/old").await,
+            }
+        };
+        let mut writing = std::pin::pin!(writing);
+        tokio::select! {
+            _ = &mut writing => panic!("it was to wait"),
+            () = world.store.reached() => {}
+        }
+        let mut reload = std::pin::pin!(world.control.reload());
+        still_waits(&mut reload).await;
+        world.store.go_on();
+        let (written, reloaded) = tokio::join!(writing, reload);
+        assert!(written.status.is_success());
+        assert_eq!(reloaded.expect("reloaded"), 0, "it was done already");
+    }
+    agree(&world, "new").await;
+    assert!(world.published("old").is_none());
+}
+
+#[tokio::test]
+async fn a_store_that_went_back_is_believed() {
+    let world = World::empty();
+    world.create("f").await;
+    let first = world.stored("f").await.expect("stored");
+    let changed = world.put("/functions/f", json!({"timeout": 5})).await;
+    assert_eq!(changed.status, 200);
+    let inner = world.store.inner.clone();
+    let package = inner.code(&first.code.sha256).await.expect("read");
+    inner.delete(&first.id).await.expect("deleted");
+    let package = package.expect("is there");
+    let kept = inner.put_code(&first.code.sha256, package).await;
+    kept.expect("kept");
+    inner.put(first.clone(), None).await.expect("written");
+    assert_eq!(world.control.reload().await.expect("reloaded"), 1);
+    assert_eq!(agree(&world, "f").await, first);
+    // And can be changed again.
+    let changed = world.put("/functions/f", json!({"timeout": 6})).await;
+    assert_eq!(changed.status, 200, "{:?}", changed.body);
+    assert_eq!(agree(&world, "f").await.revision, 2);
+}
