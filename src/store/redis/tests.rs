@@ -229,15 +229,13 @@ async fn what_was_acknowledged_outlives_a_crash_and_the_store_heals() {
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_costs_no_more_than_the_deadline() {
+async fn a_redis_that_hangs_is_given_up_at_the_deadline() {
     let server = Server::start().await;
     let deadline = Duration::from_millis(500);
     let store = server.store_within(deadline).await;
     let sha256 = upload(&store, "code").await;
     let f = function("f", &sha256);
     server.signal(Signal::SIGSTOP);
-    let (_, new) = package("new");
-    let began = clock::now();
     let (listed, put, deleted, code, kept, keys, key) = futures_util::join!(
         store.functions(),
         store.put(f.clone(), None),
@@ -247,9 +245,7 @@ async fn a_redis_that_hangs_costs_no_more_than_the_deadline() {
         store.keys(),
         store.put_key(api_key("k")),
     );
-    let took = clock::now() - began;
     server.signal(Signal::SIGCONT);
-    drop(new);
     for cause in [
         cause(listed),
         cause(put),
@@ -264,8 +260,6 @@ async fn a_redis_that_hangs_costs_no_more_than_the_deadline() {
             "{cause}"
         );
     }
-    // Far less than any other timeout there is, far more than the scheduling of a busy machine.
-    assert!(took < deadline * 10, "{took:?}");
     eventually("the store to heal", async || store.functions().await.ok()).await;
 }
 
