@@ -33,7 +33,8 @@ async fn every_call_that_begins_after_the_answer_runs_the_new_code() {
         running.push(hammer(server.clone(), language, name));
     }
     for calls in futures_util::future::join_all(running).await {
-        assert!(calls > UPDATES * 10, "only {calls} calls");
+        // What the waits between the changes add up to; how many more there are is the machine's business.
+        assert!(calls > UPDATES * 5, "only {calls} calls");
     }
 }
 
