@@ -553,18 +553,21 @@ def handler(event, context):
         server.call("victim", &json!(0)).await.expect(200);
         let idle = kill(how).await;
         let died = [("reason", "died_idle")];
-        server
-            .measured("hearth_workers_ended_total", &died, |ended| {
-                ended > n as f64
-            })
-            .await;
-        gone(&idle).await;
+        if how == "its process" {
+            // It may live a moment longer, and what is called in that moment ends with it.
+            server
+                .measured("hearth_workers_ended_total", &died, |ended| {
+                    ended > n as f64
+                })
+                .await;
+        }
         let next = server.call("victim", &json!(0)).await.expect(200);
         assert!(
             next.header("server-timing").contains("replaced"),
             "{:?}",
             next.headers
         );
+        gone(&idle).await;
 
         let begun = server.lines("victim", None).await.len();
         let client = server.client.clone();
