@@ -49,6 +49,8 @@ use crate::worker::specialise::Blueprint;
 
 /// Events the keeper may have before it; what does not fit is counted and made good by its next tick.
 const EVENTS: usize = 8192;
+/// CANCEL is repeated at this interval while nothing is heard: the signal of one can be lost in an interpreter (PROTOCOL.md).
+const REMINDER: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -187,13 +189,20 @@ impl Pool {
         crate::task::spawn(crate::task::Kind::Local, "cancel", async move {
             let told = async {
                 let stream = worker.stream;
-                worker
-                    .connection
-                    .send(crate::worker::frame::Kind::Cancel, stream, reason.body())
-                    .await?;
-                // Whatever it answers, it ends here; the end of its answer only means that it need not be waited for longer.
-                while !worker.connection.receive().await?.ends_invocation() {}
-                Ok::<_, connection::Error>(())
+                loop {
+                    worker
+                        .connection
+                        .send(crate::worker::frame::Kind::Cancel, stream, reason.body())
+                        .await?;
+                    // Whatever it answers, it ends here; the end of its answer only means that it need not be waited for longer.
+                    let answered = async {
+                        while !worker.connection.receive().await?.ends_invocation() {}
+                        Ok::<_, connection::Error>(())
+                    };
+                    if let Ok(end) = tokio::time::timeout(REMINDER, answered).await {
+                        return end;
+                    }
+                }
             };
             let heard = tokio::time::timeout(pool.options.cancel_grace, told).await;
             tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");

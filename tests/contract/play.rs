@@ -13,6 +13,7 @@ use crate::worker::{Arrival, Exit, PATIENCE, Worker};
 /// What INIT says; the containers of the tests have as much.
 pub(crate) const MEMORY_MB: u32 = 192;
 const CHUNK_MAX: usize = 1024 * 1024;
+const REMINDER: Duration = Duration::from_millis(50);
 
 /// HELLO was read; sends INIT as the case wants it.
 pub(crate) fn specialise(worker: &mut Worker, case: &Case) -> Result<()> {
@@ -231,7 +232,7 @@ fn cancel_frame(stream: u32) -> Vec<u8> {
 fn wait_for_answer(worker: &mut Worker, call: &Call, stream: u32) -> Result<Outcome> {
     let deadline = Instant::now() + PATIENCE;
     let mut outcome = Outcome::default();
-    let mut cancelled = false;
+    let mut cancel_at = None;
     loop {
         let due = match call.cancel.as_deref().map(|when| when.split_once(':')) {
             Some(Some(("after_log", line))) => worker.log.has(&[line.to_owned()]),
@@ -240,8 +241,9 @@ fn wait_for_answer(worker: &mut Worker, call: &Call, stream: u32) -> Result<Outc
             }
             _ => false,
         };
-        if due && !cancelled {
-            cancelled = true;
+        // Repeated, as Hearth does it.
+        if due && cancel_at.is_none_or(|at| Instant::now() >= at) {
+            cancel_at = Some(Instant::now() + REMINDER);
             worker.send_bytes(&cancel_frame(stream))?;
         }
         let frame = match worker.look()? {

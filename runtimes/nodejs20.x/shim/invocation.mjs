@@ -67,7 +67,7 @@ export class Invocation {
   }
 
   cancel(reason) {
-    if (this.#ended) return;
+    if (this.#ended || this.cancelled) return;
     this.cancelled = true;
     const error = new Error(`The invocation was cancelled: ${reason}`);
     error.name = 'AbortError';

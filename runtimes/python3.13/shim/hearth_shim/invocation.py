@@ -2,7 +2,8 @@
 
 The loop in `worker` is blocked in the handler meanwhile, so the kernel tells us: for exactly as long as the handler runs the
 socket is in O_ASYNC mode, SIGIO arrives with the next bytes, and its handler raises `Cancelled` inside the function's code, where
-`finally` blocks see it. Whatever arrives at any other time is left to the loop.
+`finally` blocks see it. Whatever arrives at any other time is left to the loop. A signal that arrives between the interpreter's last look and
+a system call that sleeps is not seen before that call ends: Hearth repeats CANCEL, and the next signal interrupts it.
 """
 
 import fcntl
