@@ -80,7 +80,8 @@ stop_process() {
     # mount from a file system somebody mounted there.
     if awk -v at="$(readlink -f "$DATA_ROOT")" '$5 == at && $4 != "/" { found = 1 } END { exit !found }' \
         /proc/self/mountinfo; then
-        as_root umount "$DATA_ROOT"
+        # The kernel may still be letting go of what the last containers had open.
+        wait_for 10 as_root umount "$DATA_ROOT" || as_root umount -l "$DATA_ROOT"
     fi
     as_root rm -rf "$EXEC_ROOT"
     as_root rm -f /var/run/docker.sock "$PID_FILE"
