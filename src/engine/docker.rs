@@ -9,6 +9,7 @@
 //! Called by the pool's keeper and at start and stop; knows nothing of functions.
 
 mod build;
+mod network;
 pub mod survey;
 
 use std::collections::HashMap;
@@ -308,7 +309,11 @@ impl Engine for Docker {
         let body = spec::holder_body(&self.inner.frame(), image);
         // A holder is no worker, but is named the same way: unique for ever.
         let name = format!("hearth-network-{}", WorkerId::generate());
-        self.run(name, body).boxed()
+        async move {
+            self.inner.ensure_network().await?;
+            self.run(name, body).await
+        }
+        .boxed()
     }
 
     fn limit<'a>(

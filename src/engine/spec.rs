@@ -22,6 +22,9 @@ pub const LABEL_ROLE: &str = "hearth.role";
 /// On images: the runtime they are for.
 pub const LABEL_RUNTIME: &str = "hearth.runtime";
 
+/// What holders are on; containers on it do not reach each other. The name of its interface too, so at most 15 characters.
+pub const EGRESS_NETWORK: &str = "hearth-egress";
+
 const ROLE_WORKER: &str = "worker";
 const ROLE_HOLDER: &str = "network-holder";
 
@@ -150,7 +153,7 @@ pub fn holder_body(frame: &Frame<'_>, image: &str) -> ContainerCreateBody {
         cmd: Some(Vec::new()),
         env: Some(environment()),
         host_config: Some(HostConfig {
-            network_mode: Some("bridge".to_owned()),
+            network_mode: Some(EGRESS_NETWORK.to_owned()),
             pids_limit: Some(HOLDER_PIDS),
             ..hardened(frame, &limits)
         }),

@@ -1,9 +1,10 @@
 //! What functions can reach: nothing, unless they ask for it.
 
+use std::io::Write;
+
 use serde_json::json;
 
 use crate::containers::{self, docker};
-use crate::languages;
 use crate::server::Server;
 use crate::wait::eventually;
 
@@ -11,81 +12,63 @@ const CONNECTS: &str = r#"
 import socket
 def handler(event, context):
     try:
-        with socket.create_connection((event["host"], event["port"]), timeout=10) as connection:
+        with socket.create_connection((event["host"], event["port"]), timeout=3) as connection:
             return connection.recv(100).decode()
     except OSError as error:
         return type(error).__name__ + ": " + str(error)
 "#;
 
-/// Listens on its own loopback and on nothing else.
+/// Listens on its own loopback, and at another port on everything it has.
 const LISTENS: &str = r#"
 import socket, threading
-listener = socket.create_server(("127.0.0.1", 7777))
-def serve():
+def serve(listener):
     while True:
         connection, _ = listener.accept()
         connection.sendall(b"from the function next door")
         connection.close()
-threading.Thread(target=serve, daemon=True).start()
+for address in [("127.0.0.1", 7777), ("0.0.0.0", 7778)]:
+    threading.Thread(target=serve, args=[socket.create_server(address)], daemon=True).start()
+def own_address():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return probe.getsockname()[0]
 def handler(event, context):
+    if event.get("own"):
+        return own_address()
     with socket.create_connection(("localhost", 7777)) as connection:
         return connection.recv(100).decode()
 "#;
 
-const GREETER: &str = r#"
-import socket
-listener = socket.create_server(("0.0.0.0", 4000))
-while True:
-    connection, _ = listener.accept()
-    connection.sendall(b"hello from outside")
-    connection.close()
-"#;
-
-/// A container of the test's own that listens on the engine's bridge.
+/// A listener on the host's end of the network that functions with egress have: to them, a machine outside.
 struct Outside {
-    container: String,
     address: String,
+    port: u16,
 }
 
 impl Outside {
     fn start() -> Self {
-        let runtimes = languages::all();
-        let python = runtimes
-            .iter()
-            .find(|runtime| runtime.answers_to("python"))
-            .unwrap();
-        let image = hearth::runtime::image::of(python).unwrap().tag;
-        let run = [
-            "run",
-            "--detach",
-            "--label=hearth.test=outside",
-            "--memory=64m",
-            "--entrypoint=python3",
-            &image,
-            "-c",
-            GREETER,
-        ];
-        let container = docker(&run).expect("a container");
-        let found = containers::inspect(&container).unwrap();
-        let address = found["NetworkSettings"]["IPAddress"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        assert!(!address.is_empty(), "the engine has a bridge");
-        Self { container, address }
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        containers::remove(std::slice::from_ref(&self.container));
+        let gateway = docker(&[
+            "network",
+            "inspect",
+            "--format={{(index .IPAM.Config 0).Gateway}}",
+            "hearth-egress",
+        ]);
+        let address = gateway.expect("the network is there once a function needed it");
+        let listener = std::net::TcpListener::bind((address.as_str(), 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Ends with the test's process.
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                drop(connection.unwrap().write_all(b"hello from outside"));
+            }
+        });
+        Self { address, port }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_who_asks_for_it_reaches_the_outside_and_nobody_a_neighbour() {
     let server = Server::start(&[("pool.stem_min", "0")]);
-    let outside = Outside::start();
     for network in ["none", "egress"] {
         server
             .deploy(
@@ -102,18 +85,13 @@ async fn only_who_asks_for_it_reaches_the_outside_and_nobody_a_neighbour() {
             )
             .await;
     }
-    let there = json!({"host": outside.address, "port": 4000});
-    let reached = eventually("the listener outside", || async {
-        let got = server
-            .call("connects-egress", &there)
-            .await
-            .expect(200)
-            .json();
-        let text = got.as_str().unwrap().to_owned();
-        (!text.starts_with("ConnectionRefused")).then_some(text)
-    })
-    .await;
-    assert_eq!(reached, "hello from outside");
+    // The first function that needs the network has it made.
+    let nowhere = json!({"host": "127.0.0.1", "port": 1});
+    server.call("connects-egress", &nowhere).await.expect(200);
+    let outside = Outside::start();
+    let there = json!({"host": outside.address, "port": outside.port});
+    let reached = server.call("connects-egress", &there).await.expect(200);
+    assert_eq!(reached.json(), "hello from outside");
     let refused = server
         .call("connects-none", &there)
         .await
@@ -136,6 +114,17 @@ async fn only_who_asks_for_it_reaches_the_outside_and_nobody_a_neighbour() {
         let refused = got.as_str().unwrap().starts_with("ConnectionRefused");
         assert!(refused, "{got}");
     }
+
+    // Nor does a function with a network reach another one over it.
+    let own = server.call("listens-egress", &json!({"own": true})).await;
+    let neighbour = json!({"host": own.expect(200).json(), "port": 7778});
+    let got = server.call("connects-egress", &neighbour).await;
+    let got = got.expect(200).json();
+    let text = got.as_str().unwrap();
+    assert!(
+        text.starts_with("TimeoutError") || text.contains("unreachable"),
+        "{got}"
+    );
 
     // One holder for each function with a network, until it is deleted.
     let holders = || {
