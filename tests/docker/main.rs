@@ -18,6 +18,7 @@ mod proxy;
 mod server;
 mod wait;
 
+mod attacking;
 mod batching;
 mod cli;
 mod deploying;

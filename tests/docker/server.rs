@@ -205,6 +205,10 @@ impl Server {
         self.expected.lock().unwrap().push(text.to_owned());
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
         kill(pid, signal).expect("the server is there");
