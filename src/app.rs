@@ -24,6 +24,7 @@ use crate::gateway::service::Gateway;
 use crate::pool::{self, Pool, keeper};
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
+use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
 use crate::store::embedded::Embedded;
 use crate::store::redis::Redis;
@@ -102,7 +103,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         store.clone(),
         catalog.clone(),
         &config.limits,
-        &config.worker,
+        Places {
+            roots: config.worker.code_path_roots.clone(),
+            state: state.root.clone(),
+        },
         stop.clone(),
     );
     let restored = control

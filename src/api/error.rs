@@ -81,6 +81,14 @@ pub enum Problem {
     TooLarge { limit: usize },
     #[error("the body did not arrive: {0}")]
     BodyIncomplete(String),
+    #[error("the request's head is not valid: {0}")]
+    Head(&'static str),
+    #[error("the body must come as it is: there is no support for content-encoding {0:?}")]
+    Encoding(String),
+    #[error("there is no support for expect {0:?}")]
+    Expectation(String),
+    #[error("a page from elsewhere may not do this")]
+    CrossOrigin,
     #[error("a key is needed: send `Authorization: Bearer <key>`")]
     Unauthorized,
     #[error("there is no function {0:?}")]
@@ -115,7 +123,12 @@ impl Problem {
 
     pub fn status(&self) -> StatusCode {
         match self {
-            Problem::Invalid(_) | Problem::Malformed { .. } => StatusCode::BAD_REQUEST,
+            Problem::Invalid(_) | Problem::Malformed { .. } | Problem::Head(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Problem::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Problem::Expectation(_) => StatusCode::EXPECTATION_FAILED,
+            Problem::CrossOrigin => StatusCode::FORBIDDEN,
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
             Problem::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -140,6 +153,10 @@ impl Problem {
         match self {
             Problem::Invalid(_) => "invalid_request",
             Problem::Malformed { .. } => "malformed_body",
+            Problem::Head(_) => "malformed_head",
+            Problem::Encoding(_) => "unsupported_encoding",
+            Problem::Expectation(_) => "unsupported_expectation",
+            Problem::CrossOrigin => "cross_origin",
             Problem::TooLarge { .. } => "body_too_large",
             Problem::BodyIncomplete(_) => "body_incomplete",
             Problem::Unauthorized => "unauthorized",
@@ -175,6 +192,10 @@ impl Problem {
             Problem::Internal => Retry::Unsafe,
             Problem::Invalid(_)
             | Problem::Malformed { .. }
+            | Problem::Head(_)
+            | Problem::Encoding(_)
+            | Problem::Expectation(_)
+            | Problem::CrossOrigin
             | Problem::TooLarge { .. }
             | Problem::Unauthorized
             | Problem::NoFunction(_)
@@ -250,11 +271,14 @@ pub fn unauthorized() -> Response<Body> {
         .map(Body::Full)
 }
 
+/// The answer to a request that is refused before a face sees it.
+pub fn refused(problem: &Problem) -> Response<Body> {
+    problem.response(RequestId::generate()).map(Body::Full)
+}
+
 /// The answer to a path that means nothing.
 pub fn not_found(path: &str) -> Response<Body> {
-    Problem::NoPath(path.into())
-        .response(RequestId::generate())
-        .map(Body::Full)
+    refused(&Problem::NoPath(path.into()))
 }
 
 /// The answer to a request whose body is too large to be read.

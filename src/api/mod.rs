@@ -6,3 +6,4 @@ pub mod body;
 pub mod control;
 pub mod error;
 pub mod invoke;
+pub mod json;

@@ -4,5 +4,6 @@
 pub mod body;
 pub mod keys;
 pub mod route;
+pub mod screen;
 pub mod server;
 pub mod service;

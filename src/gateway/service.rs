@@ -18,6 +18,7 @@ use crate::domain::limits::PAYLOAD_MAX;
 use crate::gateway::body;
 use crate::gateway::keys::Keys;
 use crate::gateway::route::{Route, route};
+use crate::gateway::screen;
 use crate::scheduler::Scheduler;
 use crate::telemetry::metrics;
 
@@ -38,7 +39,10 @@ impl Gateway {
     pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let route = route(request.method(), request.uri().path());
         let face = route.face();
-        let response = if route.is_open() || self.keys.admit(request.headers()) {
+        let screened = screen::head(&request).and_then(|()| screen::own(&request));
+        let response = if let Err(problem) = screened {
+            error::refused(&problem)
+        } else if route.is_open() || self.keys.admit(request.headers()) {
             self.answer(request).await
         } else {
             metrics::auth_failed();
@@ -73,7 +77,7 @@ impl Gateway {
             return error::not_found(head.uri.path());
         };
         match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
-            Ok(payload) => invoke::execute(&self.scheduler, name, &head.headers, payload).await,
+            Ok(payload) => invoke::execute(&self.scheduler, &name, &head.headers, payload).await,
             Err(fault) => invoke::refuse(fault),
         }
     }

@@ -20,7 +20,7 @@ use crate::domain::fault::Blame;
 use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_PACKED_MAX, PACKAGE_UNPACKED_MAX};
 use crate::runtime::package::entry::{Kind, Reason, Tree};
 
-pub use crate::runtime::package::pack::{pack_inline, pack_path};
+pub use crate::runtime::package::pack::{Places, pack_inline, pack_path};
 pub use crate::runtime::package::unpack::{clear_partial, link_into, unpack};
 
 /// How often a package may hold itself, once it is larger than `RATIO_FREE`. Code and its data stay below 20.
@@ -49,6 +49,8 @@ pub enum Error {
     Entry { name: String, reason: Reason },
     #[error("{path:?} {reason}")]
     Path { path: PathBuf, reason: &'static str },
+    #[error("{path:?} cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: String },
     #[error("cannot {operation} {path:?}")]
     Io {
         operation: &'static str,

@@ -16,11 +16,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::api::control::Control;
-use crate::api::control::functions::json;
 use crate::api::control::openapi::BatchErrors;
+use crate::api::control::{Control, functions};
 use crate::api::error::{self, ErrorDetail, Problem};
-use crate::api::invoke;
+use crate::api::{invoke, json};
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Phases;
@@ -28,14 +27,15 @@ use crate::domain::limits::ANSWER_MAX;
 use crate::scheduler::{Answer, Scheduler};
 
 /// One call of a batch: a function by `id` or by `name`, and the event.
-#[derive(Debug, Deserialize, ToSchema)]
+// `read` reads it, and says more about what is wrong than a derived reader could.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct BatchItem<'a> {
     #[schema(nullable = false)]
     id: Option<String>,
     #[schema(nullable = false)]
     name: Option<String>,
-    /// The event; nothing is `{}`.
+    /// The event; left out it is `{}`.
     #[serde(borrow)]
     #[schema(value_type = serde_json::Value, required = false)]
     payload: Option<&'a RawValue>,
@@ -98,7 +98,7 @@ pub async fn execute(
         .await;
     results.sort_unstable_by_key(|(place, _)| *place);
     let results: Vec<BatchResult> = results.into_iter().map(|(_, result)| result).collect();
-    Ok(json(StatusCode::OK, &results))
+    Ok(functions::json(StatusCode::OK, &results))
 }
 
 /// What the answers of one batch may hold together: they are in memory until the last has come. One that does not fit any more
@@ -107,17 +107,16 @@ const ANSWERS_MAX: usize = 32 * 1024 * 1024;
 
 /// The calls as they stand in the body.
 fn items(body: &Bytes, most: usize) -> Result<Vec<Bytes>, Problem> {
-    let items: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|error| Problem::Malformed {
-            what: "a JSON list of calls",
-            why: error.to_string(),
-        })?;
-    match items.len() {
-        n if n > most => Err(Problem::invalid(
+    let (items, count) = json::list(body, most).map_err(|error| Problem::Malformed {
+        what: "a JSON list of calls",
+        why: error.to_string(),
+    })?;
+    match count > most {
+        true => Err(Problem::invalid(
             "body",
-            format!("must be a list of at most {most} calls, has {n}"),
+            format!("must be a list of at most {most} calls, has {count}"),
         )),
-        _ => Ok(items
+        false => Ok(items
             .into_iter()
             .map(|item| body.slice_ref(item.get().as_bytes()))
             .collect()),
@@ -163,10 +162,26 @@ async fn result(scheduler: &Arc<Scheduler>, item: &Bytes, room: &AtomicUsize) ->
 }
 
 fn read(item: &Bytes) -> Result<(String, Bytes), Problem> {
-    let call: BatchItem<'_> = serde_json::from_slice(item).map_err(|error| Problem::Malformed {
+    let malformed = |error: json::Error| Problem::Malformed {
         what: "a call",
         why: error.to_string(),
-    })?;
+    };
+    let mut call = BatchItem::default();
+    for (key, value) in json::members(item).map_err(malformed)? {
+        let text = || match json::value(value.get().as_bytes()) {
+            Ok(serde_json::Value::String(text)) => Ok(text),
+            _ => Err(Problem::invalid(&key, "must be a text")),
+        };
+        match &*key {
+            "id" => call.id = Some(text()?),
+            "name" => call.name = Some(text()?),
+            "payload" => call.payload = Some(value),
+            other => {
+                let shown: String = other.chars().take(64).collect();
+                return Err(Problem::invalid(&shown, "is not a field of a call"));
+            }
+        }
+    }
     let payload = call
         .payload
         .map_or_else(Bytes::new, |p| item.slice_ref(p.get().as_bytes()));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::api::error::{FieldFault, Problem};
+use crate::api::json;
 use crate::domain::function::Network;
 use crate::domain::id::FunctionName;
 use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
@@ -243,8 +244,8 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
         what,
         why: why.to_string(),
     };
-    let text = std::str::from_utf8(body).map_err(|error| malformed("UTF-8", &error))?;
-    match serde_json::from_str(text).map_err(|error| malformed("JSON", &error))? {
+    std::str::from_utf8(body).map_err(|error| malformed("UTF-8", &error))?;
+    match json::value(body).map_err(|error| malformed("JSON", &error))? {
         Value::Object(fields) => Ok(fields),
         other => Err(malformed(
             "a JSON object",

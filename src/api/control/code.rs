@@ -1,8 +1,6 @@
 //! From code as it was sent to a code package: the zip, its hash and where it came from. Decodes and packs, so it is called where
 //! blocking is allowed.
 
-use std::path::PathBuf;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -11,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::api::control::change::Source;
 use crate::domain::function::{Code, Origin};
 use crate::runtime::manifest::Manifest;
-use crate::runtime::package;
+use crate::runtime::package::{self, Places};
 
 /// A code package that is not stored yet.
 #[derive(Debug)]
@@ -29,11 +27,11 @@ pub enum Error {
 }
 
 /// `file` is where inline code is written to.
-pub fn pack(source: Source, file: &str, roots: &[PathBuf]) -> Result<Package, Error> {
+pub fn pack(source: Source, file: &str, places: &Places) -> Result<Package, Error> {
     let (zip, origin) = match source {
         Source::Inline(text) => (package::pack_inline(file, &text)?, Origin::Inline),
         Source::Zip(text) => (decode(text)?, Origin::Zip),
-        Source::Path(path) => (package::pack_path(&path, roots)?, Origin::Path(path)),
+        Source::Path(path) => (package::pack_path(&path, places)?, Origin::Path(path)),
     };
     package::inspect(&zip)?;
     let code = Code {

@@ -6,7 +6,6 @@
 //! own, because a stored revision that is not published would answer by old code for good.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::control::code::Package;
@@ -17,6 +16,7 @@ use crate::api::error::Problem;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::runtime::Catalog;
+use crate::runtime::package::Places;
 use crate::scheduler::Scheduler;
 use crate::store::{self, Store};
 use crate::task;
@@ -32,7 +32,7 @@ pub struct Deploy {
     pub store: Arc<dyn Store>,
     pub runtimes: Arc<Catalog>,
     pub account_concurrency: u32,
-    pub code_path_roots: Vec<PathBuf>,
+    pub places: Places,
     pub locks: Locks,
 }
 
@@ -230,13 +230,13 @@ impl Deploy {
         F: FnOnce(Rules<'_>) -> Result<Draft, Problem> + Send + 'static,
     {
         let runtimes = self.runtimes.clone();
-        let code_path_roots = self.code_path_roots.clone();
+        let places = self.places.clone();
         let account_concurrency = self.account_concurrency;
         task::blocking("draft a function", move || {
             make(Rules {
                 runtimes: &runtimes,
                 account_concurrency,
-                code_path_roots: &code_path_roots,
+                places: &places,
             })
         })
         .await

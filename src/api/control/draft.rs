@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::api::control::change::{self, Change, Faults, Source};
@@ -16,6 +15,7 @@ use crate::domain::id::FunctionId;
 use crate::domain::limits::Mebibytes;
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
+use crate::runtime::package::Places;
 
 const TIMEOUT_SECONDS_DEFAULT: u32 = 3;
 const MEMORY_DEFAULT: Mebibytes = Mebibytes(128);
@@ -25,7 +25,8 @@ const MEMORY_DEFAULT: Mebibytes = Mebibytes(128);
 pub struct Rules<'a> {
     pub runtimes: &'a Catalog,
     pub account_concurrency: u32,
-    pub code_path_roots: &'a [PathBuf],
+    /// Where code on the server may be read from.
+    pub places: &'a Places,
 }
 
 /// A function ready to be written.
@@ -175,7 +176,7 @@ fn packed(
         (Source::Zip(_) | Source::Path(_), _, _) => String::new(),
     };
     let field = source.field();
-    match code::pack(source, &file, rules.code_path_roots) {
+    match code::pack(source, &file, rules.places) {
         Ok(package) => Ok(Some(package)),
         Err(code::Error::Package(error)) if error.blame() == Blame::Platform => {
             tracing::error!(%error, source = error.source(), "code could not be packed");

@@ -39,6 +39,7 @@ use crate::api::error::{self, Problem};
 use crate::config;
 use crate::domain::id::RequestId;
 use crate::runtime::Catalog;
+use crate::runtime::package::Places;
 use crate::scheduler::Scheduler;
 use crate::store::{self, Store};
 
@@ -63,7 +64,7 @@ impl Control {
         store: Arc<dyn Store>,
         runtimes: Arc<Catalog>,
         limits: &config::Limits,
-        worker: &config::Worker,
+        places: Places,
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -72,7 +73,7 @@ impl Control {
                 store,
                 runtimes: runtimes.clone(),
                 account_concurrency: limits.concurrency,
-                code_path_roots: worker.code_path_roots.clone(),
+                places,
                 locks: Locks::default(),
             }),
             scheduler,

@@ -384,12 +384,24 @@ async fn a_batch_answers_each_call_at_its_place() {
         .map(|r| r["status"].as_u64().expect("a status"))
         .collect();
     assert_eq!(statuses, [200, 502, 404, 400, 400, 400, 400]);
+    assert_eq!(results[5]["error"]["faults"][0]["field"], "playload");
     assert_eq!(results[0]["body"], json!({"n": 1}));
     assert!(results[0]["timing"]["run_ms"].is_number());
     assert_eq!(results[1]["error"]["type"], "Asked");
     assert_eq!(results[1]["error"]["request_id"], results[1]["request_id"]);
     assert_eq!(results[2]["start"], Value::Null);
     assert_eq!(results[3]["error"]["faults"][0]["field"], "id");
+
+    // The second is one in the order of its fields, and still no call.
+    let odd = r#"[{"name": "f", "name": "g"}, [null, "f", 1], {"name": null}, {"name": "f", "payload": null}]"#;
+    let results = world.ask("POST", "/functions/execute", odd).await.json();
+    let message = results[0]["error"]["message"].as_str().expect("a text");
+    assert!(message.contains("\"name\" is there twice"), "{message}");
+    for refused in 0..3 {
+        assert_eq!(results[refused]["status"], 400, "{results}");
+    }
+    assert_eq!(results[3]["status"], 200);
+    assert_eq!(results[3]["body"], Value::Null, "null is an event too");
 
     let odd = json!([
         {"name": "f", "payload": "broken"}, {"name": "f", "payload": "bytes"},
@@ -613,4 +625,38 @@ async fn the_pages_load_nothing_from_elsewhere() {
         "{settings}"
     );
     assert!(settings.contains("/openapi.json"), "{settings}");
+}
+
+#[tokio::test]
+async fn what_a_path_and_a_body_mean_is_never_guessed() {
+    let world = World::empty();
+    world.create("f").await;
+    for (method, path) in [
+        ("GET", "/functions/%ff"),
+        ("PUT", "/functions/%ff"),
+        ("DELETE", "/functions/%c3%28"),
+        ("GET", "/functions/%ff/code"),
+        ("GET", "/functions/%ff/logs"),
+        ("POST", "/functions/%ff/execute"),
+    ] {
+        let refused = world.ask(method, path, "{}").await;
+        assert_eq!(refused.status, 400, "{method} {path}: {:?}", refused.body);
+        assert_eq!(refused.fields(), ["id"], "{method} {path}");
+    }
+    assert_eq!(world.get("/functions/%66").await.json()["name"], "f");
+    for path in ["/functions/%2566", "/functions/f%2fcode", "/functions/f%00"] {
+        assert_eq!(world.get(path).await.status, 404, "{path}");
+    }
+    for body in [
+        r#"{"timeout": 3, "timeout": 3}"#,
+        r#"{"environment": {"timeout": "a", "timeout": "b"}}"#,
+    ] {
+        let refused = world.ask("PUT", "/functions/f", body).await;
+        assert_eq!(refused.status, 400);
+        let error = &refused.json()["error"];
+        let message = error["message"].as_str().expect("a text");
+        assert!(message.contains("\"timeout\" is there twice"), "{message}");
+    }
+    let f = world.get("/functions/f").await.json();
+    assert_eq!(f["revision"], 1, "nothing was changed");
 }

@@ -33,6 +33,7 @@ use crate::engine::{
 use crate::pool::{self, Pool, keeper};
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
+use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
 use crate::store::embedded::Embedded;
 use crate::store::{self, Store};
@@ -129,13 +130,9 @@ impl World {
             },
             pool.clone(),
         );
-        let worker = config::Worker {
-            tmp: Mebibytes(64),
-            pids: 64,
-            user: 993,
-            group: 993,
-            cpu_floor_cores: 1.0,
-            code_path_roots: vec![dir.path().join("sources")],
+        let places = Places {
+            roots: vec![dir.path().join("sources")],
+            state: dir.path().join("state"),
         };
         let stop = CancellationToken::new();
         let keeper_stop = CancellationToken::new();
@@ -149,7 +146,7 @@ impl World {
             store.clone(),
             catalog,
             &limits,
-            &worker,
+            places,
             stop.clone(),
         );
         Self {

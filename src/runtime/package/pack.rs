@@ -16,6 +16,42 @@ use crate::runtime::package::entry::{self, Reason};
 /// Made by tools for themselves, and different each time they run.
 const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
 
+/// What the kernel makes up: what is in there is of this process or of all, and never code.
+const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Where on the server code may be read from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Directories; a path must be in one of them.
+    pub roots: Vec<PathBuf>,
+    /// Hearth's own directory, whatever the roots are: the admin's key and all functions' code are in it.
+    pub state: PathBuf,
+}
+
+impl Places {
+    /// Why a path without links in it may not be read.
+    fn refuse(&self, real: &Path) -> Option<&'static str> {
+        // A root that is not there allows nothing.
+        let below = |root: &PathBuf| root.canonicalize().is_ok_and(|root| real.starts_with(root));
+        if !self.roots.iter().any(below) {
+            return Some("is outside the directories code may be read from");
+        }
+        withheld(real, self.own().as_deref())
+    }
+
+    fn own(&self) -> Option<PathBuf> {
+        self.state.canonicalize().ok()
+    }
+}
+
+fn withheld(real: &Path, own: Option<&Path>) -> Option<&'static str> {
+    if own.is_some_and(|own| real.starts_with(own)) {
+        return Some("is Hearth's own and no code");
+    }
+    let kernels = KERNELS.iter().any(|place| real.starts_with(place));
+    kernels.then_some("is made up by the kernel and no code")
+}
+
 /// A package of one file.
 pub fn pack_inline(file_name: &str, text: &str) -> Result<Vec<u8>, Error> {
     let mut package = Package::new();
@@ -24,9 +60,8 @@ pub fn pack_inline(file_name: &str, text: &str) -> Result<Vec<u8>, Error> {
     package.finish()
 }
 
-/// A package of what is at `path`, which must be below one of `roots`: a directory with everything in it, a file alone, or a
-/// zip as it is.
-pub fn pack_path(path: &Path, roots: &[PathBuf]) -> Result<Vec<u8>, Error> {
+/// A package of what is at `path`, if it may be read: a directory with everything in it, a file alone, or a zip as it is.
+pub fn pack_path(path: &Path, places: &Places) -> Result<Vec<u8>, Error> {
     if !path.is_absolute() {
         return Err(refused(path, "is not an absolute path"));
     }
@@ -36,20 +71,12 @@ pub fn pack_path(path: &Path, roots: &[PathBuf]) -> Result<Vec<u8>, Error> {
         }
         _ => failed("resolve", path)(source),
     })?;
-    // A root that is not there allows nothing.
-    let allowed = roots
-        .iter()
-        .filter_map(|root| root.canonicalize().ok())
-        .any(|root| real.starts_with(root));
-    if !allowed {
-        return Err(refused(
-            path,
-            "is outside the directories code may be read from",
-        ));
+    if let Some(reason) = places.refuse(&real) {
+        return Err(refused(path, reason));
     }
     let kind = std::fs::metadata(&real).map_err(failed("read", &real))?;
     if kind.is_dir() {
-        return pack_directory(&real);
+        return pack_directory(&real, places.own().as_deref());
     }
     if !kind.is_file() {
         return Err(refused(path, "is neither a file nor a directory"));
@@ -84,11 +111,14 @@ fn read_zip(path: &Path, size: u64) -> Result<Vec<u8>, Error> {
     Ok(zip)
 }
 
-fn pack_directory(root: &Path) -> Result<Vec<u8>, Error> {
+fn pack_directory(root: &Path, own: Option<&Path>) -> Result<Vec<u8>, Error> {
     let mut found = Vec::new();
     // A list and not recursion: how deep the tree is, is up to whoever made it.
     let mut directories = vec![(root.to_owned(), String::new())];
     while let Some((directory, prefix)) = directories.pop() {
+        if let Some(reason) = withheld(&directory, own) {
+            return Err(refused(&directory, reason));
+        }
         for entry in std::fs::read_dir(&directory).map_err(failed("list", &directory))? {
             let entry = entry.map_err(failed("list", &directory))?;
             let path = entry.path();
@@ -277,11 +307,22 @@ fn refused(path: &Path, reason: &'static str) -> Error {
     }
 }
 
+/// A path that cannot be read was the wrong one to give, unless the machine is at its end.
 fn failed(operation: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
-    move |source| Error::Io {
-        operation,
-        path: path.to_owned(),
-        source,
+    use nix::errno::Errno;
+    move |source| {
+        let path = path.to_owned();
+        match source.raw_os_error().map(Errno::from_raw) {
+            None | Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EIO) => Error::Io {
+                operation,
+                path,
+                source,
+            },
+            Some(errno) => Error::Unreadable {
+                path,
+                why: errno.desc().to_lowercase(),
+            },
+        }
     }
 }
 

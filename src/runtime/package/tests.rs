@@ -480,8 +480,11 @@ fn a_directory_is_packed_whole_and_always_the_same() {
     link(&root.join("lib/code.x"), "absolute");
     link(Path::new("lib/../app.x"), "roundabout");
 
-    let roots = [dir.path().to_owned()];
-    let zip = pack_path(&root, &roots).unwrap();
+    let places = Places {
+        roots: vec![dir.path().to_owned()],
+        state: dir.path().join("state"),
+    };
+    let zip = pack_path(&root, &places).unwrap();
     let expected = [
         (".env", "644 .env"),
         ("absolute", "link to lib/code.x"),
@@ -500,13 +503,13 @@ fn a_directory_is_packed_whole_and_always_the_same() {
     // Touched, but the same.
     std::fs::write(root.join("app.x"), "app.x").unwrap();
     std::fs::write(root.join(".git/HEAD"), "another").unwrap();
-    assert_eq!(pack_path(&root, &roots).unwrap(), zip);
+    assert_eq!(pack_path(&root, &places).unwrap(), zip);
     // The same file alone, and a package as it is.
-    let alone = pack_path(&root.join("app.x"), &roots).unwrap();
+    let alone = pack_path(&root.join("app.x"), &places).unwrap();
     assert_eq!(unpacked(&alone), pairs(&[("app.x", "644 app.x")]));
     let stored = dir.path().join("app.zip");
     std::fs::write(&stored, &zip).unwrap();
-    assert_eq!(pack_path(&stored, &roots).unwrap(), zip);
+    assert_eq!(pack_path(&stored, &places).unwrap(), zip);
 }
 
 #[test]
@@ -518,12 +521,15 @@ fn what_is_not_below_a_root_is_refused() {
         std::fs::create_dir(directory).unwrap();
         std::fs::write(directory.join("file"), "x").unwrap();
     }
-    let roots = [inside.clone(), dir.path().join("nowhere")];
-    let reason = |path: &Path| match pack_path(path, &roots) {
+    let places = Places {
+        roots: vec![inside.clone(), dir.path().join("nowhere")],
+        state: dir.path().join("state"),
+    };
+    let reason = |path: &Path| match pack_path(path, &places) {
         Err(Error::Path { reason, path }) => (reason, path),
         other => panic!("{other:?}"),
     };
-    assert!(pack_path(&inside, &roots).is_ok());
+    assert!(pack_path(&inside, &places).is_ok());
     assert!(reason(&outside).0.contains("outside"));
     assert!(reason(&inside.join("../outside")).0.contains("outside"));
     assert!(reason(Path::new("inside")).0.contains("absolute"));
@@ -543,7 +549,59 @@ fn what_is_not_below_a_root_is_refused() {
     std::fs::remove_file(&way_out).unwrap();
 
     std::fs::remove_file(inside.join("file")).unwrap();
-    assert!(matches!(pack_path(&inside, &roots), Err(Error::Empty)));
+    assert!(matches!(pack_path(&inside, &places), Err(Error::Empty)));
+}
+
+#[test]
+fn hearths_own_directory_and_the_kernels_are_no_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, code) = (dir.path().join("state"), dir.path().join("code"));
+    for directory in [&state, &code] {
+        std::fs::create_dir(directory).unwrap();
+        std::fs::write(directory.join("file"), "x").unwrap();
+    }
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&state, &link).unwrap();
+    let places = Places {
+        roots: vec![PathBuf::from("/")],
+        // Written another way than it will be asked for.
+        state: link.clone(),
+    };
+    let refused = |path: &Path| match pack_path(path, &places) {
+        Err(Error::Path { reason, .. }) => reason,
+        other => panic!("{path:?}: {other:?}"),
+    };
+    assert!(pack_path(&code, &places).is_ok());
+    for path in [
+        state.clone(),
+        state.join("file"),
+        code.join("../state/file"),
+        link.join("file"),
+        // It is in there.
+        dir.path().to_owned(),
+    ] {
+        assert!(refused(&path).contains("Hearth's own"), "{path:?}");
+    }
+    for path in ["/proc/self/environ", "/proc", "/sys/kernel", "/dev/shm"] {
+        assert!(refused(Path::new(path)).contains("kernel"), "{path}");
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_followed_is_the_clients_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = Places {
+        roots: vec![PathBuf::from("/")],
+        state: dir.path().join("state"),
+    };
+    let circle = dir.path().join("circle");
+    std::os::unix::fs::symlink(&circle, &circle).unwrap();
+    let long = dir.path().join("x".repeat(300));
+    for path in [circle.clone(), circle.join("x"), long] {
+        let error = pack_path(&path, &places).unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{error:?}");
+        assert_eq!(error.blame(), Blame::Client);
+    }
 }
 
 fn part() -> impl Strategy<Value = String> {
@@ -608,7 +666,11 @@ proptest! {
             let mode = if *executable { 0o755 } else { 0o644 };
             std::fs::set_permissions(path.with_extension("x"), Permissions::from_mode(mode)).unwrap();
         }
-        let zip = pack_path(&root, &[dir.path().to_owned()]).unwrap();
+        let places = Places {
+            roots: vec![dir.path().to_owned()],
+            state: dir.path().join("state"),
+        };
+        let zip = pack_path(&root, &places).unwrap();
         let code = dir.path().join("code");
         unpack(&zip, &code).unwrap();
         prop_assert_eq!(tree(&code), tree(&root));

@@ -1,0 +1,181 @@
+//! What the head of a request must be like before anybody acts on it. What could be read in two ways is refused here, so that something
+//! in front of Hearth and Hearth itself cannot disagree about it. Pure; warm path: a few look-ups in the header map.
+//!
+//! The server below has refused what is no HTTP, lengths that contradict each other, and transfer encodings it does not know. Whose
+//! name is in `Host` is not checked: nothing here depends on it, and a page that was led to this address by a name of its own
+//! (DNS rebinding) still has no key, which no browser adds to another origin by itself.
+
+use http::header::{
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, ORIGIN,
+};
+use http::uri::Authority;
+use http::{Method, Request, Version};
+
+use crate::api::error::Problem;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What holds for every request, whoever it is for.
+pub fn head<B>(request: &Request<B>) -> Result<(), Problem> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(Problem::Head("it has more than one host")),
+        (Some(host), None) if !is_authority(host.as_bytes()) => {
+            return Err(Problem::Head(
+                "its host is not a name with or without a port",
+            ));
+        }
+        // In HTTP/2 it is in the address.
+        (None, None) if request.version() == Version::HTTP_11 => {
+            return Err(Problem::Head("it has no host"));
+        }
+        _ => {}
+    }
+    // Of two keys one is not the caller's, and of two types one is not the body's.
+    for once in [AUTHORIZATION, API_KEY, CONTENT_TYPE] {
+        if headers.get_all(once).iter().nth(1).is_some() {
+            return Err(Problem::Head(
+                "it has authorization, x-api-key or content-type more than once",
+            ));
+        }
+    }
+    match headers.get(EXPECT) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => {
+            Err(Problem::Expectation(shown(value.as_bytes())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What holds for Hearth's own faces. A function's route takes what its function takes.
+pub fn own<B>(request: &Request<B>) -> Result<(), Problem> {
+    let headers = request.headers();
+    // Nothing is unpacked here: a few bytes could be any number of them.
+    let encodings = headers.get_all(CONTENT_ENCODING);
+    for value in encodings {
+        if !value.as_bytes().eq_ignore_ascii_case(b"identity") {
+            return Err(Problem::Encoding(shown(value.as_bytes())));
+        }
+    }
+    match is_cross_origin(request.method(), headers) {
+        true => Err(Problem::CrossOrigin),
+        false => Ok(()),
+    }
+}
+
+/// Whether a browser sends this for a page from elsewhere. A browser that knows the key as a password adds it to whatever any page sends
+/// here, so such a page may look, if it can, and change nothing.
+fn is_cross_origin(method: &Method, headers: &HeaderMap) -> bool {
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return false;
+    }
+    if let Some(site) = headers.get(FETCH_SITE) {
+        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+    }
+    // Browsers leave the other header out where they speak plain HTTP to anything but this machine.
+    let Some(origin) = headers.get(ORIGIN) else {
+        return false;
+    };
+    let host = headers.get(HOST).map_or(&b""[..], |host| host.as_bytes());
+    let origin = origin.as_bytes();
+    let named = origin
+        .strip_prefix(b"http://")
+        .or_else(|| origin.strip_prefix(b"https://"));
+    !named.is_some_and(|named| named.eq_ignore_ascii_case(host))
+}
+
+fn is_authority(host: &[u8]) -> bool {
+    // RFC 9110 allows an empty one where the target has no name.
+    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+}
+
+/// What a client sent is shown, but not at any length.
+fn shown(value: &[u8]) -> String {
+    String::from_utf8_lossy(&value[..value.len().min(64)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(version: Version, headers: &[(&'static str, &str)]) -> Request<()> {
+        let mut request = Request::new(());
+        *request.version_mut() = version;
+        for (name, value) in headers {
+            let value = http::HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+            request.headers_mut().append(*name, value);
+        }
+        request
+    }
+
+    #[test]
+    fn a_head_says_everything_once() {
+        let of = |headers: &[_]| head(&request(Version::HTTP_11, headers)).is_ok();
+        for host in ["a", "a:1", "[::1]:8080", "127.0.0.1", "a.b-c", ""] {
+            assert!(of(&[("host", host)]), "{host}");
+        }
+        for host in ["a b", "a/b", "user@a", "a:b:c", "http://a", "ä", "a\\b"] {
+            assert!(!of(&[("host", host)]), "{host}");
+        }
+        assert!(!of(&[]));
+        assert!(!of(&[("host", "a"), ("host", "a")]));
+        assert!(head(&request(Version::HTTP_10, &[])).is_ok());
+        assert!(head(&request(Version::HTTP_2, &[])).is_ok());
+        for twice in ["authorization", "x-api-key", "content-type"] {
+            assert!(of(&[("host", "a"), (twice, "x")]));
+            assert!(!of(&[("host", "a"), (twice, "x"), (twice, "x")]), "{twice}");
+        }
+        assert!(of(&[("host", "a"), ("expect", "100-Continue")]));
+        assert!(!of(&[("host", "a"), ("expect", "200-ok")]));
+    }
+
+    #[test]
+    fn only_bodies_as_they_are_are_taken() {
+        let of = |value: &str| own(&request(Version::HTTP_11, &[("content-encoding", value)]));
+        assert_eq!(of("identity"), Ok(()));
+        for value in ["gzip", "identity, br", "", "\t"] {
+            assert!(matches!(of(value), Err(Problem::Encoding(_))), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_from_elsewhere_may_look_and_not_touch() {
+        let of = |method: Method, headers: &[_]| {
+            let mut request = request(Version::HTTP_11, headers);
+            request
+                .headers_mut()
+                .insert(HOST, "a:1".parse().expect("a host"));
+            *request.method_mut() = method;
+            own(&request)
+        };
+        for headers in [
+            &[][..],
+            &[("sec-fetch-site", "same-origin")],
+            &[("sec-fetch-site", "none")],
+            // A proxy in between may have given the host another name.
+            &[("sec-fetch-site", "same-origin"), ("origin", "https://b")],
+            &[("origin", "http://a:1")],
+            &[("origin", "https://A:1")],
+        ] {
+            assert_eq!(of(Method::POST, headers), Ok(()), "{headers:?}");
+        }
+        for headers in [
+            &[("sec-fetch-site", "cross-site")][..],
+            &[("sec-fetch-site", "same-site"), ("origin", "http://a:1")],
+            &[("origin", "http://b:1")],
+            &[("origin", "http://a")],
+            &[("origin", "null")],
+        ] {
+            for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH] {
+                assert_eq!(
+                    of(method, headers),
+                    Err(Problem::CrossOrigin),
+                    "{headers:?}"
+                );
+            }
+            assert_eq!(of(Method::GET, headers), Ok(()));
+        }
+    }
+}
