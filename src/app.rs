@@ -20,14 +20,15 @@ use crate::engine::docker::Docker;
 use crate::engine::{self, Engine, sweep};
 use crate::gateway::keys::Keys;
 use crate::gateway::server;
-use crate::gateway::service::Gateway;
+use crate::gateway::service::{Gateway, Readiness};
 use crate::pool::{self, Pool, keeper};
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
+use crate::store::change::{Changes, News};
 use crate::store::embedded::Embedded;
-use crate::store::redis::Redis;
+use crate::store::redis::{Options as RedisOptions, Redis};
 use crate::store::{self, Store};
 use crate::task;
 use crate::telemetry::{logging, metrics};
@@ -80,11 +81,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let state = prepare_state(&config.state_dir)?;
     let instance = instance_id(&state)?;
     let stop = CancellationToken::new();
-    let store = open_store(&config.store, &state, &stop).await?;
+    let store = open_store(&config.store, &state, &stop)?;
     // Before anything is read: what is written after that is noticed.
     let changes = store.changes();
+    let admin = AdminKey::of(&state, &instance)?;
     let keys = Arc::new(Keys::default());
-    keys.replace(&admin_key(&state, &*store).await?);
+    // This node's own opens what there is to see while a shared store does not answer.
+    keys.replace(&[admin.record()]);
     let catalog =
         Arc::new(Catalog::read(&config.runtimes_dir).context("the runtimes cannot be read")?);
     let engine: Arc<dyn Engine> = Arc::new(docker(&config, &instance, &state)?);
@@ -109,10 +112,25 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         },
         stop.clone(),
     );
-    let restored = control
-        .restore()
-        .await
-        .context("the stored functions cannot be restored")?;
+    let reader = Reader {
+        control: control.clone(),
+        store,
+        keys: keys.clone(),
+        admin: tokio::sync::Mutex::new(admin),
+    };
+    let restored = match reader.read().await {
+        Ok(restored) => Some(restored),
+        // Others may share it, and it may only be late.
+        Err(error) if matches!(config.store, config::Store::Redis { .. }) => {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "the store does not answer, trying again"
+            );
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    metrics::store_up(restored.is_some());
     let old = state.root.join("code.old");
     task::spawn(task::Kind::Local, "remove old code", async move {
         let removed = task::blocking("remove old code", move || std::fs::remove_dir_all(old)).await;
@@ -131,7 +149,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     announce(&state, &url)?;
     tracing::info!(
         url,
-        functions = restored,
+        functions = restored.unwrap_or_default(),
         runtimes = catalog.all().len(),
         "hearth is listening"
     );
@@ -151,15 +169,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         })
     };
     task::spawn(vital.clone(), "engine check", check_engine(engine.clone()));
-    let following = follow(control.clone(), store, keys.clone(), changes);
-    task::spawn(vital, "store follower", following);
+    let unread = restored
+        .is_none()
+        .then(|| "the store has not answered yet".to_owned());
+    let (unread, store_unread) = watch::channel(unread);
+    task::spawn(vital, "store follower", follow(reader, changes, unread));
 
     let gateway = Gateway {
         scheduler: scheduler.clone(),
         control: control::router(control),
         keys,
         rendered,
-        readiness,
+        readiness: Readiness {
+            engine: readiness,
+            store: store_unread,
+        },
         body_timeout: config.server.body_timeout,
     };
     let options = server::Options {
@@ -294,7 +318,7 @@ impl Signals {
     }
 }
 
-async fn open_store(
+fn open_store(
     configured: &config::Store,
     state: &State,
     stop: &CancellationToken,
@@ -303,32 +327,78 @@ async fn open_store(
         config::Store::Embedded => {
             Embedded::open(&state.root).context("the embedded store cannot be opened")?
         }
-        config::Store::Redis { url, call_timeout } => Redis::open(url, *call_timeout, stop.clone())
-            .await
-            .context("the Redis store cannot be opened")?,
+        config::Store::Redis {
+            url,
+            call_timeout,
+            look_again,
+        } => {
+            let options = RedisOptions {
+                url: url.clone(),
+                deadline: *call_timeout,
+                look_again: *look_again,
+            };
+            Redis::new(&options, stop.clone()).context("the Redis store cannot be used")?
+        }
     })
 }
 
-/// Takes over what other processes write to the store, until the store is gone.
-async fn follow(
+/// Brings what the store has into memory, where calls look for it.
+struct Reader {
     control: Control,
     store: Arc<dyn Store>,
     keys: Arc<Keys>,
-    mut changes: watch::Receiver<u64>,
-) {
-    let reload = async || {
-        let count = control.reload().await?;
-        keys.replace(&store.keys().await?);
-        Ok::<_, store::Error>(count)
-    };
-    while changes.changed().await.is_ok() {
+    admin: tokio::sync::Mutex<AdminKey>,
+}
+
+impl Reader {
+    /// Everything, for the first time. Says how many functions there are.
+    async fn read(&self) -> anyhow::Result<usize> {
+        let keys = self.admin.lock().await.keep(&*self.store).await?;
+        let restored = self.control.restore().await;
+        let restored = restored.context("the stored functions cannot be restored")?;
+        self.keys.replace(&keys);
+        Ok(restored)
+    }
+
+    /// What others changed. Says how many functions that were.
+    async fn take_over(&self, news: &News) -> Result<usize, store::Error> {
+        let count = self.control.take_over(news).await?;
+        if news.keys || news.everything {
+            self.keys.replace(&self.store.keys().await?);
+        }
+        Ok(count)
+    }
+}
+
+/// Reads the store if it could not be read at the start, then takes over what other processes write to it, until it is gone.
+async fn follow(reader: Reader, mut changes: Changes, unread: watch::Sender<Option<String>>) {
+    while unread.borrow().is_some() {
+        tokio::time::sleep(STORE_RETRY).await;
+        match reader.read().await {
+            Ok(functions) => {
+                metrics::store_up(true);
+                unread.send_replace(None);
+                tracing::info!(functions, "the store answers now");
+            }
+            Err(error) => {
+                unread.send_replace(Some(format!("the store: {error:#}")));
+                tracing::debug!(
+                    error = format!("{error:#}"),
+                    "the store does not answer yet"
+                );
+            }
+        }
+    }
+    let mut news = News::default();
+    while changes.gather(&mut news).await {
         let mut failed = false;
         loop {
-            match reload().await {
+            match reader.take_over(&news).await {
                 Ok(count) => {
                     if count > 0 {
                         tracing::info!(functions = count, "took over what others changed");
                     }
+                    news = News::default();
                     break;
                 }
                 Err(error) => {
@@ -388,32 +458,68 @@ fn instance_id(state: &State) -> anyhow::Result<String> {
     Ok(id)
 }
 
-/// The admin key: made at the first start, stored as a hash, and kept for its owner in a file. A file that was lost is
-/// replaced by a new key; the old one stays valid, because somebody may be using it.
-async fn admin_key(state: &State, store: &dyn Store) -> anyhow::Result<Vec<KeyRecord>> {
-    let mut records = store.keys().await.context("the keys cannot be read")?;
-    let path = state.admin_key();
-    if let Ok(text) = std::fs::read_to_string(&path) {
-        let hash = hex::encode(key::hash(text.trim()));
-        if records.iter().any(|record| record.sha256 == hash) {
-            return Ok(records);
+/// This instance's admin key: made at its first start, kept for its owner in a file, and in the store as a hash under the instance's
+/// own id. So every node of a shared store has one, each opens all nodes, and a node whose file was lost replaces its key and adds none.
+struct AdminKey {
+    path: PathBuf,
+    id: String,
+    secret: String,
+    /// It was made by this process, so if the store does not have it, nobody took it away.
+    new: bool,
+}
+
+impl AdminKey {
+    fn of(state: &State, instance: &str) -> anyhow::Result<Self> {
+        let mut admin = Self {
+            path: state.admin_key(),
+            id: format!("admin-{instance}"),
+            secret: String::new(),
+            new: false,
+        };
+        match std::fs::read_to_string(&admin.path) {
+            Ok(text) if !text.trim().is_empty() => admin.secret = text.trim().to_owned(),
+            _ => admin.make()?,
+        }
+        Ok(admin)
+    }
+
+    fn make(&mut self) -> anyhow::Result<()> {
+        self.secret = format!("hearth_{}", hex::encode(rand::random::<[u8; 32]>()));
+        self.new = true;
+        write_private(&self.path, &self.secret, 0o600)?;
+        tracing::info!(path = %self.path.display(), "admin key made");
+        Ok(())
+    }
+
+    fn record(&self) -> KeyRecord {
+        KeyRecord {
+            id: self.id.clone(),
+            name: "admin".into(),
+            sha256: hex::encode(key::hash(&self.secret)),
+            created_at: clock::wall(),
         }
     }
-    let secret = format!("hearth_{}", hex::encode(rand::random::<[u8; 32]>()));
-    let record = KeyRecord {
-        id: uuid::Uuid::new_v4().simple().to_string(),
-        name: "admin".into(),
-        sha256: hex::encode(key::hash(&secret)),
-        created_at: clock::wall(),
-    };
-    store
-        .put_key(record.clone())
-        .await
-        .context("the admin key cannot be stored")?;
-    write_private(&path, &secret, 0o600)?;
-    tracing::info!(path = %path.display(), "admin key made");
-    records.push(record);
-    Ok(records)
+
+    /// Makes sure that the store has it, and returns all keys. One that was in the file before and is not in the store was revoked, or
+    /// is another store's: then a new one takes its place.
+    async fn keep(&mut self, store: &dyn Store) -> anyhow::Result<Vec<KeyRecord>> {
+        let mut records = store.keys().await.context("the keys cannot be read")?;
+        if records
+            .iter()
+            .any(|known| known.sha256 == self.record().sha256)
+        {
+            return Ok(records);
+        }
+        if !self.new {
+            self.make()?;
+        }
+        let record = self.record();
+        let kept = store.put_key(record.clone()).await;
+        kept.context("the admin key cannot be stored")?;
+        records.retain(|known| known.id != record.id);
+        records.push(record);
+        Ok(records)
+    }
 }
 
 fn announce(state: &State, url: &str) -> anyhow::Result<()> {

@@ -38,7 +38,8 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
         state_dir: read.path("state.dir"),
         store: {
             let call_timeout = read.time("store.call_timeout");
-            read.text("store.url", |text| store(text, call_timeout))
+            let look_again = read.time("store.look_again");
+            read.text("store.url", |text| store(text, call_timeout, look_again))
         },
         engine: Engine {
             socket: read.path("engine.socket"),
@@ -107,7 +108,7 @@ fn not_zero<T: Default + PartialEq>(value: T) -> Option<T> {
 }
 
 /// What is wrong with a URL is said without the URL, which may have a password in it.
-fn store(text: &str, call_timeout: Duration) -> Result<Store, String> {
+fn store(text: &str, call_timeout: Duration, look_again: Duration) -> Result<Store, String> {
     const EXPECTED: &str =
         "expected \"embedded\", redis://[USER:PASSWORD@]HOST[:PORT][/DB] or redis+unix:///PATH";
     if text == "embedded" {
@@ -126,6 +127,7 @@ fn store(text: &str, call_timeout: Duration) -> Result<Store, String> {
         "redis" | "redis+unix" | "unix" => Ok(Store::Redis {
             url: text.into(),
             call_timeout,
+            look_again,
         }),
         "rediss" => Err(format!("this version speaks no TLS to Redis, {EXPECTED}")),
         "redis+sentinel" | "redis+cluster" => Err(format!(
@@ -262,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_store_is_embedded_or_one_redis() {
-        let at = |url: &str| store(url, Duration::from_secs(1));
+        let at = |url: &str| store(url, Duration::from_secs(1), Duration::from_secs(2));
         assert_eq!(at("embedded"), Ok(Store::Embedded));
         for good in [
             "redis://127.0.0.1",
@@ -272,7 +274,13 @@ mod tests {
         ] {
             let url = good.into();
             let call_timeout = Duration::from_secs(1);
-            assert_eq!(at(good), Ok(Store::Redis { url, call_timeout }));
+            let look_again = Duration::from_secs(2);
+            let meant = Store::Redis {
+                url,
+                call_timeout,
+                look_again,
+            };
+            assert_eq!(at(good), Ok(meant));
         }
         for (bad, why) in [
             ("", "no store"),

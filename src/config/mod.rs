@@ -43,6 +43,7 @@ pub enum Store {
     Redis {
         url: String,
         call_timeout: Duration,
+        look_again: Duration,
     },
 }
 

@@ -27,6 +27,11 @@ impl Route<'_> {
         }
     }
 
+    /// Whether it asks about this process alone, and nothing of what the store has.
+    pub fn is_about_this(&self) -> bool {
+        matches!(self, Route::Health | Route::Ready | Route::Metrics)
+    }
+
     /// Whether a key is asked for.
     pub fn is_open(&self) -> bool {
         matches!(self, Route::Health | Route::Ready)

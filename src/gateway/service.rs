@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::api::body::Body;
+use crate::api::error::Problem;
 use crate::api::{error, invoke};
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::gateway::body;
@@ -22,8 +23,14 @@ use crate::gateway::screen;
 use crate::scheduler::Scheduler;
 use crate::telemetry::metrics;
 
-/// What keeps the process from being ready; empty when nothing does.
-pub type Readiness = watch::Receiver<Vec<String>>;
+/// What keeps the process from being ready.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    /// Empty when nothing does.
+    pub engine: watch::Receiver<Vec<String>>,
+    /// Why the store was never read. Until it was, nobody knows who may call what.
+    pub store: watch::Receiver<Option<String>>,
+}
 
 #[derive(Debug, Clone)]
 pub struct Gateway {
@@ -40,8 +47,11 @@ impl Gateway {
         let route = route(request.method(), request.uri().path());
         let face = route.face();
         let screened = screen::head(&request).and_then(|()| screen::own(&request));
+        let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
         let response = if let Err(problem) = screened {
             error::refused(&problem)
+        } else if unread() {
+            error::refused(&Problem::StoreUnavailable)
         } else if route.is_open() || self.keys.admit(request.headers()) {
             self.answer(request).await
         } else {
@@ -83,7 +93,9 @@ impl Gateway {
     }
 
     fn ready(&self) -> Response<Body> {
-        let missing = self.readiness.borrow();
+        let store = self.readiness.store.borrow().clone();
+        let engine = self.readiness.engine.borrow().clone();
+        let missing: Vec<String> = store.into_iter().chain(engine).collect();
         if missing.is_empty() {
             return text(StatusCode::OK, "ready\n".into());
         }

@@ -26,11 +26,12 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redb::Database;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::store::change::{Changes, Teller};
 use crate::store::embedded::packages::{Packages, Staged};
 use crate::store::embedded::tables::Tables;
 use crate::store::{Error, Store, record};
@@ -130,6 +131,7 @@ impl Change {
 const KEEP_CODE: &str = "keep the code package";
 const READ_CODE: &str = "read the code package";
 const LIST_FUNCTIONS: &str = "list the functions";
+const READ_FUNCTION: &str = "read the function";
 const LIST_KEYS: &str = "list the keys";
 
 type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -139,6 +141,7 @@ enum Request {
     /// Answered with whether anything was there to change.
     Write(Change, Answer<bool>),
     Functions(Answer<Vec<Function>>),
+    Function(FunctionId, Answer<Option<Function>>),
     Keys(Answer<Vec<KeyRecord>>),
     /// Stands for a bug in here.
     #[cfg(test)]
@@ -154,7 +157,7 @@ pub struct Embedded {
     /// `None` only while it is dropped.
     writer: Option<JoinHandle<()>>,
     /// Never sent to: the lock on the file keeps everybody else away.
-    changes: watch::Sender<u64>,
+    changes: Teller,
 }
 
 impl Embedded {
@@ -186,7 +189,7 @@ impl Embedded {
             queue: Some(queue),
             packages,
             writer: Some(thread),
-            changes: watch::Sender::default(),
+            changes: Teller::default(),
         }))
     }
 
@@ -232,6 +235,14 @@ impl Store for Embedded {
         self.ask(LIST_FUNCTIONS, Request::Functions).boxed()
     }
 
+    fn function<'a>(
+        &'a self,
+        id: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Option<Function>, Error>> {
+        let request = |answer| Request::Function(id.clone(), answer);
+        self.ask(READ_FUNCTION, request).boxed()
+    }
+
     fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>> {
         let function = Box::new(function);
         async move { self.write(Change::Put { function, from }).await.map(drop) }.boxed()
@@ -269,8 +280,8 @@ impl Store for Embedded {
         async move { self.write(Change::PutKey(key)).await.map(drop) }.boxed()
     }
 
-    fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    fn changes(&self) -> Changes {
+        self.changes.changes()
     }
 }
 
@@ -331,6 +342,10 @@ impl Writer {
                 Request::Functions(answer) => {
                     let found = self.with_database(|database, _| tables::functions(database));
                     tell(answer, found.map_err(unavailable(LIST_FUNCTIONS)));
+                }
+                Request::Function(id, answer) => {
+                    let found = self.with_database(|database, _| tables::function(database, &id));
+                    tell(answer, found.map_err(unavailable(READ_FUNCTION)));
                 }
                 Request::Keys(answer) => {
                     let found = self.with_database(|database, _| tables::keys(database));

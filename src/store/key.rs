@@ -4,6 +4,9 @@
 //! one script. A tag per function would spread them, but names and routes are unique over all functions, and no script may look at
 //! two slots. Definitions are small and rarely written: one node carries them easily, and calls never ask for them.
 
+use crate::domain::id::FunctionId;
+use crate::store::change::Change;
+
 /// Names which store this is; made with the first key.
 pub const IDENTITY: &str = "{hearth}:identity";
 /// The layout of these keys.
@@ -22,7 +25,7 @@ pub const UPLOADS: &str = "{hearth}:uploads";
 pub const KEYS: &str = "{hearth}:keys";
 /// Counts changes of functions and keys.
 pub const CHANGES: &str = "{hearth}:changes";
-/// Where each new count is announced. A channel, not a key.
+/// Where each change is announced. A channel, not a key.
 pub const ANNOUNCED: &str = "{hearth}:changed";
 /// Before a package's hash: the package in pieces.
 pub const CODE: &str = "{hearth}:code:";
@@ -35,6 +38,22 @@ pub const STAGED: &str = "{hearth}:staged:";
 pub const PIECES: &str = "pieces";
 /// Bytes in a piece. Redis does one thing at a time, and nobody should wait long for the others' code.
 pub const PIECE_BYTES: usize = 1024 * 1024;
+
+/// What is announced of a change: the new count, and what was changed.
+pub fn read_announcement(text: &str) -> Option<(u64, Change)> {
+    let mut words = text.split(' ');
+    let count = words.next()?.parse().ok()?;
+    let change = match (words.next()?, words.next(), words.next()) {
+        ("function", Some(id), revision) => Change::Function {
+            id: FunctionId::from_stored(id),
+            revision: revision.map(str::parse).transpose().ok()?,
+        },
+        ("keys", None, None) => Change::Keys,
+        // A newer version's.
+        _ => Change::Anything,
+    };
+    Some((count, change))
+}
 
 pub fn code(sha256: &str) -> String {
     format!("{CODE}{sha256}")
@@ -73,6 +92,25 @@ mod tests {
             STAGED, &code, &staged,
         ] {
             assert_eq!(tag(key), Some("hearth"), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_announcement_says_what_was_changed() {
+        let function = |revision| Change::Function {
+            id: FunctionId::from_stored("a-b"),
+            revision,
+        };
+        for (text, read) in [
+            ("7 function a-b 3", Some((7, function(Some(3))))),
+            ("8 function a-b", Some((8, function(None)))),
+            ("9 keys", Some((9, Change::Keys))),
+            ("10 something new", Some((10, Change::Anything))),
+            ("11", None),
+            ("x keys", None),
+            ("1 function a-b x", None),
+        ] {
+            assert_eq!(read_announcement(text), read, "{text}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Where definitions, keys and code live. What a method has answered `Ok` to survives `kill -9`. Every implementation passes
 //! `store::suite` unchanged.
 
+pub mod change;
 pub mod embedded;
 pub mod key;
 pub mod record;
@@ -12,11 +13,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::store::change::Changes;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -42,6 +43,9 @@ pub enum Error {
 pub trait Store: Send + Sync + fmt::Debug {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
+    /// One function; `None` if there is none with this id.
+    fn function<'a>(&'a self, id: &'a FunctionId)
+    -> BoxFuture<'a, Result<Option<Function>, Error>>;
     /// Writes a function. `from` is the revision the change was made from; `None` creates. In the same transaction: checks name and
     /// route are free and the code is there, and drops the code of the replaced revision if nobody else uses it.
     fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>>;
@@ -52,7 +56,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Error>>;
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>>;
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), Error>>;
-    /// How often functions and keys were changed, by anybody, as far as is known here. It grows soon after another process has
-    /// written, and then what was read before is old. A store nobody else can write to need not count.
-    fn changes(&self) -> watch::Receiver<u64>;
+    /// What functions and keys are changed from now on, by anybody, as soon as it is known here. What was read before it is told may
+    /// be old. A store nobody else can write to need not tell.
+    fn changes(&self) -> Changes;
 }

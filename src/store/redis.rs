@@ -7,6 +7,8 @@
 //!
 //! A package is written in pieces under a name of its own, which goes by itself if the writer does, and is renamed when it is whole.
 //!
+//! A Redis that is not there yet is no fault: the first call that reaches it makes it a store, or finds which one it is.
+//!
 //! A Redis that lost its data, or another one at the same address, has another identity and is refused: taking its emptiness for
 //! everybody's wish would withdraw every function there is.
 
@@ -24,15 +26,16 @@ use futures_util::future::BoxFuture;
 use redis::{RedisError, cmd};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tokio::sync::watch::{Receiver, Sender};
+use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::store::change::{Changes, Teller};
 use crate::store::redis::pool::{Connection, Connector, Pool};
-use crate::store::redis::scripts::Scripts;
+use crate::store::redis::scripts::{Asked, Scripts};
 use crate::store::{Error, Store, key, record};
 use crate::task;
 use crate::telemetry::metrics;
@@ -61,6 +64,8 @@ enum Fault {
     Deadline(Duration),
     #[error("Redis closed the connection that announces changes")]
     Deaf,
+    #[error("{0:?} was announced, which is no change")]
+    Announced(String),
     #[error(
         "Redis has lost its data or is another one than before; start again to go on with what is there now"
     )]
@@ -96,8 +101,8 @@ fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
 pub struct Redis {
     calls: Calls,
     scripts: Scripts,
-    /// Sent to by the task that listens.
-    changes: Sender<u64>,
+    /// Told by the task that listens.
+    changes: Teller,
     _listening: DropGuard,
 }
 
@@ -108,11 +113,23 @@ impl fmt::Debug for Redis {
     }
 }
 
+/// What is to be known of a Redis to use it.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub url: String,
+    /// What a call may take, waiting for a connection included.
+    pub deadline: Duration,
+    /// Between two looks at whether an announcement was lost.
+    pub look_again: Duration,
+}
+
 /// What every call needs. A cheap handle.
 #[derive(Clone)]
 struct Calls {
     pool: Pool,
     deadline: Duration,
+    /// Which store it is; known once Redis has answered for the first time.
+    identity: Arc<OnceCell<String>>,
 }
 
 impl Calls {
@@ -129,8 +146,58 @@ impl Calls {
         done.unwrap_or(Err(Fault::Deadline(self.deadline)))
     }
 
+    /// The same for a script, which looks at whether this is the Redis that is meant.
+    async fn script<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Asked<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let identity = self.identity().await?;
+        let call = self.call(async |connection| {
+            work(&mut Asked {
+                connection,
+                identity,
+            })
+            .await
+        });
+        call.await
+    }
+
+    /// Which store this is. Whoever asks first makes an empty Redis a store; a failure is not remembered.
+    async fn identity(&self) -> Result<&str, Fault> {
+        let identity = self.identity.get_or_try_init(|| self.introduce());
+        identity.await.map(String::as_str)
+    }
+
+    async fn introduce(&self) -> Result<String, Fault> {
+        let (format, identity): (u64, String) = self
+            .call(async |connection| {
+                let made = Uuid::new_v4().simple().to_string();
+                let mut both = redis::pipe();
+                both.atomic();
+                both.cmd("SETNX").arg(key::FORMAT).arg(FORMAT).ignore();
+                both.cmd("SETNX").arg(key::IDENTITY).arg(made).ignore();
+                both.cmd("GET").arg(key::FORMAT);
+                both.cmd("GET").arg(key::IDENTITY);
+                Ok(both.query_async(connection).await?)
+            })
+            .await?;
+        if format > FORMAT {
+            return Err(Fault::NewerFormat { found: format });
+        }
+        // Who asked may not be allowed to see it; then nothing is known.
+        let info = self.call(async |connection| {
+            let info: String = cmd("INFO").query_async(connection).await?;
+            Ok(info)
+        });
+        for risk in info.await.iter().flat_map(|info| risks(info)) {
+            tracing::warn!(risk, "Redis may lose what it acknowledged");
+        }
+        Ok(identity)
+    }
+
     /// The count of changes, from the Redis that is meant.
-    async fn count(&self, identity: &str) -> Result<u64, Fault> {
+    async fn count(&self) -> Result<u64, Fault> {
+        let identity = self.identity().await?;
         let (found, count): (Option<String>, Option<u64>) = self
             .call(async |connection| {
                 let mut both = cmd("MGET");
@@ -146,57 +213,26 @@ impl Calls {
 }
 
 impl Redis {
-    /// Connects, and makes an empty Redis a store. `deadline` is what a call may take; `stop` is told if nothing listens for changes
-    /// any more.
-    pub async fn open(
-        url: &str,
-        deadline: Duration,
-        stop: CancellationToken,
-    ) -> Result<Arc<Self>, Error> {
-        let opened = Self::try_open(url, deadline, stop).await;
-        opened.map_err(unavailable("open"))
+    /// The store, whether or not its Redis answers already. `stop` is told if nothing listens for changes any more.
+    pub fn new(options: &Options, stop: CancellationToken) -> Result<Arc<Self>, Error> {
+        Self::try_new(options, stop).map_err(unavailable("open"))
     }
 
-    async fn try_open(
-        url: &str,
-        deadline: Duration,
-        stop: CancellationToken,
-    ) -> Result<Arc<Self>, Fault> {
-        let client = redis::Client::open(url).map_err(Fault::Url)?;
-        let pool = pool::build(Connector::new(client.clone(), deadline), CONNECTIONS)?;
-        let calls = Calls { pool, deadline };
-        let (format, identity): (u64, String) = calls
-            .call(async |connection| {
-                let made = Uuid::new_v4().simple().to_string();
-                let mut both = redis::pipe();
-                both.atomic();
-                both.cmd("SETNX").arg(key::FORMAT).arg(FORMAT).ignore();
-                both.cmd("SETNX").arg(key::IDENTITY).arg(made).ignore();
-                both.cmd("GET").arg(key::FORMAT);
-                both.cmd("GET").arg(key::IDENTITY);
-                Ok(both.query_async(connection).await?)
-            })
-            .await?;
-        if format > FORMAT {
-            return Err(Fault::NewerFormat { found: format });
-        }
-
-        // Who asked may not be allowed to see it; then nothing is known.
-        let info = calls.call(async |connection| {
-            let info: String = cmd("INFO").query_async(connection).await?;
-            Ok(info)
-        });
-        for risk in info.await.iter().flat_map(|info| risks(info)) {
-            tracing::warn!(risk, "Redis may lose what it acknowledged");
-        }
-
-        let changes = Sender::new(calls.count(&identity).await?);
+    fn try_new(options: &Options, stop: CancellationToken) -> Result<Arc<Self>, Fault> {
+        let client = redis::Client::open(options.url.as_str()).map_err(Fault::Url)?;
+        let connector = Connector::new(client.clone(), options.deadline);
+        let calls = Calls {
+            pool: pool::build(connector, CONNECTIONS)?,
+            deadline: options.deadline,
+            identity: Arc::default(),
+        };
+        let changes = Teller::default();
         let ended = CancellationToken::new();
         let listener = watch::Listener {
             client,
             calls: calls.clone(),
-            identity: identity.clone(),
             changes: changes.clone(),
+            look_again: options.look_again,
         };
         let listening = ended.clone();
         task::spawn(task::Kind::Vital(stop), "store changes", async move {
@@ -204,7 +240,7 @@ impl Redis {
         });
         Ok(Arc::new(Self {
             calls,
-            scripts: Scripts::new(identity),
+            scripts: Scripts::new(),
             changes,
             _listening: ended.drop_guard(),
         }))
@@ -212,7 +248,8 @@ impl Redis {
 
     /// Every value of a hash.
     async fn values<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
-        let (identity, values): (Option<String>, Vec<(String, Bytes)>) = self
+        let identity = self.calls.identity().await?;
+        let (found, values): (Option<String>, Vec<(String, Bytes)>) = self
             .calls
             .call(async |connection| {
                 let mut both = redis::pipe();
@@ -222,13 +259,38 @@ impl Redis {
                 Ok(both.query_async(connection).await?)
             })
             .await?;
-        if identity.as_deref() != Some(self.scripts.identity()) {
+        if found.as_deref() != Some(identity) {
             return Err(Fault::Replaced);
         }
         let decoded = values
             .iter()
             .map(|(id, value)| Ok(record::decode(&format!("{what} {id}"), value)?));
         decoded.collect()
+    }
+
+    /// One value of a hash.
+    async fn value<T: DeserializeOwned>(
+        &self,
+        of: &str,
+        id: &str,
+        what: &str,
+    ) -> Result<Option<T>, Fault> {
+        let identity = self.calls.identity().await?;
+        let (found, value): (Option<String>, Option<Bytes>) = self
+            .calls
+            .call(async |connection| {
+                let mut both = redis::pipe();
+                both.atomic();
+                both.cmd("GET").arg(key::IDENTITY);
+                both.cmd("HGET").arg(of).arg(id);
+                Ok(both.query_async(connection).await?)
+            })
+            .await?;
+        if found.as_deref() != Some(identity) {
+            return Err(Fault::Replaced);
+        }
+        let decoded = value.map(|value| record::decode(&format!("{what} {id}"), &value));
+        Ok(decoded.transpose()?)
     }
 
     async fn try_put_code(&self, sha256: &str, zip: Bytes) -> Result<(), Fault> {
@@ -244,7 +306,7 @@ impl Redis {
         let keep = async |staged: &str| {
             let call = self
                 .calls
-                .call(async |c| self.scripts.keep(c, sha256, staged, UPLOADS_MAX).await);
+                .script(async |c| self.scripts.keep(c, sha256, staged, UPLOADS_MAX).await);
             call.await
         };
         // Most packages have been there before: then nothing is sent.
@@ -352,11 +414,22 @@ impl Store for Redis {
         .boxed()
     }
 
+    fn function<'a>(
+        &'a self,
+        id: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Option<Function>, Error>> {
+        async move {
+            let read = self.value(key::FUNCTIONS, id.as_str(), "function").await;
+            read.map_err(unavailable("read the function"))
+        }
+        .boxed()
+    }
+
     fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>> {
         async move {
             let put = self
                 .calls
-                .call(async |c| self.scripts.put(c, &function, from).await);
+                .script(async |c| self.scripts.put(c, &function, from).await);
             put.await.map_err(unavailable("write the function"))?
         }
         .boxed()
@@ -364,7 +437,9 @@ impl Store for Redis {
 
     fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
-            let delete = self.calls.call(async |c| self.scripts.delete(c, id).await);
+            let delete = self
+                .calls
+                .script(async |c| self.scripts.delete(c, id).await);
             delete.await.map_err(unavailable("delete the function"))
         }
         .boxed()
@@ -398,14 +473,14 @@ impl Store for Redis {
         async move {
             let put = self
                 .calls
-                .call(async |c| self.scripts.put_key(c, &record).await);
+                .script(async |c| self.scripts.put_key(c, &record).await);
             put.await.map_err(unavailable("write the key"))
         }
         .boxed()
     }
 
-    fn changes(&self) -> Receiver<u64> {
-        self.changes.subscribe()
+    fn changes(&self) -> Changes {
+        self.changes.changes()
     }
 }
 

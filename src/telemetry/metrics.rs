@@ -131,6 +131,10 @@ fn describe() {
         ),
         ("hearth_functions", "Functions deployed."),
         (
+            "hearth_store_up",
+            "1 if the store answered when it was last looked at, 0 if not.",
+        ),
+        (
             "hearth_engine_up",
             "1 if the engine answered its last health check, 0 if not.",
         ),
@@ -330,6 +334,10 @@ pub fn auth_failed() {
 
 pub fn store_error(operation: &'static str) {
     metrics::counter!("hearth_store_errors_total", "operation" => operation).increment(1);
+}
+
+pub fn store_up(up: bool) {
+    metrics::gauge!("hearth_store_up").set(if up { 1.0 } else { 0.0 });
 }
 
 /// This process's own figures (file descriptors, memory, processor time), read when they are asked for.

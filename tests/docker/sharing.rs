@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +10,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::server::Server;
+use crate::client::Client;
+use crate::server::{Server, State};
 use crate::wait::{PATIENCE, blocking, eventually};
 
 const CODE: &str = "def handler(event, context):\n    return {'said': event, 'by': 'first'}\n";
@@ -17,14 +19,18 @@ const CHANGED: &str = "def handler(event, context):\n    return {'said': event, 
 
 /// A real Redis that keeps what it acknowledged, on a socket of its own. It ends with this.
 struct Redis {
-    directory: TempDir,
+    /// Taken by whoever needs it after the end.
+    directory: Option<TempDir>,
     child: Child,
 }
 
 impl Redis {
     fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("hearth-redis-").tempdir();
-        let directory = directory.unwrap();
+        Self::start_in(directory.unwrap())
+    }
+
+    fn start_in(directory: TempDir) -> Self {
         let child = Command::new("redis-server")
             .args(["--port", "0", "--unixsocket", "redis.sock", "--save", ""])
             .args(["--appendonly", "yes", "--appendfsync", "always"])
@@ -34,7 +40,10 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn()
             .expect("redis-server is installed");
-        let redis = Self { directory, child };
+        let redis = Self {
+            directory: Some(directory),
+            child,
+        };
         let socket = redis.socket();
         let there = blocking(PATIENCE, || socket.exists().then_some(()));
         there.expect("Redis listens");
@@ -42,13 +51,22 @@ impl Redis {
     }
 
     fn socket(&self) -> PathBuf {
-        self.directory.path().join("redis.sock")
+        let directory = self.directory.as_ref().expect("there until the end");
+        directory.path().join("redis.sock")
+    }
+
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
     }
 
     /// A Hearth on it, with a state directory of its own.
     fn hearth(&self) -> Server {
-        let url = format!("redis+unix://{}", self.socket().display());
-        Server::start(&[("store.url", &url), ("store.call_timeout", "1s")])
+        Server::start(&[("store.url", &self.url()), ("store.call_timeout", "1s")])
+    }
+
+    /// One that knows of changes only what it is told.
+    fn hearth_that_never_looks(&self) -> Server {
+        Server::start(&[("store.url", &self.url()), ("store.look_again", "24h")])
     }
 
     fn signal(&self, signal: Signal) {
@@ -57,10 +75,23 @@ impl Redis {
     }
 }
 
-impl Drop for Redis {
-    fn drop(&mut self) {
+impl Redis {
+    /// Ends it; what it kept stays.
+    fn stop(mut self) -> TempDir {
+        self.end();
+        drop(std::fs::remove_file(self.socket()));
+        self.directory.take().expect("there until the end")
+    }
+
+    fn end(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -122,4 +153,118 @@ async fn what_is_written_on_one_is_callable_on_the_other() {
         (answer.status == StatusCode::NOT_FOUND).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_on_one_is_announced_to_the_other() {
+    let redis = Redis::start();
+    let (a, b) = (
+        redis.hearth_that_never_looks(),
+        redis.hearth_that_never_looks(),
+    );
+    // Long before the first look, so only announcements can make this pass; it fails in a minute and a half, not in a day.
+    let mut took = Vec::new();
+    let mut made = Vec::new();
+    for n in 0..20 {
+        let name = format!("announced-{n}");
+        let body = json!({"name": name, "language": "python", "code": CODE});
+        a.client.post("/functions/", &body).await.expect(201);
+        let acknowledged = Instant::now();
+        let there = eventually("the function to be known", || async {
+            let answer = b.client.get(&format!("/functions/{name}")).await;
+            (answer.status == StatusCode::OK).then(Instant::now)
+        });
+        took.push(there.await - acknowledged);
+        made.push(name);
+    }
+    // Known is callable; one call is enough to show it.
+    answers(&b, "announced-0", &json!({"said": "hi", "by": "first"})).await;
+    took.sort();
+    eprintln!(
+        "known on the other process after {:?} (median), {:?} (longest of {})",
+        took[took.len() / 2],
+        took[took.len() - 1],
+        took.len()
+    );
+    // What is promised is 100 ms. On a busy machine a single one says little, so most are counted, against more than that.
+    assert!(took[took.len() / 2] < Duration::from_secs(1), "{took:?}");
+    for name in made {
+        b.client
+            .delete(&format!("/functions/{name}"))
+            .await
+            .expect(204);
+        eventually("the deletion to be known", || async {
+            let answer = a.client.get(&format!("/functions/{name}")).await;
+            (answer.status == StatusCode::NOT_FOUND).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hearth_that_starts_before_its_redis_waits_for_it() {
+    let redis = Redis::start();
+    let directory = redis.stop();
+    let url = format!(
+        "redis+unix://{}",
+        directory.path().join("redis.sock").display()
+    );
+    let settings = [("store.url", url.as_str()), ("store.call_timeout", "1s")];
+    let late = Server::spawn(State::new(), &settings);
+    late.expects("the store does not answer, trying again");
+    late.expects("changes by other processes go unnoticed");
+    // It listens, says what it waits for, and refuses what it cannot know anything about.
+    let open = Client {
+        key: None,
+        ..late.client.clone()
+    };
+    eventually("it to say what it waits for", || async {
+        let answer = open.get("/readyz").await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        text.contains("store").then_some(())
+    })
+    .await;
+    open.get("/healthz").await.expect(200);
+    let body = json!({"name": "late", "language": "python", "code": CODE});
+    for refused in [
+        late.client.post("/functions/", &body).await.expect(503),
+        late.client.get("/functions/").await.expect(503),
+        late.call("late", &json!(1)).await.expect(503),
+    ] {
+        assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+        assert_eq!(refused.json()["error"]["code"], "store_unavailable");
+    }
+    let metrics = late.client.get("/metrics").await.expect(200);
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    assert!(metrics.contains("hearth_store_up 0"), "{metrics}");
+
+    let redis = Redis::start_in(directory);
+    late.wait_ready();
+    late.deploy("late", CODE, json!({})).await;
+    answers(&late, "late", &json!({"said": "hi", "by": "first"})).await;
+    // Restarted on the same state directory it has the key it had, and the store got no second one.
+    let state = late.stop();
+    let key = state.key();
+    let again = Server::start_on(state, &settings);
+    assert_eq!(again.state().key(), key);
+    let keys = Command::new("redis-cli")
+        .arg("-s")
+        .arg(redis.socket())
+        .args(["HLEN", "{hearth}:keys"])
+        .output()
+        .expect("redis-cli is installed");
+    assert_eq!(String::from_utf8_lossy(&keys.stdout).trim(), "1");
+    answers(&again, "late", &json!({"said": "hi", "by": "first"})).await;
+    // A file that was lost is replaced by a new key, and the old one opens nothing any more.
+    let state = again.stop();
+    std::fs::remove_file(state.path().join("admin.key")).unwrap();
+    let again = Server::start_on(state, &settings);
+    assert_ne!(again.state().key(), key);
+    again.client.get("/functions/").await.expect(200);
+    let old = Client {
+        key: Some(key),
+        ..again.client.clone()
+    };
+    old.get("/functions/").await.expect(401);
 }

@@ -18,6 +18,7 @@ use crate::domain::id::FunctionId;
 use crate::runtime::Catalog;
 use crate::runtime::package::Places;
 use crate::scheduler::Scheduler;
+use crate::store::change::News;
 use crate::store::{self, Store};
 use crate::task;
 use crate::telemetry::metrics;
@@ -36,6 +37,15 @@ pub struct Deploy {
     pub locks: Locks,
 }
 
+/// A function that is not published as it is stored.
+#[derive(Debug)]
+struct Differs {
+    id: FunctionId,
+    /// What is published is gone, or newer than what is stored.
+    withdraw: bool,
+    publish: Option<Function>,
+}
+
 /// What a client says the function is like before its change: the value of If-Match.
 pub type Condition = Option<String>;
 
@@ -52,7 +62,39 @@ impl Deploy {
     }
 
     /// Publishes what other instances wrote, and withdraws what they deleted. Says how many functions that were.
-    pub async fn reload(&self) -> Result<usize, store::Error> {
+    pub async fn take_over(&self, news: &News) -> Result<usize, store::Error> {
+        if news.everything {
+            return self.reload().await;
+        }
+        let mut count = 0;
+        for (id, revision) in &news.functions {
+            count += usize::from(self.follow(id, *revision).await?);
+        }
+        Ok(count)
+    }
+
+    /// The same for one function, of which another instance said that it has this revision now, or is gone.
+    async fn follow(&self, id: &FunctionId, revision: Option<u64>) -> Result<bool, store::Error> {
+        let published = self.published(id);
+        // Most announcements that find it so are of writes of our own.
+        let known = match (revision, &published) {
+            (Some(revision), Some(published)) => published.revision >= revision,
+            (None, None) => true,
+            _ => false,
+        };
+        if known {
+            return Ok(false);
+        }
+        // Within all turns of what it was and what it is, as for a reload.
+        let stored = self.store.function(id).await?;
+        let stored = stored.iter().chain(published.as_deref());
+        let _turn = self.turns(stored).await;
+        let stored = self.store.function(id).await?;
+        let differs = self.differs(id, stored);
+        Ok(self.adopt(differs.into_iter().collect()) > 0)
+    }
+
+    async fn reload(&self) -> Result<usize, store::Error> {
         let suspects = self.differences(&self.store.functions().await?);
         if suspects.is_empty() {
             return Ok(0);
@@ -60,12 +102,7 @@ impl Deploy {
         // A writer here may be between the store and the table, so that the list is older than the table or newer. Within all their
         // turns, a second list is neither.
         let ids: HashSet<&FunctionId> = suspects.iter().map(|f| &f.id).collect();
-        let keys = suspects.iter().flat_map(|f| {
-            let route = f.route.clone().map(Key::Route);
-            let keys = [Key::Id(f.id.to_string()), Key::Name(f.name.to_string())];
-            keys.into_iter().chain(route)
-        });
-        let _turn = self.locks.take(keys.collect()).await;
+        let _turn = self.turns(suspects.iter()).await;
         let mut stored: HashMap<FunctionId, Function> = self
             .store
             .functions()
@@ -73,41 +110,56 @@ impl Deploy {
             .into_iter()
             .map(|f| (f.id.clone(), f))
             .collect();
-        let (mut gone, mut newer) = (Vec::new(), Vec::new());
-        for id in ids {
-            let published = self.published(id).map(|f| f.revision);
-            match stored.remove(id) {
-                None if published.is_some() => gone.push(id),
-                // None is less than any revision.
-                Some(function) if Some(function.revision) > published => newer.push(function),
-                Some(function) if Some(function.revision) < published => {
-                    // A store that came back from a crash without its last moments. What it has is what everybody can agree on.
-                    tracing::warn!(
-                        function = %function.name,
-                        revision = function.revision,
-                        "the store went back to an older revision"
-                    );
-                    gone.push(id);
-                    newer.push(function);
-                }
-                _ => {}
-            }
+        let differ = ids
+            .into_iter()
+            .filter_map(|id| self.differs(id, stored.remove(id)));
+        Ok(self.adopt(differ.collect()))
+    }
+
+    /// The turns on everything these hold.
+    async fn turns<'a>(&self, functions: impl Iterator<Item = &'a Function>) -> Held {
+        let keys = functions.flat_map(|f| {
+            let route = f.route.clone().map(Key::Route);
+            let keys = [Key::Id(f.id.to_string()), Key::Name(f.name.to_string())];
+            keys.into_iter().chain(route)
+        });
+        self.locks.take(keys.collect()).await
+    }
+
+    /// What has to be done about a function so that it is published as it is stored; `None` if it is.
+    fn differs(&self, id: &FunctionId, stored: Option<Function>) -> Option<Differs> {
+        let published = self.published(id).map(|f| f.revision);
+        let revision = stored.as_ref().map(|f| f.revision);
+        if published == revision {
+            return None;
         }
-        let changed: HashSet<&FunctionId> = gone
-            .iter()
-            .copied()
-            .chain(newer.iter().map(|f| &f.id))
-            .collect();
-        let count = changed.len();
+        // A store that came back from a crash without its last moments. What it has is what everybody can agree on.
+        if let Some(function) = stored.as_ref().filter(|_| revision < published) {
+            tracing::warn!(
+                function = %function.name,
+                revision = function.revision,
+                "the store went back to an older revision"
+            );
+        }
+        Some(Differs {
+            id: id.clone(),
+            withdraw: published > revision,
+            publish: stored,
+        })
+    }
+
+    /// Within the turns on all of them. Says how many they are.
+    fn adopt(&self, differ: Vec<Differs>) -> usize {
+        let count = differ.len();
         // A name that was given up is free before it is taken.
-        for id in gone {
-            self.scheduler.withdraw(id);
+        for gone in differ.iter().filter(|d| d.withdraw) {
+            self.scheduler.withdraw(&gone.id);
         }
-        for function in newer {
+        for function in differ.into_iter().filter_map(|d| d.publish) {
             self.warn_without_runtime(&function);
             self.scheduler.publish(function);
         }
-        Ok(count)
+        count
     }
 
     /// The functions that are not the same in the list and in the table, as they are in each.
@@ -331,14 +383,13 @@ impl Deploy {
 
     /// Publishes what the store has of a function. Within the turn on its id.
     async fn catch_up(&self, id: &FunctionId) {
-        let functions = match self.store.functions().await {
-            Ok(functions) => functions,
+        let stored = match self.store.function(id).await {
+            Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(%id, %error, "could not compare a function with the store");
                 return;
             }
         };
-        let stored = functions.into_iter().find(|f| f.id == *id);
         let revision = |f: &Function| f.revision;
         let published = self.scheduler.find(id.as_str());
         match (stored, published.map(|t| revision(&t.function))) {

@@ -41,6 +41,7 @@ use crate::domain::id::RequestId;
 use crate::runtime::Catalog;
 use crate::runtime::package::Places;
 use crate::scheduler::Scheduler;
+use crate::store::change::News;
 use crate::store::{self, Store};
 
 /// The paths that are written with a slash at their end; all others are written without.
@@ -90,8 +91,8 @@ impl Control {
     }
 
     /// Makes what other instances wrote callable, and forgets what they deleted. Says how many functions that were.
-    pub async fn reload(&self) -> Result<usize, store::Error> {
-        self.deploy.reload().await
+    pub async fn take_over(&self, news: &News) -> Result<usize, store::Error> {
+        self.deploy.take_over(news).await
     }
 }
 

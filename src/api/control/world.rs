@@ -307,6 +307,12 @@ impl Store for Hooked {
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, store::Error>> {
         self.inner.functions()
     }
+    fn function<'a>(
+        &'a self,
+        id: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Option<Function>, store::Error>> {
+        self.inner.function(id)
+    }
     fn put(
         &self,
         function: Function,
@@ -333,7 +339,7 @@ impl Store for Hooked {
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), store::Error>> {
         self.inner.put_key(key)
     }
-    fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+    fn changes(&self) -> store::change::Changes {
         self.inner.changes()
     }
 }

@@ -86,6 +86,14 @@ pub(super) fn functions(database: &Database) -> Result<Vec<Function>, Fault> {
     all(database, FUNCTIONS, "function")
 }
 
+pub(super) fn function(database: &Database, id: &FunctionId) -> Result<Option<Function>, Fault> {
+    let transaction = database.begin_read().map_err(database_fault)?;
+    let table = transaction.open_table(FUNCTIONS).map_err(database_fault)?;
+    let value = table.get(id.as_str()).map_err(database_fault)?;
+    let decoded = value.map(|value| decode(&format!("function {id}"), value.value()));
+    Ok(decoded.transpose()?)
+}
+
 pub(super) fn keys(database: &Database) -> Result<Vec<KeyRecord>, Fault> {
     all(database, KEYS, "key")
 }

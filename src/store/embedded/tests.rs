@@ -376,7 +376,7 @@ async fn a_full_queue_is_an_answer_not_a_wait() {
         queue: Some(queue),
         packages: Arc::new(Packages::open(dir.path()).expect("opens")),
         writer: None,
-        changes: watch::Sender::default(),
+        changes: Teller::default(),
     };
     let mut waits = store.put_key(key("a"));
     assert!(futures_util::poll!(&mut waits).is_pending());

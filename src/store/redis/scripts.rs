@@ -19,8 +19,8 @@ local identity, functions, heads, names, routes, uploads, keys, changes = unpack
 local expected, code, uses, staged, announced = unpack(ARGV, 1, 5)
 if redis.call('GET', identity) ~= expected then return {'replaced'} end
 
-local function changed()
-  redis.call('PUBLISH', announced, redis.call('INCR', changes))
+local function changed(what)
+  redis.call('PUBLISH', announced, redis.call('INCR', changes) .. ' ' .. what)
 end
 -- A head is revision, name, hash of the code and, if there is one, route.
 local function head_of(id)
@@ -57,7 +57,7 @@ if new[4] then redis.call('HSET', routes, new[4], id) end
 redis.call('SADD', uses .. new[3], id)
 redis.call('ZREM', uploads, new[3])
 if old then drop_unused(old[3]) end
-changed()
+changed('function ' .. id .. ' ' .. new[1])
 return {'done'}
 ";
 
@@ -69,7 +69,7 @@ unlink(id, old)
 redis.call('HDEL', functions, id)
 redis.call('HDEL', heads, id)
 drop_unused(old[3])
-changed()
+changed('function ' .. id)
 return {'done'}
 ";
 
@@ -93,7 +93,7 @@ return {'done'}
 
 const PUT_KEY: &str = r"
 redis.call('HSET', keys, ARGV[6], ARGV[7])
-changed()
+changed('keys')
 return {'done'}
 ";
 
@@ -104,8 +104,13 @@ pub(super) enum Kept {
     No,
 }
 
+/// Who is asked, and which store it is expected to be: a script changes no other.
+pub(super) struct Asked<'a> {
+    pub(super) connection: &'a mut Connection,
+    pub(super) identity: &'a str,
+}
+
 pub(super) struct Scripts {
-    identity: String,
     put: Script,
     delete: Script,
     keep: Script,
@@ -113,11 +118,9 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    /// `identity` is the store's they may change.
-    pub(super) fn new(identity: String) -> Self {
+    pub(super) fn new() -> Self {
         let script = |body: &str| Script::new(&format!("{HEAD}{body}"));
         Self {
-            identity,
             put: script(PUT),
             delete: script(DELETE),
             keep: script(KEEP),
@@ -125,13 +128,9 @@ impl Scripts {
         }
     }
 
-    pub(super) fn identity(&self) -> &str {
-        &self.identity
-    }
-
     pub(super) async fn put(
         &self,
-        connection: &mut Connection,
+        asked: &mut Asked<'_>,
         function: &Function,
         from: Option<u64>,
     ) -> Result<Result<(), Error>, Fault> {
@@ -146,7 +145,7 @@ impl Scripts {
             &value,
             head.as_bytes(),
         ];
-        let answer = self.run(&self.put, connection, &arguments).await?;
+        let answer = self.run(&self.put, asked, &arguments).await?;
         Ok(match words(&answer)[..] {
             ["done"] => Ok(()),
             ["stale"] => Err(Error::Stale),
@@ -160,11 +159,11 @@ impl Scripts {
     /// Whether there was one.
     pub(super) async fn delete(
         &self,
-        connection: &mut Connection,
+        asked: &mut Asked<'_>,
         id: &FunctionId,
     ) -> Result<bool, Fault> {
         let arguments = [id.as_str().as_bytes()];
-        let answer = self.run(&self.delete, connection, &arguments).await?;
+        let answer = self.run(&self.delete, asked, &arguments).await?;
         match words(&answer)[..] {
             ["done"] => Ok(true),
             ["absent"] => Ok(false),
@@ -174,14 +173,14 @@ impl Scripts {
 
     pub(super) async fn keep(
         &self,
-        connection: &mut Connection,
+        asked: &mut Asked<'_>,
         sha256: &str,
         staged: &str,
         most: usize,
     ) -> Result<Kept, Fault> {
         let most = most.to_string();
         let arguments = [sha256.as_bytes(), staged.as_bytes(), most.as_bytes()];
-        let answer = self.run(&self.keep, connection, &arguments).await?;
+        let answer = self.run(&self.keep, asked, &arguments).await?;
         match words(&answer)[..] {
             ["done"] => Ok(Kept::Yes),
             ["absent"] => Ok(Kept::No),
@@ -191,12 +190,12 @@ impl Scripts {
 
     pub(super) async fn put_key(
         &self,
-        connection: &mut Connection,
+        asked: &mut Asked<'_>,
         record: &KeyRecord,
     ) -> Result<(), Fault> {
         let value = record::encode(record);
         let arguments = [record.id.as_bytes(), &value];
-        let answer = self.run(&self.put_key, connection, &arguments).await?;
+        let answer = self.run(&self.put_key, asked, &arguments).await?;
         match words(&answer)[..] {
             ["done"] => Ok(()),
             _ => Err(Fault::Unexpected(answer)),
@@ -206,7 +205,7 @@ impl Scripts {
     async fn run(
         &self,
         script: &Script,
-        connection: &mut Connection,
+        asked: &mut Asked<'_>,
         arguments: &[&[u8]],
     ) -> Result<Vec<String>, Fault> {
         let mut call = script.prepare_invoke();
@@ -223,7 +222,7 @@ impl Scripts {
             call.key(table);
         }
         for argument in [
-            &self.identity,
+            asked.identity,
             key::CODE,
             key::USES,
             key::STAGED,
@@ -234,7 +233,7 @@ impl Scripts {
         for argument in arguments {
             call.arg(*argument);
         }
-        let answer: Vec<String> = call.invoke_async(connection).await?;
+        let answer: Vec<String> = call.invoke_async(asked.connection).await?;
         match answer.iter().any(|word| word == "replaced") {
             true => Err(Fault::Replaced),
             false => Ok(answer),

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::*;
 use crate::clock;
+use crate::store::change::Change;
 use crate::store::suite::{self, function, key as api_key, next, package};
 
 /// Generous, because the machine may be busy; waits end as soon as what they wait for is there.
@@ -100,8 +101,14 @@ impl Server {
     }
 
     async fn store_within(&self, deadline: Duration) -> Arc<Redis> {
-        let opened = Redis::open(&self.url(), deadline, CancellationToken::new()).await;
-        opened.expect("opens")
+        let store = self.store_with(deadline, Duration::from_secs(1));
+        store.calls.identity().await.expect("answers");
+        store
+    }
+
+    fn store_with(&self, deadline: Duration, look_again: Duration) -> Arc<Redis> {
+        let options = options(&self.url(), deadline, look_again);
+        Redis::new(&options, CancellationToken::new()).expect("is a URL")
     }
 }
 
@@ -110,6 +117,20 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn options(url: &str, deadline: Duration, look_again: Duration) -> Options {
+    Options {
+        url: url.into(),
+        deadline,
+        look_again,
+    }
+}
+
+/// The next change that was told.
+async fn told(changes: &mut Changes) -> Change {
+    let next = tokio::time::timeout(PATIENCE, changes.next()).await;
+    next.expect("in time").expect("the store is there")
 }
 
 async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -264,34 +285,77 @@ async fn a_redis_that_hangs_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn changes_by_others_are_noticed() {
+async fn changes_by_others_are_told_by_their_announcement() {
+    let server = Server::start().await;
+    // It never looks: what it knows it was told.
+    let mine = server.store_with(PATIENCE, Duration::from_secs(3600));
+    let theirs = server.store().await;
+    let mut changes = mine.changes();
+    // It listens from now on.
+    assert_eq!(told(&mut changes).await, Change::Anything);
+    let f = function("f", &upload(&theirs, "code").await);
+    let written = |revision| Change::Function {
+        id: f.id.clone(),
+        revision,
+    };
+    theirs.put(f.clone(), None).await.expect("is created");
+    assert_eq!(told(&mut changes).await, written(Some(1)));
+    assert_eq!(mine.functions().await.expect("is listed").len(), 1);
+    theirs.put(next(&f), Some(1)).await.expect("is current");
+    assert_eq!(told(&mut changes).await, written(Some(2)));
+    theirs.put_key(api_key("k")).await.expect("is written");
+    assert_eq!(told(&mut changes).await, Change::Keys);
+    // One announcement is lost; the next one shows it.
+    server.ask::<u64>(&["INCR", key::CHANGES]).await;
+    theirs.delete(&f.id).await.expect("is deleted");
+    assert_eq!(told(&mut changes).await, Change::Anything);
+}
+
+#[tokio::test]
+async fn changes_that_were_not_announced_are_noticed() {
     let server = Server::start().await;
     let (mine, theirs) = (server.store().await, server.store().await);
     let mut changes = mine.changes();
-    let mut noticed = async |count: u64| {
-        let counted = changes.wait_for(|known| *known == count);
-        let counted = tokio::time::timeout(PATIENCE, counted).await;
-        drop(counted.expect("in time").expect("somebody listens"));
-    };
     let f = function("f", &upload(&theirs, "code").await);
     theirs.put(f.clone(), None).await.expect("is created");
-    noticed(1).await;
-    assert_eq!(mine.functions().await.expect("is listed").len(), 1);
-    theirs.put(next(&f), Some(1)).await.expect("is current");
-    noticed(2).await;
-    theirs.put_key(api_key("k")).await.expect("is written");
-    noticed(3).await;
+    let created = Change::Function {
+        id: f.id.clone(),
+        revision: Some(1),
+    };
+    // It may have begun to listen before this or after it.
+    while !matches!(told(&mut changes).await, change if change == created || change == Change::Anything)
+    {
+    }
     // The connection goes, and a change with it.
+    let listeners = async || {
+        let list: String = server.ask(&["CLIENT", "LIST", "TYPE", "pubsub"]).await;
+        (list.lines().count() == 2).then_some(())
+    };
+    eventually("both to listen", listeners).await;
     let killed: u64 = server.ask(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     assert_eq!(killed, 2);
     theirs.delete(&f.id).await.expect("is deleted");
-    noticed(4).await;
+    while told(&mut changes).await != Change::Anything {}
     // An announcement that is lost although the connection stays.
     server.ask::<u64>(&["INCR", key::CHANGES]).await;
-    noticed(5).await;
+    while told(&mut changes).await != Change::Anything {}
     // As after a crash of a Redis that keeps its last moments in memory only.
     server.ask::<()>(&["SET", key::CHANGES, "1"]).await;
-    noticed(1).await;
+    while told(&mut changes).await != Change::Anything {}
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_late_is_the_store_as_soon_as_it_is_there() {
+    let mut server = Server::start().await;
+    server.crash();
+    let store = server.store_with(Duration::from_secs(20), Duration::from_secs(1));
+    let mut changes = store.changes();
+    cause(store.functions().await);
+    cause(store.put_key(api_key("k")).await);
+    server.restart().await;
+    store.put_key(api_key("k")).await.expect("is written");
+    assert_eq!(store.keys().await.expect("are listed"), [api_key("k")]);
+    while told(&mut changes).await != Change::Anything {}
 }
 
 #[test]
@@ -329,8 +393,7 @@ async fn changes_are_noticed_again_after_a_crash() {
     server.restart().await;
     let theirs = server.store().await;
     theirs.put_key(api_key("k")).await.expect("is written");
-    let counted = tokio::time::timeout(PATIENCE, changes.wait_for(|known| *known == 1)).await;
-    drop(counted.expect("in time").expect("somebody listens"));
+    while !matches!(told(&mut changes).await, Change::Anything | Change::Keys) {}
 }
 
 #[tokio::test]
@@ -410,7 +473,9 @@ async fn what_a_newer_version_wrote_is_refused() {
     );
     server.ask::<()>(&["SET", key::FORMAT, "2"]).await;
     let url = server.url();
-    let newer = cause(Redis::open(&url, PATIENCE, CancellationToken::new()).await);
+    let options = options(&url, PATIENCE, PATIENCE);
+    let store = Redis::new(&options, CancellationToken::new()).expect("is a URL");
+    let newer = cause(store.functions().await);
     assert!(newer.contains("format 2"), "{newer}");
 }
 
@@ -446,7 +511,7 @@ async fn a_package_that_never_became_whole_goes_by_itself() {
     server.ask::<u64>(&["DEL", &staged]).await;
     let kept = store
         .calls
-        .call(async |c| store.scripts.keep(c, &sha256, "x", 1).await)
+        .script(async |c| store.scripts.keep(c, &sha256, "x", 1).await)
         .await;
     assert_eq!(kept.expect("answers"), scripts::Kept::No);
     // The time a package has is set before its first piece.
@@ -461,13 +526,9 @@ async fn a_package_that_never_became_whole_goes_by_itself() {
 
 #[tokio::test]
 async fn where_no_redis_is_opening_fails_and_tells_no_password() {
-    let refused = Redis::open(
-        "redis://:secret@127.0.0.1:1/",
-        PATIENCE,
-        CancellationToken::new(),
-    )
-    .await;
-    let cause = cause(refused);
+    let options = options("redis://:secret@127.0.0.1:1/", PATIENCE, PATIENCE);
+    let store = Redis::new(&options, CancellationToken::new()).expect("is a URL");
+    let cause = cause(store.functions().await);
     assert!(cause.contains("Connection refused"), "{cause}");
     assert!(!cause.contains("secret"), "{cause}");
     let server = Server::start().await;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::api::control::world::{DEADLINE, Plan, World, new};
+use crate::store::change::Change;
 
 /// Long enough for a writer that does not wait for its turn to be through.
 const LONG_ENOUGH: Duration = Duration::from_millis(200);
@@ -309,13 +310,27 @@ async fn what_another_instance_wrote_is_taken_over() {
     };
     inner.put(made.clone(), None).await.expect("written");
 
-    assert_eq!(world.control.reload().await.expect("reloaded"), 3);
+    assert_eq!(
+        world
+            .control
+            .take_over(&News::everything())
+            .await
+            .expect("reloaded"),
+        3
+    );
     assert_eq!(agree(&world, "gone").await, changed);
     assert_eq!(agree(&world, "changed").await, made);
     let same = world.published("kept").expect("published");
     assert!(Arc::ptr_eq(&same, &kept), "was not touched");
     assert!(world.published(gone.id.as_str()).is_none());
-    assert_eq!(world.control.reload().await.expect("reloaded"), 0);
+    assert_eq!(
+        world
+            .control
+            .take_over(&News::everything())
+            .await
+            .expect("reloaded"),
+        0
+    );
 }
 
 #[tokio::test]
@@ -336,7 +351,8 @@ async fn a_reload_waits_for_the_writers_it_meets() {
             _ = &mut writing => panic!("it was to wait"),
             () = world.store.reached() => {}
         }
-        let mut reload = std::pin::pin!(world.control.reload());
+        let everything = News::everything();
+        let mut reload = std::pin::pin!(world.control.take_over(&everything));
         still_waits(&mut reload).await;
         world.store.go_on();
         let (written, reloaded) = tokio::join!(writing, reload);
@@ -361,10 +377,56 @@ async fn a_store_that_went_back_is_believed() {
     let kept = inner.put_code(&first.code.sha256, package).await;
     kept.expect("kept");
     inner.put(first.clone(), None).await.expect("written");
-    assert_eq!(world.control.reload().await.expect("reloaded"), 1);
+    assert_eq!(
+        world
+            .control
+            .take_over(&News::everything())
+            .await
+            .expect("reloaded"),
+        1
+    );
     assert_eq!(agree(&world, "f").await, first);
     // And can be changed again.
     let changed = world.put("/functions/f", json!({"timeout": 6})).await;
     assert_eq!(changed.status, 200, "{:?}", changed.body);
     assert_eq!(agree(&world, "f").await.revision, 2);
+}
+
+#[tokio::test]
+async fn one_function_is_taken_over_by_its_announcement() {
+    let world = World::empty();
+    let elsewhere = World::over(
+        tempfile::tempdir().expect("temp dir"),
+        world.store.inner.clone(),
+    );
+    let told = |id: &FunctionId, revision| {
+        let mut news = News::default();
+        news.add(Change::Function {
+            id: id.clone(),
+            revision,
+        });
+        news
+    };
+    let take_over = async |news: News| world.control.take_over(&news).await.expect("is read");
+
+    elsewhere.create("f").await;
+    elsewhere.create("g").await;
+    let made = elsewhere.published("f").expect("published");
+    assert_eq!(take_over(told(&made.id, Some(1))).await, 1);
+    agree(&world, "f").await;
+    assert!(world.published("g").is_none(), "nobody said anything of it");
+    assert_eq!(take_over(told(&made.id, Some(1))).await, 0, "told twice");
+
+    let changed = json!({"name": "h", "code": "say more"});
+    assert_eq!(elsewhere.put("/functions/f", changed).await.status, 200);
+    assert_eq!(take_over(told(&made.id, Some(2))).await, 1);
+    agree(&world, "h").await;
+    assert!(world.published("f").is_none());
+    // An old announcement, and one of a revision that is already another's past.
+    assert_eq!(take_over(told(&made.id, Some(1))).await, 0);
+    assert_eq!(elsewhere.delete("/functions/h").await.status, 204);
+    assert_eq!(take_over(told(&made.id, None)).await, 1);
+    assert!(world.published("h").is_none());
+    assert_eq!(take_over(told(&made.id, None)).await, 0);
+    assert_eq!(take_over(told(&made.id, Some(9))).await, 0, "never was");
 }
