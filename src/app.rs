@@ -35,7 +35,7 @@ use crate::telemetry::{logging, metrics};
 
 /// Between two looks at an engine that did not answer, or did.
 const ENGINE_RETRY: Duration = Duration::from_secs(1);
-const ENGINE_CHECK: Duration = Duration::from_secs(15);
+const ENGINE_CHECK: Duration = Duration::from_secs(5);
 /// Between two attempts to read what others changed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The part of the machine's memory that workers may be sized for, unless configured.
@@ -154,7 +154,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "hearth is listening"
     );
 
-    let (not_ready, readiness) = watch::channel(vec!["the engine has not answered yet".to_owned()]);
+    let (not_ready, prepared) = watch::channel(vec!["the engine has not answered yet".to_owned()]);
+    let (engine_missing, engine_there) = watch::channel(None);
     let keeper_stop = CancellationToken::new();
     let vital = task::Kind::Vital(stop.clone());
     let keeper = {
@@ -168,7 +169,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             keeper::run(pool, events, stop).await;
         })
     };
-    task::spawn(vital.clone(), "engine check", check_engine(engine.clone()));
+    task::spawn(
+        vital.clone(),
+        "engine check",
+        check_engine(engine.clone(), engine_missing),
+    );
     let unread = restored
         .is_none()
         .then(|| "the store has not answered yet".to_owned());
@@ -181,7 +186,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         keys,
         rendered,
         readiness: Readiness {
-            engine: readiness,
+            prepared,
+            engine: engine_there,
             store: store_unread,
         },
         body_timeout: config.server.body_timeout,
@@ -250,8 +256,8 @@ async fn start_clean(
                 tracing::info!(?swept, "leftovers removed");
                 break;
             }
+            // That the engine does not answer, its check says.
             Err(error) => {
-                not_ready.send_replace(vec![format!("the engine: {error}")]);
                 tracing::warn!(%error, "leftovers cannot be looked for, trying again");
                 tokio::time::sleep(ENGINE_RETRY).await;
             }
@@ -270,12 +276,14 @@ async fn start_clean(
     not_ready.send_replace(missing);
 }
 
-/// Tells whether the engine still works; what needs it finds out by itself.
-async fn check_engine(engine: Arc<dyn Engine>) {
+/// Tells whether the engine still works; what needs it finds out by itself. Asks what a wedged engine does not answer, though it
+/// still answers a ping.
+async fn check_engine(engine: Arc<dyn Engine>, missing: watch::Sender<Option<String>>) {
     let mut was_up = None;
     loop {
         let answered = engine.describe().await;
         metrics::engine_up(answered.is_ok());
+        missing.send_replace(answered.as_ref().err().map(ToString::to_string));
         match &answered {
             Ok(engine) if was_up != Some(true) => {
                 tracing::info!(
@@ -292,7 +300,12 @@ async fn check_engine(engine: Arc<dyn Engine>) {
             _ => {}
         }
         was_up = Some(answered.is_ok());
-        tokio::time::sleep(ENGINE_CHECK).await;
+        tokio::time::sleep(if answered.is_ok() {
+            ENGINE_CHECK
+        } else {
+            ENGINE_RETRY
+        })
+        .await;
     }
 }
 

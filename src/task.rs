@@ -10,6 +10,8 @@ use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::metrics;
+
 /// What a panic in the task does.
 #[derive(Debug, Clone)]
 pub enum Kind {
@@ -25,7 +27,9 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
+    let counted = Counted::new(name);
     tokio::spawn(async move {
+        let _counted = counted;
         match AssertUnwindSafe(future).catch_unwind().await {
             Ok(output) => Some(output),
             Err(panic) => {
@@ -42,6 +46,22 @@ where
             }
         }
     })
+}
+
+/// A task that has been spawned and has not ended, however it ends.
+struct Counted(&'static str);
+
+impl Counted {
+    fn new(name: &'static str) -> Self {
+        metrics::task(name, 1.0);
+        Self(name)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        metrics::task(self.0, -1.0);
+    }
 }
 
 /// Runs blocking work on a thread where blocking is allowed.

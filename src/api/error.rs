@@ -291,6 +291,7 @@ pub fn too_large(limit: usize) -> Response<Body> {
 /// The status of a call that has no answer.
 pub fn fault_status(fault: &Fault) -> StatusCode {
     match fault {
+        Fault::Loading(fault) => fault_status(fault),
         Fault::NotFound(_) => StatusCode::NOT_FOUND,
         Fault::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::PayloadNotJson(_) => StatusCode::BAD_REQUEST,
@@ -422,6 +423,7 @@ mod tests {
                 502,
             ),
             (Fault::Protocol("x".into()), 502),
+            (Fault::Loading(Box::new(Fault::Exited { code: None })), 502),
             (Fault::WaitedTooLong(second), 503),
             (Fault::StartFailed("x".into()), 503),
             (Fault::CodeUnavailable("x".into()), 503),

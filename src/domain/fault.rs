@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::limits::Mebibytes;
@@ -103,6 +104,9 @@ pub enum Fault {
     OutOfMemory { limit: Mebibytes },
     #[error("the worker broke the protocol: {0}")]
     Protocol(String),
+    /// The worker was lost before the code was loaded; the fault says how.
+    #[error("{0}, while the function was being loaded")]
+    Loading(Box<Fault>),
 
     #[error("no worker became free within {:.2} seconds", .0.as_secs_f64())]
     WaitedTooLong(Duration),
@@ -121,6 +125,7 @@ pub enum Fault {
 impl Fault {
     pub fn blame(&self) -> Blame {
         match self {
+            Fault::Loading(fault) => fault.blame(),
             Fault::NotFound(_)
             | Fault::PayloadTooLarge { .. }
             | Fault::PayloadNotJson(_)
@@ -156,7 +161,7 @@ impl Fault {
             | Fault::NoMemory(_)
             | Fault::Draining => Retry::Safe,
             // Module code may have had effects of its own, but the handler did not run.
-            Fault::Init(_) | Fault::InitTimeout(_) => Retry::Safe,
+            Fault::Init(_) | Fault::InitTimeout(_) | Fault::Loading(_) => Retry::Safe,
             Fault::ClientGone
             | Fault::Interrupted
             | Fault::Handler(_)
@@ -170,6 +175,7 @@ impl Fault {
     /// Stable; clients may branch on it.
     pub fn code(&self) -> &'static str {
         match self {
+            Fault::Loading(fault) => fault.code(),
             Fault::NotFound(_) => "not_found",
             Fault::PayloadTooLarge { .. } => "payload_too_large",
             Fault::PayloadNotJson(_) => "payload_not_json",
@@ -210,7 +216,56 @@ fn throttle_text(reason: Throttle, limit: u32) -> String {
 fn exit_text(code: Option<i64>) -> String {
     match code {
         Some(0) => "without providing a reason".into(),
-        Some(code) => format!("with status {code}"),
+        Some(code) => match signal(code) {
+            Some(signal) => format!("with status {code} ({})", signal.as_str()),
+            None => format!("with status {code}"),
+        },
         None => "and its status could not be learnt".into(),
+    }
+}
+
+/// The signal an exit status stands for, by the convention of shells and container engines.
+fn signal(code: i64) -> Option<Signal> {
+    let number = i32::try_from(code).ok()?.checked_sub(128)?;
+    Signal::try_from(number).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_by_a_signal_names_it() {
+        let text = |code| Fault::Exited { code }.to_string();
+        assert_eq!(
+            text(Some(139)),
+            "the runtime exited with status 139 (SIGSEGV)"
+        );
+        assert_eq!(
+            text(Some(137)),
+            "the runtime exited with status 137 (SIGKILL)"
+        );
+        for plain in [1, 127, 128, 255, -1, i64::MIN, i64::MAX] {
+            assert_eq!(
+                text(Some(plain)),
+                format!("the runtime exited with status {plain}")
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_lost_while_loading_ran_no_call() {
+        let lost = Fault::Exited { code: Some(9) };
+        assert_eq!(lost.retry(), Retry::Unsafe);
+        let loading = Fault::Loading(Box::new(lost.clone()));
+        assert_eq!(loading.retry(), Retry::Safe);
+        assert_eq!(
+            (loading.code(), loading.blame()),
+            (lost.code(), lost.blame())
+        );
+        assert_eq!(
+            loading.to_string(),
+            "the runtime exited with status 9, while the function was being loaded"
+        );
     }
 }

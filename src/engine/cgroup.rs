@@ -48,14 +48,15 @@ pub struct Cgroup {
     cpu: Group,
 }
 
+/// The container's group in the hierarchy of one controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
-    version: Version,
-    directory: PathBuf,
+pub(super) struct Group {
+    pub(super) version: Version,
+    pub(super) directory: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Version {
+pub(super) enum Version {
     One,
     Two,
 }
@@ -81,18 +82,9 @@ impl Cgroup {
     }
 
     fn find(proc: &Path, pid: i32, container: &ContainerId) -> Result<Self, Error> {
-        let memberships = read(&proc.join(pid.to_string()).join("cgroup"))?;
-        let mounts = mounts(&read(&proc.join("self/mountinfo"))?);
-        let group = |controller| {
-            group(&memberships, &mounts, controller, container).ok_or_else(|| Error::NotFound {
-                pid,
-                controller,
-                container: container.clone(),
-            })
-        };
         Ok(Self {
-            memory: group("memory")?,
-            cpu: group("cpu")?,
+            memory: group_of(proc, pid, "memory", container)?,
+            cpu: group_of(proc, pid, "cpu", container)?,
         })
     }
 
@@ -188,6 +180,22 @@ impl Group {
 fn weight(shares: u32) -> u64 {
     let shares = u64::from(shares.clamp(2, 262_144));
     1 + (shares - 2) * 9_999 / 262_142
+}
+
+/// The group of one controller that `pid` runs in, if it is the container's.
+pub(super) fn group_of(
+    proc: &Path,
+    pid: i32,
+    controller: &'static str,
+    container: &ContainerId,
+) -> Result<Group, Error> {
+    let memberships = read(&proc.join(pid.to_string()).join("cgroup"))?;
+    let mounts = mounts(&read(&proc.join("self/mountinfo"))?);
+    group(&memberships, &mounts, controller, container).ok_or_else(|| Error::NotFound {
+        pid,
+        controller,
+        container: container.clone(),
+    })
 }
 
 /// Finds the group of one controller. A hybrid has some controllers on version 1 and may have others on version 2.

@@ -4,6 +4,7 @@
 pub mod cgroup;
 pub mod context;
 pub mod docker;
+pub mod kill;
 pub mod spec;
 pub mod sweep;
 

@@ -26,8 +26,10 @@ use crate::telemetry::metrics;
 /// What keeps the process from being ready.
 #[derive(Debug, Clone)]
 pub struct Readiness {
-    /// Empty when nothing does.
-    pub engine: watch::Receiver<Vec<String>>,
+    /// What is still to be done, or could not be done, at the start; empty when nothing.
+    pub prepared: watch::Receiver<Vec<String>>,
+    /// Why the engine is of no use now.
+    pub engine: watch::Receiver<Option<String>>,
     /// Why the store was never read. Until it was, nobody knows who may call what.
     pub store: watch::Receiver<Option<String>>,
 }
@@ -95,7 +97,8 @@ impl Gateway {
     fn ready(&self) -> Response<Body> {
         let store = self.readiness.store.borrow().clone();
         let engine = self.readiness.engine.borrow().clone();
-        let missing: Vec<String> = store.into_iter().chain(engine).collect();
+        let prepared = self.readiness.prepared.borrow().clone();
+        let missing: Vec<String> = store.into_iter().chain(engine).chain(prepared).collect();
         if missing.is_empty() {
             return text(StatusCode::OK, "ready\n".into());
         }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::fault::Fault;
 use crate::domain::id::{RuntimeId, VersionDigest, WorkerId};
-use crate::domain::invocation::{StartKind, StartReason};
+use crate::domain::invocation::{Phases, StartKind, StartReason};
 use crate::pool::StemKey;
 use crate::pool::evict;
 use crate::pool::policy::{Costs, Urgency};
@@ -41,11 +41,51 @@ pub struct Fresh {
     pub init: Duration,
 }
 
-/// Why a caller in line gets no worker, and the end of what the worker printed that did not make it.
+impl Fresh {
+    /// How a caller's wait came about: in line, for the container, for the code. A start that was begun for somebody else
+    /// before this caller came counts only as long as this one waited.
+    pub fn part_of(&self, waited: Duration) -> Phases {
+        let init = self.init.min(waited);
+        let start = self.start.min(waited - init);
+        Phases {
+            queue: waited - init - start,
+            start,
+            init,
+            run: Duration::ZERO,
+        }
+    }
+}
+
+/// Why a caller in line gets no worker.
 #[derive(Debug, Clone)]
 pub struct Failed {
     pub fault: Fault,
+    /// The end of what the worker printed that did not make it.
     pub log_tail: Arc<str>,
+    /// The start that failed, if one had begun.
+    pub fresh: Option<Fresh>,
+}
+
+impl Failed {
+    /// Nothing was started for it.
+    pub fn unstarted(fault: Fault) -> Self {
+        Self {
+            fault,
+            log_tail: "".into(),
+            fresh: None,
+        }
+    }
+
+    /// Where the caller's time went.
+    pub fn phases(&self, waited: Duration) -> Phases {
+        match &self.fresh {
+            Some(fresh) => fresh.part_of(waited),
+            None => Phases {
+                queue: waited,
+                ..Phases::default()
+            },
+        }
+    }
 }
 
 pub type Token = oneshot::Sender<Result<Handed, Failed>>;

@@ -400,10 +400,7 @@ impl Keeper {
             }
         } else if let Some(slot) = self.next_need(key) {
             let fault = Fault::StartFailed(error.to_string());
-            slot.start_failed(&Failed {
-                fault,
-                log_tail: "".into(),
-            });
+            slot.start_failed(&Failed::unstarted(fault));
             self.pool.reconsider(&slot);
         }
     }

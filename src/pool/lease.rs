@@ -16,8 +16,7 @@ use crate::domain::invocation::{StartKind, StartReason};
 use crate::domain::limits::Mebibytes;
 use crate::engine::Engine;
 use crate::pool::Pool;
-use crate::pool::index::{Failed, Fresh, Handed, Joined, Slot};
-use crate::pool::keeper::Event;
+use crate::pool::index::{Failed, Handed, Joined, Slot};
 use crate::pool::policy::Costs;
 use crate::pool::state::Ticket;
 use crate::telemetry::metrics;
@@ -106,7 +105,7 @@ impl Pool {
                 handed = &mut place.receiver => {
                     let handed = match handed {
                         Ok(handed) => handed?,
-                        Err(_closed) => return Err(Failed { fault: Fault::Draining, log_tail: "".into() }),
+                        Err(_closed) => return Err(Failed::unstarted(Fault::Draining)),
                     };
                     let origin = Origin::handed(&handed, clock::now().saturating_duration_since(since));
                     return Ok((self.lease(slot, handed.worker, guard, clock::now()), origin));
@@ -165,18 +164,12 @@ impl Pool {
         } else {
             Fault::WaitedTooLong(waited)
         };
-        Failed {
-            fault,
-            log_tail: "".into(),
-        }
+        Failed::unstarted(fault)
     }
 }
 
 fn no_memory(memory: Mebibytes) -> Failed {
-    Failed {
-        fault: Fault::NoMemory(memory),
-        log_tail: "".into(),
-    }
+    Failed::unstarted(Fault::NoMemory(memory))
 }
 
 fn line_full(limit: usize) -> Failed {
@@ -184,10 +177,7 @@ fn line_full(limit: usize) -> Failed {
         reason: crate::domain::fault::Throttle::LineFull,
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
     };
-    Failed {
-        fault,
-        log_tail: "".into(),
-    }
+    Failed::unstarted(fault)
 }
 
 impl Origin {
@@ -204,16 +194,14 @@ impl Origin {
     fn handed(handed: &Handed, waited: Duration) -> Self {
         match handed.fresh {
             None => Self::warm(handed.reason, waited),
-            Some(Fresh { kind, start, init }) => {
-                // A start begun for somebody else before this caller came counts only as long as this one waited.
-                let init = init.min(waited);
-                let start = start.min(waited - init);
+            Some(fresh) => {
+                let phases = fresh.part_of(waited);
                 Self {
-                    kind,
+                    kind: fresh.kind,
                     reason: handed.reason,
-                    queue: waited - init - start,
-                    start,
-                    init,
+                    queue: phases.queue,
+                    start: phases.start,
+                    init: phases.init,
                 }
             }
         }
@@ -298,11 +286,11 @@ impl<G: Send + 'static> Lease<G> {
         Err(guard)
     }
 
-    /// The worker is dead, or did what no worker does. The call's place is kept until its container is gone: until then
+    /// The worker is dead, or did what no worker does. The call's place is kept until its processes are gone: until then
     /// its code may still run.
-    pub fn bury(mut self) {
+    pub fn bury(mut self, reason: &'static str) {
         if let Some(worker) = self.worker.take() {
-            self.end(worker, "died");
+            self.end(worker, reason);
         }
     }
 
@@ -313,8 +301,7 @@ impl<G: Send + 'static> Lease<G> {
             .guard
             .take()
             .map(|guard| Box::new(guard) as Box<dyn Any + Send>);
-        let leaving = self.pool.leaving(worker.remains.clone(), guard);
-        self.pool.tell(Event::ClearAway(leaving));
+        self.pool.bury(worker.remains.clone(), guard);
         self.pool.reconsider(&self.slot);
         self.pool.index.forget_if_spent(&self.slot);
     }
@@ -326,10 +313,6 @@ impl<G: Send + 'static> Lease<G> {
 
     fn cancel_now(&mut self, reason: Reason) {
         if let (Some(worker), Some(guard)) = (self.worker.take(), self.guard.take()) {
-            metrics::worker_lost(match reason {
-                Reason::Deadline => "timeout",
-                Reason::ClientGone => "client_gone",
-            });
             self.pool.cancel(self.slot.clone(), worker, reason, guard);
         }
     }

@@ -36,12 +36,13 @@ use tokio::sync::{OnceCell, mpsc};
 use crate::domain::fault::Fault;
 use crate::domain::function::Network;
 use crate::domain::id::{FunctionId, RuntimeId, VersionDigest};
-use crate::engine::{ContainerId, Engine};
+use crate::engine::{ContainerId, Engine, kill};
 use crate::pool::budget::Budget;
 use crate::pool::index::{Failed, Index, Slot};
 use crate::pool::keeper::Event;
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
+use crate::telemetry::metrics;
 use crate::worker::Remains;
 use crate::worker::connection;
 use crate::worker::message::Reason;
@@ -94,6 +95,23 @@ type Guard = Option<Box<dyn Any + Send>>;
 pub struct Leaving {
     remains: Remains,
     guard: Guard,
+}
+
+impl Leaving {
+    /// Ends what may still run for a call, and with it the call's place. Where that cannot be done from here, the place is
+    /// kept until the engine has removed the container.
+    async fn kill(&mut self) {
+        let Some(first) = self.remains.first_process.filter(|_| self.guard.is_some()) else {
+            return;
+        };
+        match kill::kill(first, &self.remains.container).await {
+            Ok(()) => self.guard = None,
+            Err(error) => {
+                let (worker, error) = (&self.remains.id, &error as &dyn std::error::Error);
+                tracing::debug!(%worker, error, "worker is left to the engine to kill");
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Leaving {
@@ -205,6 +223,21 @@ impl Pool {
                 }
             };
             let heard = tokio::time::timeout(pool.options.cancel_grace, told).await;
+            let unheard = heard.is_err().then_some(&worker.remains);
+            let still = unheard.and_then(Remains::standstill);
+            if let Some(how) = still {
+                tracing::warn!(
+                    worker = %worker.remains.id,
+                    function = %slot.blueprint.function.name,
+                    how = how.as_str(),
+                    "worker stands still and is killed"
+                );
+            }
+            metrics::worker_lost(match (still, reason) {
+                (Some(how), _) => how.as_str(),
+                (None, Reason::Deadline) => "timeout",
+                (None, Reason::ClientGone) => "client_gone",
+            });
             tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");
             worker.pipe.drain();
             let leaving = pool.leaving(worker.remains.clone(), Some(Box::new(guard)));
@@ -225,8 +258,20 @@ impl Pool {
         Leaving { remains, guard }
     }
 
+    /// Ends a worker that is dead or cannot be trusted, and has it cleared away. `guard` is kept until nothing of it runs.
+    fn bury(self: &Arc<Self>, remains: Remains, guard: Guard) {
+        let mut leaving = self.leaving(remains, guard);
+        let pool = self.clone();
+        // Not left to whoever clears away: that waits for the engine, and its turn.
+        crate::task::spawn(crate::task::Kind::Local, "bury", async move {
+            leaving.kill().await;
+            pool.tell(Event::ClearAway(leaving));
+        });
+    }
+
     /// Removes what is left of a worker: container, directory, its claim on memory. Gives it back if the engine will not.
-    async fn remove(&self, leaving: Leaving) -> Result<(), Leaving> {
+    async fn remove(&self, mut leaving: Leaving) -> Result<(), Leaving> {
+        leaving.kill().await;
         let Leaving { remains, guard } = leaving;
         if let Err(error) = self.engine.remove(&remains.container).await {
             tracing::warn!(worker = %remains.id, %error, "container cannot be removed yet");
@@ -264,10 +309,7 @@ impl Pool {
                 mpsc::error::TrySendError::Full(Event::Need(slot, _))
                 | mpsc::error::TrySendError::Closed(Event::Need(slot, _)) => {
                     let fault = Fault::StartFailed("too many starts are waiting".into());
-                    slot.start_failed(&Failed {
-                        fault,
-                        log_tail: "".into(),
-                    });
+                    slot.start_failed(&Failed::unstarted(fault));
                 }
                 _ => {}
             }

@@ -148,7 +148,11 @@ impl Pool {
                 let log_tail = worker.pipe.tail().into();
                 self.clear_away(worker.remains.clone());
                 drop(worker);
-                slot.start_failed(&Failed { fault, log_tail });
+                slot.start_failed(&Failed {
+                    fault,
+                    log_tail,
+                    fresh: Some(Fresh { kind, start, init }),
+                });
                 self.reconsider(&slot);
             }
         }

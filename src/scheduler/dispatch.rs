@@ -15,7 +15,9 @@ use crate::domain::invocation::{Invocation, Phases};
 use crate::pool::lease::{Lease, Origin};
 use crate::scheduler::admit::Permit;
 use crate::task;
+use crate::worker::Worker;
 use crate::worker::call::{self, Answer, Body, Chunk, Step};
+use crate::worker::connection;
 use crate::worker::message::Reason;
 
 /// Pieces of a streaming answer that wait for a client to read them, each at most a frame.
@@ -64,7 +66,7 @@ pub async fn run(
             Err(fault)
         }
         Step::FailedLast(fault) => {
-            lease.bury();
+            lease.bury("died");
             Err(fault)
         }
         Step::Streaming { content_type } => Ok(Answer::Stream {
@@ -72,16 +74,11 @@ pub async fn run(
             body: rest(lease, function.clone(), deadline),
         }),
         Step::Broken(error) => {
-            let fault = call::lost(
-                lease.engine(),
-                &lease.worker().remains.container,
-                function.memory,
-                error,
-            )
+            let fault = lose(lease, function, deadline, error, |worker| {
+                // The container's last words may have come in while its end was looked into.
+                log_tail = worker.pipe.tail();
+            })
             .await;
-            // The container's last words may have come in while its end was looked into.
-            log_tail = lease.worker().pipe.tail();
-            lease.bury();
             Err(fault)
         }
         Step::Late => {
@@ -94,6 +91,27 @@ pub async fn run(
         phases,
         log_tail,
     }
+}
+
+/// The worker's connection broke: finds out why, and gives the worker up.
+async fn lose(
+    lease: Lease<Permit>,
+    function: &Function,
+    deadline: Instant,
+    error: connection::Error,
+    last_look: impl FnOnce(&Worker),
+) -> Fault {
+    let remains = &lease.worker().remains;
+    let container = &remains.container;
+    let fault = call::lost(lease.engine(), container, function.memory, error, deadline).await;
+    tracing::info!(worker = %remains.id, function = %function.name, cause = %fault, "worker lost");
+    last_look(lease.worker());
+    lease.bury(match fault {
+        Fault::Protocol(_) => "protocol",
+        Fault::OutOfMemory { .. } => "out_of_memory",
+        _ => "died",
+    });
+    fault
 }
 
 /// The rest of a streaming answer, read by a task of its own: the deadline holds also while the client reads nothing. The
@@ -140,14 +158,11 @@ async fn pump(
                 break fault;
             }
             Chunk::FailedLast(fault) => {
-                lease.bury();
+                lease.bury("died");
                 break fault;
             }
             Chunk::Broken(error) => {
-                let container = lease.worker().remains.container.clone();
-                let fault = call::lost(lease.engine(), &container, function.memory, error).await;
-                lease.bury();
-                break fault;
+                break lose(lease, &function, deadline, error, |_| {}).await;
             }
             Chunk::Late => {
                 lease.cancel(Reason::Deadline);

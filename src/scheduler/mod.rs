@@ -276,7 +276,7 @@ impl Scheduler {
                 };
             }
             Err(failed) => {
-                called.phases.queue = clock::now().saturating_duration_since(since);
+                called.phases = failed.phases(clock::now().saturating_duration_since(since));
                 called.log_tail = (*failed.log_tail).to_owned();
                 called.result = Err(failed.fault);
             }

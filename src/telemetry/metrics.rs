@@ -135,6 +135,10 @@ fn describe() {
             "1 if the store answered when it was last looked at, 0 if not.",
         ),
         (
+            "hearth_tasks",
+            "Tasks that were spawned and have not ended, by name.",
+        ),
+        (
             "hearth_engine_up",
             "1 if the engine answered its last health check, 0 if not.",
         ),
@@ -314,6 +318,11 @@ pub fn engine_error(operation: &'static str, reason: &'static str) {
 
 pub fn engine_up(up: bool) {
     metrics::gauge!("hearth_engine_up").set(if up { 1.0 } else { 0.0 });
+}
+
+/// A task was spawned, or has ended. Names are literals in the source, so there are few.
+pub fn task(name: &'static str, change: f64) {
+    metrics::gauge!("hearth_tasks", "task" => name).increment(change);
 }
 
 /// An HTTP answer left; `class` is the status's first digit.

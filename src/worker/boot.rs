@@ -15,7 +15,7 @@ use tokio::net::UnixListener;
 use crate::clock;
 use crate::domain::id::{RuntimeId, WorkerId};
 use crate::domain::limits::Mebibytes;
-use crate::engine::{self, ContainerId, ContainerSpec, Engine, Limits};
+use crate::engine::{self, ContainerId, ContainerSpec, Engine, Limits, kill};
 use crate::task;
 use crate::worker::connection::{self, Connection};
 use crate::worker::frame::Kind;
@@ -104,15 +104,17 @@ pub async fn boot(
         flag.store(true, Ordering::Release);
         on_gone(watched_id);
     });
+    let pid = connection.peer_pid();
     Ok(Worker {
         remains: Remains {
             id,
+            first_process: pid.and_then(|pid| kill::first_process(pid, &container)),
             container,
             directory,
             memory: order.limits.memory,
         },
         runtime: order.runtime.clone(),
-        pid: connection.peer_pid(),
+        pid,
         connection,
         pipe,
         stream: 0,

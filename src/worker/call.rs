@@ -11,7 +11,7 @@ use crate::clock;
 use crate::domain::fault::{Fault, Report};
 use crate::domain::invocation::Invocation;
 use crate::domain::limits::{ANSWER_MAX, Mebibytes};
-use crate::engine::{ContainerId, Engine};
+use crate::engine::{self, ContainerId, Engine};
 use crate::worker::Worker;
 use crate::worker::connection;
 use crate::worker::frame::{self, Frame, Kind};
@@ -194,19 +194,27 @@ fn unexpected(expected: &'static str, frame: &Frame) -> connection::Error {
     }
 }
 
-/// Why a connection broke: a worker that closed it has ended, and the engine knows how.
+/// Why a connection broke: a worker that closed it has ended, and the engine knows how. An engine that does not say is not
+/// waited for beyond `until`, or a moment if that has passed.
 pub async fn lost(
     engine: &dyn Engine,
     container: &ContainerId,
     memory: Mebibytes,
     error: connection::Error,
+    until: Instant,
 ) -> Fault {
     if !matches!(error, connection::Error::Closed | connection::Error::Io(_)) {
         return Fault::Protocol(error.to_string());
     }
     let deadline = clock::now() + EXIT_WAIT;
+    let until = until.max(deadline);
     loop {
-        match engine.exit(container).await {
+        let exit = tokio::time::timeout_at(until.into(), engine.exit(container)).await;
+        let exit = exit.unwrap_or(Err(engine::Error::Timeout {
+            operation: "inspect",
+            after: EXIT_WAIT,
+        }));
+        match exit {
             Ok(Some(exit)) if exit.out_of_memory => return Fault::OutOfMemory { limit: memory },
             Ok(Some(exit)) => {
                 return Fault::Exited {

@@ -16,6 +16,7 @@ use std::time::Instant;
 use crate::domain::id::{RuntimeId, WorkerId};
 use crate::domain::limits::Mebibytes;
 use crate::engine::ContainerId;
+use crate::engine::kill::{self, Standstill};
 use crate::worker::connection::Connection;
 use crate::worker::logs::Pipe;
 
@@ -41,9 +42,18 @@ pub struct Worker {
 pub struct Remains {
     pub id: WorkerId,
     pub container: ContainerId,
+    /// The container's first process in the host's numbering, where Hearth sees the host's processes.
+    pub first_process: Option<i32>,
     pub directory: PathBuf,
     /// What it counts for in the host's memory budget.
     pub memory: Mebibytes,
+}
+
+impl Remains {
+    /// Whether somebody made its processes stand still.
+    pub fn standstill(&self) -> Option<Standstill> {
+        kill::standstill(self.first_process?, &self.container)
+    }
 }
 
 impl Worker {

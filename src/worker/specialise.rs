@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::function::{self, Function};
 use crate::domain::id::WorkerId;
@@ -49,6 +50,7 @@ pub async fn specialise(
         blueprint.limits,
     );
     let id = worker.remains.id.clone();
+    let until = clock::now() + blueprint.init_timeout;
     let initialised = tokio::time::timeout(
         blueprint.init_timeout,
         init(&mut worker.connection, blueprint, &id),
@@ -58,13 +60,11 @@ pub async fn specialise(
     match initialised {
         Ok(Ok(())) => Ok(()),
         Ok(Err(Failure::Reported(fault))) => Err(fault),
-        Ok(Err(Failure::Connection(error))) => Err(call::lost(
-            engine,
-            &worker.remains.container,
-            blueprint.limits.memory,
-            error,
-        )
-        .await),
+        Ok(Err(Failure::Connection(error))) => {
+            let (container, memory) = (&worker.remains.container, blueprint.limits.memory);
+            let fault = call::lost(engine, container, memory, error, until).await;
+            Err(Fault::Loading(Box::new(fault)))
+        }
         Err(_) => Err(Fault::InitTimeout(blueprint.init_timeout)),
     }
 }
@@ -96,7 +96,7 @@ async fn init(
         log_group: &format!("/aws/lambda/{}", function.name),
         log_stream: &format!(
             "{}/[{}]{worker}",
-            crate::clock::wall().strftime("%Y/%m/%d"),
+            clock::wall().strftime("%Y/%m/%d"),
             function::LATEST
         ),
         function_arn: &format!(

@@ -12,7 +12,7 @@ use crate::server::Server;
 use crate::wait::eventually;
 
 /// The worker the last line of a function came from.
-async fn worker(server: &Server, name: &str) -> String {
+pub(crate) async fn worker(server: &Server, name: &str) -> String {
     let path = format!("/functions/{name}/logs?limit=1");
     let lines = server.client.get(&path).await.expect(200).json();
     let worker = lines["items"][0]["worker"].as_str();
@@ -281,9 +281,14 @@ export const handler = async (event) => {
             "zero",
             "exited without providing a reason",
         ),
-        ("python", python, "signal", "exited with status 139"),
+        (
+            "python",
+            python,
+            "signal",
+            "exited with status 139 (SIGSEGV)",
+        ),
         ("javascript", javascript, "exit", "exited with status 3"),
-        ("javascript", javascript, "signal", "exited with status 13"),
+        ("javascript", javascript, "signal", "(SIG"),
     ];
     for (language, code, way, message) in cases {
         let name = format!("ends-{language}");
@@ -411,6 +416,7 @@ async fn code_that_cannot_be_loaded_says_why_until_it_is_mended() {
         .await;
     let answer = server.call("loading-exits", &json!({})).await;
     let error = fault(&answer, 502, "worker_exited", "function");
+    assert_eq!(error["retry"], "safe", "no call of it ran");
     assert!(
         error["message"].as_str().unwrap().contains("status 9"),
         "{error}"
@@ -434,6 +440,7 @@ async fn loading_has_a_time_of_its_own() {
         error["log_tail"].as_str().unwrap().contains("loading"),
         "{error}"
     );
+    assert!(answer.phase("init") >= Duration::from_secs(2));
     let old = worker(&server, "dawdles").await;
     gone(&old).await;
 }
@@ -599,6 +606,7 @@ async fn a_worker_that_hangs_whole_is_replaced_too() {
     server.deploy("frozen", code, json!({"timeout": 3})).await;
     server.call("frozen", &json!(0)).await.expect(200);
     let old = worker(&server, "frozen").await;
+    server.expects("worker stands still and is killed");
     let found = containers::labelled(&format!("hearth.worker={old}"));
     let client = server.client.clone();
     let call =

@@ -14,12 +14,15 @@ mod engine;
 mod client;
 mod containers;
 mod languages;
+mod load;
 mod proxy;
 mod server;
+mod sweep;
 mod wait;
 
 mod attacking;
 mod batching;
+mod breaking;
 mod cli;
 mod deploying;
 mod ending;

@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::json;
 
 use crate::containers;
+use crate::failing::worker;
 use crate::proxy::Mode;
 use crate::server::Server;
 use crate::wait::eventually;
@@ -78,6 +79,8 @@ async fn goes_on(mode: Mode) {
     let metrics = server.measured("hearth_engine_up", &[], |up| up == 0.0);
     tokio::join!(warm(), metrics);
     warm().await;
+    let not_ready = server.client.get("/readyz").await.expect(503).text();
+    assert!(not_ready.contains("the engine"), "{not_ready}");
     // Deploying needs no engine either.
     server.deploy("meanwhile", TELLS, json!({})).await;
 
@@ -92,6 +95,7 @@ async fn goes_on(mode: Mode) {
     server
         .measured("hearth_engine_up", &[], |up| up == 1.0)
         .await;
+    server.wait_ready();
     // The one that could not be removed is, in the end: one worker each is left.
     eventually("only the workers that are wanted", || async {
         (server.state().containers().len() == 4).then_some(())
@@ -191,6 +195,66 @@ async fn a_server_that_starts_before_its_engine_says_so_and_waits_for_it() {
             .text(),
         "ready\n"
     );
+}
+
+/// Killing needs no engine: what runs for nobody ends, and its place is free, while there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_will_not_listen_ends_without_an_engine() {
+    let settings = [
+        ("engine.call_timeout", "5s"),
+        ("pool.stem_min", "1"),
+        ("pool.stem_max", "1"),
+    ];
+    for mode in [Mode::Refuse, Mode::Hang] {
+        let server = Server::spawn_behind(Mode::Forward, &settings);
+        server.wait_ready();
+        for text in [
+            "engine does not answer",
+            "container cannot be",
+            "container left behind",
+        ] {
+            server.expects(text);
+        }
+        let code = r#"
+import time
+def handler(event, context):
+    print("here", flush=True)
+    while event:
+        try:
+            while True: time.sleep(1)
+        except BaseException:
+            pass
+    return "ok"
+"#;
+        let alone = json!({"timeout": 1, "max_concurrency": 1});
+        server.deploy("deaf", code, alone).await;
+        server.call("deaf", &json!(0)).await.expect(200);
+        server.settled(1).await;
+        let found = worker(&server, "deaf").await;
+        let found = containers::labelled(&format!("hearth.worker={found}"));
+        let state = containers::inspect(&found[0]).unwrap()["State"].clone();
+        let process = format!("/proc/{}", state["Pid"]);
+        assert!(std::path::Path::new(&process).exists());
+        server.proxy().set(mode).await;
+        let error = server.call("deaf", &json!(1)).await.error(504);
+        assert_eq!(error["code"], "timeout");
+        // A stem worker takes its place as soon as that is free.
+        let next = eventually("a place under the limit", || async {
+            let answer = server.call("deaf", &json!(0)).await;
+            (answer.status != 429).then_some(answer)
+        })
+        .await;
+        assert_eq!(next.expect(200).start(), "stem");
+        assert!(
+            !std::path::Path::new(&process).exists(),
+            "{mode:?}: the code runs on"
+        );
+        server.proxy().set(Mode::Forward).await;
+        eventually("its container to be removed", || async {
+            containers::inspect(&found[0]).is_none().then_some(())
+        })
+        .await;
+    }
 }
 
 /// Somebody removes everything behind the server's back.

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::client::{Answer, Client};
 use crate::proxy::{Mode, Proxy};
 use crate::wait::{PATIENCE, blocking, eventually};
-use crate::{containers, languages};
+use crate::{containers, languages, sweep};
 
 /// The first start on a machine builds the runtimes' images.
 const READY_WITHIN: Duration = Duration::from_secs(15 * 60);
@@ -86,7 +86,9 @@ impl Drop for State {
     fn drop(&mut self) {
         let (left, directories) = (self.containers(), self.worker_directories());
         containers::remove(&left);
+        let mounts = sweep::mounts_below(self.directory.path());
         if !std::thread::panicking() {
+            assert!(mounts.is_empty(), "left behind: {mounts:?}");
             assert!(left.is_empty(), "containers left behind: {left:?}");
             assert!(directories.is_empty(), "left behind: {directories:?}");
         }
@@ -209,8 +211,16 @@ impl Server {
         self.child.id()
     }
 
+    /// What its file descriptors lead to.
+    pub(crate) fn descriptors(&self) -> Vec<PathBuf> {
+        let list = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs");
+        // One that is closed just now is none.
+        let links = list.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        links.collect()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap());
         kill(pid, signal).expect("the server is there");
     }
 
@@ -267,6 +277,20 @@ impl Server {
             .map(str::to_owned)
             .collect();
         assert!(unexpected.is_empty(), "in the log: {unexpected:#?}");
+    }
+
+    /// The first line of its log with this message: its fields.
+    pub(crate) fn log_line(&self, part: &str) -> Value {
+        let log = read(&self.log);
+        let mut entries = log
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let found = entries.find_map(|entry| {
+            let fields = entry.get("fields").cloned().unwrap_or(entry);
+            let message = fields["message"].as_str()?;
+            message.contains(part).then_some(fields)
+        });
+        found.unwrap_or_else(|| panic!("nothing says {part:?} in:\n{log}"))
     }
 
     /// Everything it has logged so far.
@@ -373,6 +397,21 @@ impl Metrics {
                 (of_this_name && labels.iter().all(has)).then(|| value.parse::<f64>().unwrap())
             })
             .sum()
+    }
+}
+
+impl Metrics {
+    /// The values of a metric by one of its labels.
+    pub(crate) fn by(&self, name: &str, label: &str) -> Vec<(String, f64)> {
+        let lines = self.0.lines().filter_map(|line| {
+            let (series, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            let (_, value_of) = series
+                .strip_prefix('{')?
+                .split_once(&format!("{label}=\""))?;
+            let (value_of, _) = value_of.split_once('"')?;
+            Some((value_of.to_owned(), value.parse().unwrap()))
+        });
+        lines.collect()
     }
 }
 

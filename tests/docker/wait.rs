@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Generous, because the machine may be busy; waits end as soon as what they wait for is there.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Asks again and again until there is an answer.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
