@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -100,7 +100,11 @@ pub enum Problem {
     #[error("the name {name:?} is taken by function {by}")]
     NameTaken { name: String, by: FunctionId },
     #[error("the route {route:?} is taken by function {by}")]
-    RouteTaken { route: String, by: FunctionId },
+    RouteTaken {
+        route: String,
+        /// The other function, as its owner knows it.
+        by: String,
+    },
     /// The change was made from a revision that is not the current one. `condition`: it was named by If-Match.
     #[error("the function is at another revision than {given}: read it again")]
     Stale { given: String, condition: bool },
@@ -281,6 +285,14 @@ pub fn not_found(path: &str) -> Response<Body> {
     refused(&Problem::NoPath(path.into()))
 }
 
+/// The answer to a method that is for nobody here.
+pub fn not_allowed(method: &Method, path: &str) -> Response<Body> {
+    let (method, path) = (method.to_string(), path.into());
+    Problem::Method { method, path }
+        .response(RequestId::generate())
+        .map(Body::Full)
+}
+
 /// The answer to a request whose body is too large to be read.
 pub fn too_large(limit: usize) -> Response<Body> {
     Problem::TooLarge { limit }
@@ -318,8 +330,13 @@ pub fn fault_status(fault: &Fault) -> StatusCode {
 
 /// Whether the answer should say when to come back.
 pub fn fault_retry_after(fault: &Fault) -> Option<HeaderValue> {
+    retry_after(fault_status(fault))
+}
+
+/// The same for an answer of which only the status is told.
+pub fn retry_after(status: StatusCode) -> Option<HeaderValue> {
     matches!(
-        fault_status(fault),
+        status,
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
     )
     .then(|| HeaderValue::from_static("1"))
@@ -501,7 +518,7 @@ mod tests {
             (
                 Problem::RouteTaken {
                     route: "/a".into(),
-                    by,
+                    by: by.to_string(),
                 },
                 409,
                 "route",

@@ -6,3 +6,4 @@ pub mod id;
 pub mod invocation;
 pub mod key;
 pub mod limits;
+pub mod route;

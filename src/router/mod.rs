@@ -1,3 +1,4 @@
 //! From a name to what is deployed under it.
 
+pub mod routes;
 pub mod table;

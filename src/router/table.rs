@@ -8,11 +8,16 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::domain::id::{FunctionId, FunctionName};
+use crate::router::routes::{Matched, Routes};
 
 /// What can be found by a function's id or name.
 pub trait Entry {
     fn id(&self) -> &FunctionId;
     fn name(&self) -> &FunctionName;
+    /// Where it answers plain HTTP.
+    fn route(&self) -> Option<&str> {
+        None
+    }
 }
 
 #[derive(Debug)]
@@ -28,6 +33,7 @@ struct Snapshot<T> {
     /// Ids and names in one map: what a caller puts in the path is looked up once. An id is a UUID, and a name that looks
     /// like another function's id loses to it.
     by_text: HashMap<Arc<str>, Arc<T>>,
+    routes: Routes<T>,
 }
 
 impl<T: Entry> Default for Table<T> {
@@ -48,13 +54,32 @@ impl<T: Entry> Snapshot<T> {
         for entry in by_id.values() {
             by_text.insert(entry.id().as_str().into(), entry.clone());
         }
-        Self { by_id, by_text }
+        // The store lets one function have a route. Here there may be two for a moment, while what others wrote is taken over one by one: the
+        // older function then keeps it, whichever comes first.
+        let mut routed: Vec<_> = by_id.values().filter(|e| e.route().is_some()).collect();
+        routed.sort_by(|a, b| a.id().cmp(b.id()));
+        let mut routes = Routes::default();
+        for entry in routed {
+            if let Some(route) = entry.route() {
+                routes.insert(route, entry.clone());
+            }
+        }
+        Self {
+            by_id,
+            by_text,
+            routes,
+        }
     }
 }
 
 impl<T: Entry> Table<T> {
     pub fn find(&self, id_or_name: &str) -> Option<Arc<T>> {
         self.snapshot.load().by_text.get(id_or_name).cloned()
+    }
+
+    /// What answers at a path.
+    pub fn at(&self, path: &str) -> Option<Matched<T>> {
+        self.snapshot.load().routes.find(path)
     }
 
     /// Everything, in the order of creation.

@@ -17,6 +17,7 @@ use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::engine::spec;
 use crate::pool::Pool;
 use crate::pool::index::Slot;
+use crate::router::routes::Matched;
 use crate::router::table::{Entry, Table};
 use crate::scheduler::admit::Gate;
 use crate::telemetry::metrics::{self, FunctionMeters};
@@ -72,6 +73,10 @@ impl Entry for Target {
     fn name(&self) -> &FunctionName {
         &self.function.name
     }
+
+    fn route(&self) -> Option<&str> {
+        self.function.route.as_deref()
+    }
 }
 
 /// Characters of a fault that stand in the log.
@@ -121,6 +126,11 @@ impl Scheduler {
 
     pub fn find(&self, id_or_name: &str) -> Option<Arc<Target>> {
         self.table.find(id_or_name)
+    }
+
+    /// The function that answers plain HTTP at a path.
+    pub fn at(&self, path: &str) -> Option<Matched<Target>> {
+        self.table.at(path)
     }
 
     /// Every function, in the order of creation.

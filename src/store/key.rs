@@ -17,7 +17,7 @@ pub const FUNCTIONS: &str = "{hearth}:functions";
 pub const HEADS: &str = "{hearth}:heads";
 /// Name to id.
 pub const NAMES: &str = "{hearth}:names";
-/// Route to id.
+/// Shape of a route to id.
 pub const ROUTES: &str = "{hearth}:routes";
 /// Hashes of packages that wait for a function, by the place of the upload in their order.
 pub const UPLOADS: &str = "{hearth}:uploads";
@@ -69,9 +69,9 @@ pub fn is_hash(text: &str) -> bool {
 }
 
 /// What scripts compare, as a JSON list of texts: a script has only floating-point numbers, which would round a revision.
-pub fn head(revision: u64, name: &str, sha256: &str, route: Option<&str>) -> String {
+pub fn head(revision: u64, name: &str, sha256: &str, shape: Option<&str>) -> String {
     let revision = revision.to_string();
-    let list: Vec<&str> = [&revision, name, sha256].into_iter().chain(route).collect();
+    let list: Vec<&str> = [&revision, name, sha256].into_iter().chain(shape).collect();
     serde_json::to_string(&list).expect("texts are JSON")
 }
 

@@ -291,6 +291,29 @@ async fn routes_are_unique_and_follow_a_change(store: Arc<dyn Store>) {
     store.put(gave_up, Some(2)).await.expect("gives it up");
     let took = store.put(routed(Some("/a"), next(&b)), Some(1)).await;
     took.expect("it is free");
+    // Routes that match the same paths are one, whatever their parameters are called.
+    let d = routed(Some("/a/{x}/{y+}"), function("d", &sha256));
+    create(&*store, &d).await;
+    for (route, taken) in [
+        ("/a/{p}/{q+}", true),
+        ("/a/{p}/{q}", false),
+        ("/a/{p}", false),
+    ] {
+        let other = routed(Some(route), function(&format!("e{}", route.len()), &sha256));
+        match store.put(other, None).await {
+            Err(Error::RouteTaken(id)) if taken => assert_eq!(id, d.id),
+            Ok(()) if !taken => {}
+            other => unreachable!("{route}: {other:?}"),
+        }
+    }
+    let renamed = routed(Some("/a/{z}/{y+}"), next(&d));
+    store
+        .put(renamed.clone(), Some(1))
+        .await
+        .expect("its own shape");
+    store.delete(&d.id).await.expect("is deleted");
+    let f = routed(Some("/a/{p}/{q+}"), function("f", &sha256));
+    store.put(f, None).await.expect("it is free");
 }
 
 async fn of_two_changes_from_one_revision_one_wins(store: Arc<dyn Store>) {

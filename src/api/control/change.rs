@@ -14,12 +14,12 @@ use crate::api::json;
 use crate::domain::function::Network;
 use crate::domain::id::FunctionName;
 use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
+use crate::domain::route;
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
 
 pub const DESCRIPTION_MAX: usize = 256;
 pub const HANDLER_MAX: usize = 128;
-pub const ROUTE_MAX: usize = 512;
 pub const TAGS_MAX: usize = 50;
 pub const TAG_KEY_MAX: usize = 128;
 pub const TAG_VALUE_MAX: usize = 256;
@@ -44,19 +44,6 @@ const RESERVED_VARIABLES: [&str; 11] = [
     "LAMBDA_TASK_ROOT",
 ];
 const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
-
-/// First segments of paths that are Hearth's own.
-const RESERVED_SEGMENTS: [&str; 9] = [
-    "functions",
-    "runtimes",
-    "openapi.json",
-    "docs",
-    "metrics",
-    "healthz",
-    "readyz",
-    "dashboard",
-    "invocations",
-];
 
 /// The fields that were given. `Some(None)` is a field that was set to null, which takes the value away.
 #[derive(Debug, Default)]
@@ -108,7 +95,10 @@ pub fn read(
     };
     let change = Change {
         name: fields.parsed("name", name),
-        route: fields.nullable("route", |value| route(text(value)?)),
+        route: fields.nullable("route", |value| {
+            let route = text(value)?;
+            route::parse(route).map(|_| route.to_owned())
+        }),
         runtime: fields.parsed("language", |value| language(text(value)?, runtimes)),
         handler: fields.parsed("handler", |value| handler(text(value)?)),
         timeout_seconds: fields.parsed("timeout", |v| whole(v, TIMEOUT_SECONDS, "seconds")),
@@ -297,35 +287,6 @@ fn handler(text: &str) -> Result<String, String> {
         Some(bad) => Err(format!("must not have spaces, has {bad:?}")),
         None => Ok(text.into()),
     }
-}
-
-/// The path a function answers plain HTTP at. What could be a pattern is refused, so that it can become one.
-fn route(text: &str) -> Result<String, String> {
-    let Some(path) = text.strip_prefix('/') else {
-        return Err("must begin with \"/\"".into());
-    };
-    if text.len() > ROUTE_MAX {
-        return Err(format!(
-            "must have at most {ROUTE_MAX} characters, has {}",
-            text.len()
-        ));
-    }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~!$&'()+,;=:@".contains(c);
-    if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
-        return Err(format!("must not have the character {bad:?}"));
-    }
-    if path.is_empty() {
-        return Ok(text.into());
-    }
-    if path.split('/').any(|s| matches!(s, "" | "." | "..")) {
-        return Err("must not have empty, \".\" or \"..\" segments, nor end with \"/\"".into());
-    }
-    let first = path.split('/').next().unwrap_or(path);
-    // A leading 2 is a year: the AWS API's paths begin with a date.
-    if RESERVED_SEGMENTS.contains(&first) || first.starts_with('2') {
-        return Err(format!("must not begin with \"/{first}\": it is reserved"));
-    }
-    Ok(text.into())
 }
 
 fn code_path(value: &Value) -> Result<Source, String> {

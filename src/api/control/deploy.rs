@@ -15,6 +15,7 @@ use crate::api::control::locks::{Held, Key, Locks};
 use crate::api::error::Problem;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
+use crate::domain::route;
 use crate::runtime::Catalog;
 use crate::runtime::package::Places;
 use crate::scheduler::Scheduler;
@@ -119,7 +120,7 @@ impl Deploy {
     /// The turns on everything these hold.
     async fn turns<'a>(&self, functions: impl Iterator<Item = &'a Function>) -> Held {
         let keys = functions.flat_map(|f| {
-            let route = f.route.clone().map(Key::Route);
+            let route = f.route.as_deref().map(|r| Key::Route(route::shape(r)));
             let keys = [Key::Id(f.id.to_string()), Key::Name(f.name.to_string())];
             keys.into_iter().chain(route)
         });
@@ -332,9 +333,13 @@ impl Deploy {
     /// up. Taken within the turn on the id.
     async fn turn_on_paths(&self, functions: &[&Function]) -> Held {
         let names = functions.iter().map(|f| Key::Name(f.name.to_string()));
-        let routes = functions.iter().filter_map(|f| f.route.clone());
+        let routes = functions.iter().filter_map(|f| f.route.as_deref());
         self.locks
-            .take(names.chain(routes.map(Key::Route)).collect())
+            .take(
+                names
+                    .chain(routes.map(|r| Key::Route(route::shape(r))))
+                    .collect(),
+            )
             .await
     }
 
@@ -365,7 +370,14 @@ impl Deploy {
             },
             store::Error::RouteTaken(by) => Problem::RouteTaken {
                 route: function.route.clone().unwrap_or_default(),
-                by: by.clone(),
+                by: match self.published(by) {
+                    Some(other) => format!(
+                        "{} ({by}), whose route is {:?}",
+                        other.name,
+                        other.route.as_deref().unwrap_or_default()
+                    ),
+                    None => by.to_string(),
+                },
             },
             store::Error::Stale => Problem::Contended,
             store::Error::CodeMissing(sha256) => {

@@ -155,7 +155,7 @@ pub struct NewFunction {
     /// At most 50.
     #[schema(nullable = false)]
     pub tags: Option<BTreeMap<String, String>>,
-    /// The path the function answers plain HTTP at.
+    /// The path the function answers plain HTTP at, without a key: `/orders/{id}`, or with all that is left at the end, `/files/{proxy+}`.
     #[schema(max_length = 512)]
     pub route: Option<String>,
     /// Calls under way at once, over which 429 is answered; null is the account's limit, 0 refuses every call.

@@ -69,22 +69,27 @@ async fn a_function_is_made_read_changed_and_deleted() {
 async fn what_is_taken_is_said_by_field() {
     let world = World::empty();
     let mut one = new("one");
-    one["route"] = json!("/one");
+    one["route"] = json!("/one/{id}");
     assert_eq!(world.post("/functions", one).await.status, 201);
     let again = world.post("/functions", new("one")).await;
     assert_eq!(again.status, 409);
     assert_eq!(again.json()["error"]["code"], "name_taken");
     assert_eq!(again.fields(), ["name"]);
     let mut two = new("two");
-    two["route"] = json!("/one");
+    two["route"] = json!("/one/{other}");
     let taken = world.post("/functions", two).await;
     assert_eq!(taken.status, 409);
     assert_eq!(taken.fields(), ["route"]);
+    let message = taken.json()["error"]["message"].to_string();
+    assert!(
+        message.contains("by function one (") && message.contains("{id}"),
+        "{message}"
+    );
     assert_eq!(world.get("/functions/two").await.status, 404);
     // A route that was given up is free.
     world.put("/functions/one", json!({"route": null})).await;
     let mut two = new("two");
-    two["route"] = json!("/one");
+    two["route"] = json!("/one/{other}");
     assert_eq!(world.post("/functions", two).await.status, 201);
 }
 
@@ -602,6 +607,18 @@ async fn the_document_describes_what_is_there_and_nothing_dangles() {
             let documented = &operation["responses"][answer.status.as_str()];
             assert!(documented.is_object(), "{method} {path}: {}", answer.status);
         }
+    }
+}
+
+/// A function could otherwise be hidden by Hearth's own paths, or hide them.
+#[tokio::test]
+async fn every_path_is_reserved() {
+    let world = World::empty();
+    let document = world.get("/openapi.json").await.json();
+    let paths = document["paths"].as_object().expect("paths").keys();
+    let pages = ["/openapi.json", "/docs/", "/metrics", "/healthz", "/readyz"];
+    for path in paths.map(String::as_str).chain(pages) {
+        assert!(crate::domain::route::is_reserved(path), "{path}");
     }
 }
 

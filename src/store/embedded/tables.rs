@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::route;
 use crate::store::Error;
 use crate::store::embedded::{Fault, database_fault};
 use crate::store::record::{decode, encode};
@@ -29,7 +30,7 @@ const META: TableDefinition<'_, Text, u64> = TableDefinition::new("meta");
 const FUNCTIONS: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("functions");
 /// Name to id.
 const NAMES: TableDefinition<'_, Text, Text> = TableDefinition::new("names");
-/// Route to id.
+/// Shape of a route to id.
 const ROUTES: TableDefinition<'_, Text, Text> = TableDefinition::new("routes");
 /// Hash of a package and id of a function that uses it.
 const CODE_USES: TableDefinition<'_, (Text, Text), ()> = TableDefinition::new("code_uses");
@@ -156,7 +157,7 @@ impl<'t> Tables<'t> {
             return Ok(Err(Error::NameTaken(owner)));
         }
         if let Some(route) = &function.route
-            && let Some(owner) = owner(&self.routes, route, id)?
+            && let Some(owner) = owner(&self.routes, &route::shape(route), id)?
         {
             return Ok(Err(Error::RouteTaken(owner)));
         }
@@ -218,7 +219,7 @@ impl<'t> Tables<'t> {
         self.functions.insert(id, encode(function).as_slice())?;
         self.names.insert(function.name.as_str(), id)?;
         if let Some(route) = &function.route {
-            self.routes.insert(route.as_str(), id)?;
+            self.routes.insert(route::shape(route).as_str(), id)?;
         }
         self.code_uses.insert((sha256, id), ())?;
         self.uploads.remove(sha256)?;
@@ -231,7 +232,7 @@ impl<'t> Tables<'t> {
         let sha256 = function.code.sha256.as_str();
         self.names.remove(function.name.as_str())?;
         if let Some(route) = &function.route {
-            self.routes.remove(route.as_str())?;
+            self.routes.remove(route::shape(route).as_str())?;
         }
         self.code_uses.remove((sha256, id))?;
         self.released.insert(sha256.into());

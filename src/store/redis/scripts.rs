@@ -9,6 +9,7 @@ use redis::Script;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::route;
 use crate::store::redis::Fault;
 use crate::store::redis::pool::Connection;
 use crate::store::{Error, key, record};
@@ -22,7 +23,7 @@ if redis.call('GET', identity) ~= expected then return {'replaced'} end
 local function changed(what)
   redis.call('PUBLISH', announced, redis.call('INCR', changes) .. ' ' .. what)
 end
--- A head is revision, name, hash of the code and, if there is one, route.
+-- A head is revision, name, hash of the code and, if there is one, shape of the route.
 local function head_of(id)
   local head = redis.call('HGET', heads, id)
   return head and cjson.decode(head)
@@ -137,7 +138,8 @@ impl Scripts {
         let sha256 = function.code.sha256.as_str();
         let from = from.map_or(String::new(), |revision| revision.to_string());
         let (name, route) = (function.name.as_str(), function.route.as_deref());
-        let head = key::head(function.revision, name, sha256, route);
+        let shape = route.map(route::shape);
+        let head = key::head(function.revision, name, sha256, shape.as_deref());
         let value = record::encode(function);
         let arguments: [&[u8]; 4] = [
             function.id.as_str().as_bytes(),
