@@ -98,9 +98,20 @@ fn respond(called: Called, target: Option<&Target>) -> Response<Body> {
         Ok(answer) => answered(answer, request_id),
         Err(fault) => failed(&fault, &log_tail, request_id),
     };
-    let headers = response.headers_mut();
+    label(response.headers_mut(), request_id, &phases, start, target);
+    response
+}
+
+/// What every answer to a call says beside what was answered: which call it was, where its time went and on what it ran.
+pub(super) fn label(
+    headers: &mut HeaderMap,
+    request_id: RequestId,
+    phases: &Phases,
+    start: Option<(StartKind, StartReason)>,
+    target: Option<&Target>,
+) {
     headers.insert(error::REQUEST_ID, error::request_id_value(request_id));
-    headers.insert(SERVER_TIMING, server_timing(&phases, start));
+    headers.insert(SERVER_TIMING, server_timing(phases, start));
     if let Some((kind, _)) = start {
         headers.insert(START, HeaderValue::from_static(kind.as_str()));
     }
@@ -108,7 +119,6 @@ fn respond(called: Called, target: Option<&Target>) -> Response<Body> {
         let version = HeaderValue::from_str(target.digest.short()).expect("a digest is hex");
         headers.insert(VERSION, version);
     }
-    response
 }
 
 fn answered(answer: Answer, request_id: RequestId) -> Response<Body> {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use crate::domain::route::is_reserved;
+
 #[derive(Debug, PartialEq, Eq)]
 pub enum Route<'a> {
     /// Call one function; what stands between the slashes, decoded, is its id or name.
@@ -13,8 +15,10 @@ pub enum Route<'a> {
     /// Ready: calls can be served.
     Ready,
     Metrics,
-    /// Everything else is the control API's, which also knows what does not exist.
+    /// The rest of what is Hearth's own is the control API's, which also knows what does not exist.
     Control,
+    /// Every other path is a function's, if one has it as its route.
+    Function,
 }
 
 impl Route<'_> {
@@ -24,6 +28,7 @@ impl Route<'_> {
             Route::Execute(_) => "execute",
             Route::Health | Route::Ready | Route::Metrics => "operators",
             Route::Control => "control",
+            Route::Function => "route",
         }
     }
 
@@ -34,7 +39,7 @@ impl Route<'_> {
 
     /// Whether a key is asked for.
     pub fn is_open(&self) -> bool {
-        matches!(self, Route::Health | Route::Ready)
+        matches!(self, Route::Health | Route::Ready | Route::Function)
     }
 }
 
@@ -48,7 +53,8 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
         (&Method::GET | &Method::HEAD, "/healthz") => Route::Health,
         (&Method::GET | &Method::HEAD, "/readyz") => Route::Ready,
         (&Method::GET | &Method::HEAD, "/metrics") => Route::Metrics,
-        _ => Route::Control,
+        _ if is_reserved(path) || !path.starts_with('/') => Route::Control,
+        _ => Route::Function,
     }
 }
 
@@ -106,7 +112,19 @@ mod tests {
         );
         assert_eq!(route(&Method::GET, "/healthz/"), Route::Health);
         assert_eq!(route(&Method::GET, "/metrics"), Route::Metrics);
-        assert_eq!(route(&Method::GET, "/"), Route::Control);
+        for path in [
+            "/functions",
+            "/docs/",
+            "/keys",
+            "/2015-03-31/functions",
+            "*",
+        ] {
+            assert_eq!(route(&Method::GET, path), Route::Control, "{path}");
+        }
+        for path in ["/", "/orders/7", "//functions", "/functionsx"] {
+            assert_eq!(route(&Method::GET, path), Route::Function, "{path}");
+            assert_eq!(post(path), Route::Function, "{path}");
+        }
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub async fn run(
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
                 tracing::warn!(%error, "connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -76,7 +76,7 @@ pub async fn run(
         task::spawn(task::Kind::Local, "connection", async move {
             let service = service_fn(move |request| {
                 let gateway = gateway.clone();
-                async move { Ok::<_, Infallible>(gateway.handle(request).await) }
+                async move { Ok::<_, Infallible>(gateway.handle(request, peer).await) }
             });
             // The server tells the protocols apart by the first bytes, and its own timer starts only after that.
             let spoke = tokio::select! {

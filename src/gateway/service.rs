@@ -1,12 +1,13 @@
 //! One request: who is it from, which face is it for, and that face's answer. Warm path for calls: no task, no channel and no
 //! lock between the connection and the scheduler.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -14,7 +15,7 @@ use tower::ServiceExt;
 
 use crate::api::body::Body;
 use crate::api::error::Problem;
-use crate::api::{error, invoke};
+use crate::api::{self, error, invoke};
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::gateway::body;
 use crate::gateway::keys::Keys;
@@ -45,17 +46,20 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let route = route(request.method(), request.uri().path());
         let face = route.face();
-        let screened = screen::head(&request).and_then(|()| screen::own(&request));
+        let screened = screen::head(&request).and_then(|()| match route {
+            Route::Function => Ok(()),
+            _ => screen::own(&request),
+        });
         let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
         let response = if let Err(problem) = screened {
             error::refused(&problem)
         } else if unread() {
             error::refused(&Problem::StoreUnavailable)
         } else if route.is_open() || self.keys.admit(request.headers()) {
-            self.answer(request).await
+            self.answer(request, peer).await
         } else {
             metrics::auth_failed();
             unauthorized()
@@ -64,12 +68,14 @@ impl Gateway {
         response
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         match route(request.method(), request.uri().path()) {
             Route::Execute(_) => self.execute(request).await,
             Route::Health => text(StatusCode::OK, "ok\n".into()),
             Route::Ready => self.ready(),
             Route::Metrics => self.metrics(),
+            // Boxed, so that calls that come in elsewhere carry nothing of it.
+            Route::Function => Box::pin(self.function(request, peer)).await,
             // The router's error type is uninhabited: it always has an answer.
             Route::Control => match self
                 .control
@@ -91,6 +97,22 @@ impl Gateway {
         match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
             Ok(payload) => invoke::execute(&self.scheduler, &name, &head.headers, payload).await,
             Err(fault) => invoke::refuse(fault),
+        }
+    }
+
+    /// Plain HTTP to a function. The control API's own errors are for its users; here the public asks.
+    async fn function(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let (head, incoming) = request.into_parts();
+        let Some(found) = self.scheduler.at(head.uri.path()) else {
+            return error::not_found(head.uri.path());
+        };
+        if matches!(head.method, Method::CONNECT | Method::TRACE) {
+            return error::not_allowed(&head.method, head.uri.path());
+        }
+        let limit = api::route::body_max(&head.headers);
+        match body::read(incoming, limit, self.body_timeout).await {
+            Ok(body) => api::route::serve(&self.scheduler, found, &head, peer, body).await,
+            Err(fault) => api::route::refuse(&fault),
         }
     }
 

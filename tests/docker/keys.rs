@@ -36,7 +36,7 @@ async fn every_face_but_health_asks_for_the_key() {
         (Method::GET, "/metrics"),
         (Method::GET, "/openapi.json"),
         (Method::GET, "/docs/"),
-        (Method::GET, "/no/such/path"),
+        (Method::GET, "/functions/no/such/path"),
     ];
     let key = server.client.key.clone().unwrap();
     let wrong = [

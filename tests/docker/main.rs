@@ -36,6 +36,7 @@ mod multiplexing;
 mod networking;
 mod outage;
 mod printing;
+mod routing;
 mod sharing;
 mod streaming;
 mod updating;

@@ -1,0 +1,282 @@
+//! A request as the function sees it: the event of function URLs and HTTP APIs, payload format 2.0, written straight to bytes.
+//! Everything is passed on: what a function does with a strange header or query is its own business.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, USER_AGENT,
+};
+use http::request::Parts;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::api::error::to_json;
+use crate::api::route::HOP_BY_HOP;
+use crate::domain::function::Function;
+use crate::domain::id::RequestId;
+
+/// The only stage there is; so AWS calls it, too.
+const STAGE: &str = "$default";
+/// Nobody is asked who they are.
+const ACCOUNT: &str = "anonymous";
+
+/// What an event is made of.
+#[derive(Debug)]
+pub struct Request<'a> {
+    pub head: &'a Parts,
+    pub peer: IpAddr,
+    pub function: &'a Function,
+    pub parameters: &'a [(String, String)],
+    pub request_id: RequestId,
+    pub at: jiff::Timestamp,
+    pub body: &'a [u8],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Event<'a> {
+    version: &'static str,
+    route_key: &'a str,
+    raw_path: &'a str,
+    raw_query_string: &'a str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cookies: Vec<Cow<'a, str>>,
+    headers: Headers<'a>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    query_string_parameters: BTreeMap<Cow<'a, str>, String>,
+    #[serde(skip_serializing_if = "Pairs::is_empty")]
+    path_parameters: Pairs<'a>,
+    request_context: Context<'a>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    body: &'a str,
+    is_base64_encoded: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Context<'a> {
+    account_id: &'static str,
+    api_id: &'a str,
+    domain_name: &'a str,
+    domain_prefix: &'a str,
+    http: Http<'a>,
+    request_id: RequestId,
+    route_key: &'a str,
+    stage: &'static str,
+    time: String,
+    time_epoch: i64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Http<'a> {
+    method: &'a str,
+    path: &'a str,
+    protocol: String,
+    source_ip: IpAddr,
+    user_agent: Cow<'a, str>,
+}
+
+/// The event's bytes.
+pub fn write(request: &Request<'_>) -> Bytes {
+    let Parts {
+        method,
+        uri,
+        version,
+        headers,
+        ..
+    } = request.head;
+    let host = host(request.head);
+    let domain = without_port(host);
+    let route_key = format!(
+        "ANY {}",
+        request.function.route.as_deref().unwrap_or_default()
+    );
+    let text = text(headers, request.body);
+    let body = match text {
+        Some(text) => Cow::Borrowed(text),
+        None => BASE64_STANDARD.encode(request.body).into(),
+    };
+    to_json(&Event {
+        version: "2.0",
+        route_key: &route_key,
+        raw_path: uri.path(),
+        raw_query_string: uri.query().unwrap_or_default(),
+        cookies: cookies(headers),
+        headers: Headers {
+            given: headers,
+            host,
+            peer: request.peer,
+        },
+        query_string_parameters: query(uri.query().unwrap_or_default()),
+        path_parameters: Pairs(request.parameters),
+        request_context: Context {
+            account_id: ACCOUNT,
+            api_id: request.function.id.as_str(),
+            domain_name: domain,
+            domain_prefix: domain.split('.').next().unwrap_or(domain),
+            http: Http {
+                method: method.as_str(),
+                path: uri.path(),
+                protocol: format!("{version:?}"),
+                source_ip: request.peer,
+                user_agent: headers.get(USER_AGENT).map(value).unwrap_or_default(),
+            },
+            request_id: request.request_id,
+            route_key: &route_key,
+            stage: STAGE,
+            time: request.at.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string(),
+            time_epoch: request.at.as_millisecond(),
+        },
+        body: &body,
+        is_base64_encoded: text.is_none(),
+    })
+}
+
+/// Whether a body of this kind goes into the event as it is, unless its bytes are no text after all. The same kinds as on AWS: a
+/// form, for one, comes in base64.
+pub fn is_text(headers: &HeaderMap) -> bool {
+    if headers.contains_key(CONTENT_ENCODING) {
+        return false;
+    }
+    let Some(content_type) = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()) else {
+        return false;
+    };
+    let essence = content_type.split(';').next().unwrap_or(content_type);
+    let essence = essence.trim().to_ascii_lowercase();
+    essence.starts_with("text/")
+        || ["json", "xml", "script"]
+            .iter()
+            .any(|end| essence.ends_with(end))
+}
+
+fn text<'a>(headers: &HeaderMap, body: &'a [u8]) -> Option<&'a str> {
+    if body.is_empty() {
+        return Some("");
+    }
+    is_text(headers).then(|| std::str::from_utf8(body).ok())?
+}
+
+/// Of several cookies in a header, and of several headers.
+fn cookies(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
+    let mut cookies = Vec::new();
+    for header in headers.get_all(COOKIE) {
+        match value(header) {
+            Cow::Borrowed(text) => cookies.extend(split(text).map(Cow::Borrowed)),
+            Cow::Owned(text) => cookies.extend(split(&text).map(|c| Cow::Owned(c.to_owned()))),
+        }
+    }
+    cookies
+}
+
+fn split(cookies: &str) -> impl Iterator<Item = &str> {
+    cookies.split(';').map(str::trim).filter(|c| !c.is_empty())
+}
+
+/// Names and values, decoded; the values of a name that is there more than once joined by commas.
+fn query(raw: &str) -> BTreeMap<Cow<'_, str>, String> {
+    let mut parameters = BTreeMap::<_, String>::new();
+    for (name, value) in form_urlencoded::parse(raw.as_bytes()) {
+        match parameters.entry(name) {
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(value.into_owned());
+            }
+            std::collections::btree_map::Entry::Occupied(place) => {
+                let joined = place.into_mut();
+                joined.push(',');
+                joined.push_str(&value);
+            }
+        }
+    }
+    parameters
+}
+
+/// Over HTTP/2 the host is not among the headers.
+fn host(head: &Parts) -> &str {
+    let authority = || head.uri.authority().map(http::uri::Authority::as_str);
+    let header = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    header.or_else(authority).unwrap_or_default()
+}
+
+/// The colons in an address of IP version 6 are in brackets.
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// A header's text; bytes that are no UTF-8 as the letters they are in Latin-1.
+fn value(header: &HeaderValue) -> Cow<'_, str> {
+    match std::str::from_utf8(header.as_bytes()) {
+        Ok(text) => text.into(),
+        Err(_) => header.as_bytes().iter().map(|b| char::from(*b)).collect(),
+    }
+}
+
+struct Pairs<'a>(&'a [(String, String)]);
+
+impl Pairs<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Pairs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// The headers with what function URLs add: who sent it and how. Cookies have a place of their own, and what concerns only
+/// this connection is left out.
+struct Headers<'a> {
+    given: &'a HeaderMap,
+    host: &'a str,
+    peer: IpAddr,
+}
+
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+impl Serialize for Headers<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for name in self.given.keys() {
+            let own = [COOKIE.as_str(), HOST.as_str(), FORWARDED_FOR];
+            if own.contains(&name.as_str()) || HOP_BY_HOP.contains(&name.as_str()) {
+                continue;
+            }
+            map.serialize_entry(name.as_str(), &self.joined(name.as_str()))?;
+        }
+        if !self.host.is_empty() {
+            map.serialize_entry(HOST.as_str(), self.host)?;
+        }
+        let before = self.joined(FORWARDED_FOR);
+        let peer = self.peer;
+        match before.is_empty() {
+            true => map.serialize_entry(FORWARDED_FOR, &peer)?,
+            false => map.serialize_entry(FORWARDED_FOR, &format!("{before}, {peer}"))?,
+        }
+        if !self.given.contains_key(FORWARDED_PROTO) {
+            map.serialize_entry(FORWARDED_PROTO, "http")?;
+        }
+        map.end()
+    }
+}
+
+impl Headers<'_> {
+    fn joined(&self, name: &str) -> Cow<'_, str> {
+        let mut values = self.given.get_all(name).iter().map(value);
+        let first = values.next().unwrap_or_default();
+        values.fold(first, |joined, next| format!("{joined},{next}").into())
+    }
+}
+
+#[cfg(test)]
+mod tests;
