@@ -10,9 +10,10 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use hearth::api::keys::Keys;
 use hearth::domain::id::{FunctionId, FunctionName};
-use hearth::domain::key::{self, KeyRecord};
-use hearth::gateway::keys::Keys;
+use hearth::domain::key::Wish;
+use hearth::gateway::keys::admit;
 use hearth::gateway::route;
 use hearth::router::table::{Entry, Table};
 use hearth::scheduler::admit::{self, Gate};
@@ -70,16 +71,13 @@ fn admission(c: &mut Criterion) {
         b.iter(|| admit::admit(&function, &account).unwrap());
     });
     let keys = Keys::default();
-    let secret = format!("hearth_{}", "5".repeat(64));
-    keys.replace(&[KeyRecord {
-        id: "bench".into(),
-        name: "bench".into(),
-        sha256: hex::encode(key::hash(&secret)),
-        created_at: hearth::clock::wall(),
-    }]);
+    let (secret, record) = Wish::admin().issue(hearth::clock::wall());
+    keys.replace(&[record]);
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {secret}").parse().unwrap());
-    c.bench_function("route/check the key", |b| b.iter(|| keys.admit(&headers)));
+    c.bench_function("route/check the key", |b| {
+        b.iter(|| admit(&keys, &headers).unwrap())
+    });
 }
 
 criterion_group!(benches, faces, find, admission);

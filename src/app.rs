@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::control::{self, Control};
+use crate::api::keys::Keys;
 use crate::clock;
 use crate::config::{self, Config};
-use crate::domain::key::{self, KeyRecord};
+use crate::domain::key::{self, KeyRecord, Wish};
 use crate::engine::docker::Docker;
 use crate::engine::{self, Engine, sweep};
-use crate::gateway::keys::Keys;
 use crate::gateway::server;
 use crate::gateway::service::{Gateway, Readiness};
 use crate::pool::{self, Pool, keeper};
@@ -26,10 +26,10 @@ use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
-use crate::store::change::{Changes, News};
+use crate::store::Store;
+use crate::store::change::{Change, Changes, News};
 use crate::store::embedded::Embedded;
 use crate::store::redis::{Options as RedisOptions, Redis};
-use crate::store::{self, Store};
 use crate::task;
 use crate::telemetry::{logging, metrics};
 
@@ -38,6 +38,8 @@ const ENGINE_RETRY: Duration = Duration::from_secs(1);
 const ENGINE_CHECK: Duration = Duration::from_secs(5);
 /// Between two attempts to read what others changed.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// The same for keys: a revocation has a second.
+const KEYS_RETRY: Duration = Duration::from_millis(250);
 /// The part of the machine's memory that workers may be sized for, unless configured.
 const MEMORY_PART: f64 = 0.7;
 /// What is left to do after the drain has this long.
@@ -105,6 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         scheduler.clone(),
         store.clone(),
         catalog.clone(),
+        keys.clone(),
         &config.limits,
         Places {
             roots: config.worker.code_path_roots.clone(),
@@ -174,6 +177,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "engine check",
         check_engine(engine.clone(), engine_missing),
     );
+    // Apart from the functions: a revocation waits for nobody's deploy.
+    let following = follow_keys(reader.store.clone(), keys.clone(), reader.store.changes());
+    task::spawn(vital.clone(), "key follower", following);
     let unread = restored
         .is_none()
         .then(|| "the store has not answered yet".to_owned());
@@ -366,20 +372,30 @@ struct Reader {
 impl Reader {
     /// Everything, for the first time. Says how many functions there are.
     async fn read(&self) -> anyhow::Result<usize> {
-        let keys = self.admin.lock().await.keep(&*self.store).await?;
+        self.admin.lock().await.keep(&*self.store).await?;
         let restored = self.control.restore().await;
         let restored = restored.context("the stored functions cannot be restored")?;
-        self.keys.replace(&keys);
+        let keys = self.keys.refresh(&*self.store).await;
+        keys.context("the keys cannot be read")?;
         Ok(restored)
     }
+}
 
-    /// What others changed. Says how many functions that were.
-    async fn take_over(&self, news: &News) -> Result<usize, store::Error> {
-        let count = self.control.take_over(news).await?;
-        if news.keys || news.everything {
-            self.keys.replace(&self.store.keys().await?);
+/// Takes over the keys others made and revoked, until the store is gone.
+async fn follow_keys(store: Arc<dyn Store>, keys: Arc<Keys>, mut changes: Changes) {
+    while let Some(change) = changes.next().await {
+        if matches!(change, Change::Function { .. }) {
+            continue;
         }
-        Ok(count)
+        let mut failed = false;
+        while let Err(error) = keys.refresh(&*store).await {
+            if !failed {
+                let error: &dyn std::error::Error = &error;
+                tracing::warn!(error, "the keys cannot be read, trying again");
+            }
+            failed = true;
+            tokio::time::sleep(KEYS_RETRY).await;
+        }
     }
 }
 
@@ -406,7 +422,7 @@ async fn follow(reader: Reader, mut changes: Changes, unread: watch::Sender<Opti
     while changes.gather(&mut news).await {
         let mut failed = false;
         loop {
-            match reader.take_over(&news).await {
+            match reader.control.take_over(&news).await {
                 Ok(count) => {
                     if count > 0 {
                         tracing::info!(functions = count, "took over what others changed");
@@ -497,7 +513,7 @@ impl AdminKey {
     }
 
     fn make(&mut self) -> anyhow::Result<()> {
-        self.secret = format!("hearth_{}", hex::encode(rand::random::<[u8; 32]>()));
+        self.secret = key::with_id(&self.id);
         self.new = true;
         write_private(&self.path, &self.secret, 0o600)?;
         tracing::info!(path = %self.path.display(), "admin key made");
@@ -505,33 +521,24 @@ impl AdminKey {
     }
 
     fn record(&self) -> KeyRecord {
-        KeyRecord {
-            id: self.id.clone(),
-            name: "admin".into(),
-            sha256: hex::encode(key::hash(&self.secret)),
-            created_at: clock::wall(),
-        }
+        Wish::admin().record(self.id.clone(), &self.secret, clock::wall())
     }
 
-    /// Makes sure that the store has it, and returns all keys. One that was in the file before and is not in the store was revoked, or
+    /// Makes sure that the store has it. One that was in the file before and is not in the store was revoked, or
     /// is another store's: then a new one takes its place.
-    async fn keep(&mut self, store: &dyn Store) -> anyhow::Result<Vec<KeyRecord>> {
-        let mut records = store.keys().await.context("the keys cannot be read")?;
+    async fn keep(&mut self, store: &dyn Store) -> anyhow::Result<()> {
+        let records = store.keys().await.context("the keys cannot be read")?;
         if records
             .iter()
             .any(|known| known.sha256 == self.record().sha256)
         {
-            return Ok(records);
+            return Ok(());
         }
         if !self.new {
             self.make()?;
         }
-        let record = self.record();
-        let kept = store.put_key(record.clone()).await;
-        kept.context("the admin key cannot be stored")?;
-        records.retain(|known| known.id != record.id);
-        records.push(record);
-        Ok(records)
+        let kept = store.put_key(self.record()).await;
+        kept.context("the admin key cannot be stored")
     }
 }
 

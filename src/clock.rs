@@ -9,7 +9,8 @@ pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Wall-clock time; for what people and other programs read, never for a decision.
+/// Wall-clock time; for what people and other programs read. The only decision it makes is whether a key has expired, which was said as
+/// a date.
 pub fn wall() -> jiff::Timestamp {
     jiff::Timestamp::now()
 }

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::api::body::Body;
 use crate::domain::fault::{Blame, Fault, Retry};
 use crate::domain::id::{FunctionId, RequestId};
+use crate::domain::key::{Denied, Scope};
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -32,7 +33,8 @@ pub struct ErrorDetail<'a> {
     pub blame: &'static str,
     /// `safe`: nothing ran, try again. `unsafe`: the handler may have run. `never`: it will fail the same way again.
     pub retry: &'static str,
-    /// Which limit refused a call: `function_concurrency`, `account_concurrency` or `line_full`.
+    /// Which limit refused a call: `function_concurrency`, `account_concurrency` or `line_full`; or which scope the key lacks:
+    /// `admin`, `deploy` or `invoke`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<&'static str>,
@@ -91,8 +93,18 @@ pub enum Problem {
     CrossOrigin,
     #[error("a key is needed: send `Authorization: Bearer <key>`")]
     Unauthorized,
+    #[error("this key may not do this: it needs the scope \"{}\"", .0.as_str())]
+    ScopeMissing(Scope),
+    #[error("this key has the scope \"{}\" for other functions, not for {function:?}", .scope.as_str())]
+    FunctionNotAllowed { scope: Scope, function: String },
     #[error("there is no function {0:?}")]
     NoFunction(String),
+    #[error("there is no key {0:?}")]
+    NoKey(String),
+    #[error(
+        "this is the last key without an end that can make others; `force=true` revokes it all the same"
+    )]
+    LastAdminKey,
     #[error("there is nothing at {0:?}")]
     NoPath(String),
     #[error("{path:?} does not take {method}")]
@@ -136,13 +148,17 @@ impl Problem {
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
             Problem::Unauthorized => StatusCode::UNAUTHORIZED,
-            Problem::NoFunction(_) | Problem::NoPath(_) => StatusCode::NOT_FOUND,
+            Problem::ScopeMissing(_) | Problem::FunctionNotAllowed { .. } => StatusCode::FORBIDDEN,
+            Problem::NoFunction(_) | Problem::NoKey(_) | Problem::NoPath(_) => {
+                StatusCode::NOT_FOUND
+            }
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Problem::Stale {
                 condition: true, ..
             } => StatusCode::PRECONDITION_FAILED,
             Problem::NameTaken { .. }
             | Problem::RouteTaken { .. }
+            | Problem::LastAdminKey
             | Problem::Stale { .. }
             | Problem::Contended => StatusCode::CONFLICT,
             Problem::Busy | Problem::StoreUnavailable | Problem::CodeUnavailable => {
@@ -164,7 +180,10 @@ impl Problem {
             Problem::TooLarge { .. } => "body_too_large",
             Problem::BodyIncomplete(_) => "body_incomplete",
             Problem::Unauthorized => "unauthorized",
-            Problem::NoFunction(_) | Problem::NoPath(_) => "not_found",
+            Problem::ScopeMissing(_) => "scope_missing",
+            Problem::FunctionNotAllowed { .. } => "function_not_allowed",
+            Problem::LastAdminKey => "last_admin_key",
+            Problem::NoFunction(_) | Problem::NoKey(_) | Problem::NoPath(_) => "not_found",
             Problem::Method { .. } => "method_not_allowed",
             Problem::NameTaken { .. } => "name_taken",
             Problem::RouteTaken { .. } => "route_taken",
@@ -202,6 +221,10 @@ impl Problem {
             | Problem::CrossOrigin
             | Problem::TooLarge { .. }
             | Problem::Unauthorized
+            | Problem::ScopeMissing(_)
+            | Problem::FunctionNotAllowed { .. }
+            | Problem::LastAdminKey
+            | Problem::NoKey(_)
             | Problem::NoFunction(_)
             | Problem::NoPath(_)
             | Problem::Method { .. }
@@ -232,7 +255,12 @@ impl Problem {
             message: self.to_string(),
             blame: self.blame().as_str(),
             retry: self.retry().as_str(),
-            reason: None,
+            reason: match self {
+                Problem::ScopeMissing(scope) | Problem::FunctionNotAllowed { scope, .. } => {
+                    Some(scope.as_str())
+                }
+                _ => None,
+            },
             faults,
             kind: None,
             stack: &[],
@@ -258,6 +286,15 @@ impl Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Scope(scope) => Problem::ScopeMissing(scope),
+            Denied::Function { scope, function } => Problem::FunctionNotAllowed { scope, function },
+        }
     }
 }
 

@@ -96,6 +96,11 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
         .retry_after
         .map_or("".to_owned(), |s| format!(" in {s} s"));
     Some(match (refusal.code.as_str(), refusal.status) {
+        ("scope_missing" | "function_not_allowed", _) => {
+            "give a key that has the scope with --key or HEARTH_KEY; 'hearth key create' makes one"
+                .into()
+        }
+        ("last_admin_key", _) => "make another with 'hearth key create', or say --force".into(),
         (_, 401 | 403) => {
             "give a key with --key or HEARTH_KEY, or run: eval \"$(hearth env)\"".into()
         }

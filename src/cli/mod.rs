@@ -12,6 +12,7 @@ pub mod env;
 pub mod error;
 pub mod instance;
 pub mod invoke;
+pub mod key;
 pub mod list;
 pub mod logs;
 pub mod output;
@@ -34,6 +35,7 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::List(args) => list::run(args, &connect(global)?, output).await,
         Command::Logs(args) => logs::run(args, &connect(global)?, output).await,
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
+        Command::Key(args) => key::run(args, &connect(global)?, output).await,
         Command::Env(args) => env::run(args, global, output).await,
         Command::Doctor(args) => doctor::run(args, global, output).await,
         Command::Completions(args) => completions::run(args, output),

@@ -6,4 +6,5 @@ pub mod id;
 pub mod invocation;
 pub mod key;
 pub mod limits;
+pub mod pattern;
 pub mod route;

@@ -1,106 +1,105 @@
-//! Who may come in. Keys are compared by hash, in constant time, against a snapshot; the store is not asked.
+//! Which key a request carries, and whether it opens anything. Warm path: nothing is allocated but where a browser's form of it has to be
+//! decoded.
 
-use arc_swap::ArcSwap;
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use subtle::{Choice, ConstantTimeEq};
 
-use crate::domain::key::{self, KeyRecord};
+use crate::api::keys::{Keys, Refused};
+use crate::domain::key::Grant;
 
 const KEY_HEADER: &str = "x-api-key";
 
-#[derive(Debug, Default)]
-pub struct Keys {
-    hashes: ArcSwap<Vec<[u8; 32]>>,
+/// Why nobody comes in. The answer does not tell; the metric does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    Missing,
+    Unknown,
+    Expired,
 }
 
-impl Keys {
-    pub fn replace(&self, records: &[KeyRecord]) {
-        let hash = |record: &KeyRecord| {
-            let mut hash = [0; 32];
-            hex::decode_to_slice(&record.sha256, &mut hash)
-                .ok()
-                .map(|()| hash)
-        };
-        self.hashes
-            .store(records.iter().filter_map(hash).collect::<Vec<_>>().into());
-    }
-
-    /// Whether the request carries a valid key: `Authorization: Bearer KEY`, `X-Api-Key: KEY`, or, for browsers, basic
-    /// authentication with the key as password.
-    pub fn admit(&self, headers: &HeaderMap) -> bool {
-        let Some(presented) = presented(headers) else {
-            return false;
-        };
-        let hash = key::hash(&presented);
-        // Every key is compared, whole, so that the time tells nothing.
-        let matches = |found: Choice, known: &[u8; 32]| found | known.ct_eq(&hash);
-        self.hashes
-            .load()
-            .iter()
-            .fold(Choice::from(0), matches)
-            .into()
+impl Failure {
+    /// As a metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Failure::Missing => "missing",
+            Failure::Unknown => "unknown",
+            Failure::Expired => "expired",
+        }
     }
 }
 
-fn presented(headers: &HeaderMap) -> Option<std::borrow::Cow<'_, str>> {
+/// What the request's key may do: `Authorization: Bearer KEY`, `X-Api-Key: KEY`, or, for browsers, basic authentication with the key as
+/// password.
+pub fn admit(keys: &Keys, headers: &HeaderMap) -> Result<Arc<Grant>, Failure> {
+    let presented = presented(headers)?;
+    keys.find(&presented).map_err(|refused| match refused {
+        Refused::Unknown => Failure::Unknown,
+        Refused::Expired => Failure::Expired,
+    })
+}
+
+fn presented(headers: &HeaderMap) -> Result<Cow<'_, str>, Failure> {
     if let Some(value) = headers.get(KEY_HEADER) {
-        return value.to_str().ok().map(Into::into);
+        let text = value.to_str().ok();
+        return text.map(Into::into).ok_or(Failure::Unknown);
     }
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, rest) = value.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.trim().into());
-    }
-    if scheme.eq_ignore_ascii_case("basic") {
+    let value = headers.get(AUTHORIZATION).ok_or(Failure::Missing)?;
+    let of_scheme = || {
+        let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(rest.trim().into());
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
         let text = String::from_utf8(BASE64_STANDARD.decode(rest.trim()).ok()?).ok()?;
-        return text
-            .split_once(':')
-            .map(|(_, password)| password.to_owned().into());
-    }
-    None
+        let (_, password) = text.split_once(':')?;
+        Some(password.to_owned().into())
+    };
+    of_scheme().ok_or(Failure::Unknown)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn keys() -> Keys {
-        let keys = Keys::default();
-        let sha256 = hex::encode(key::hash("secret"));
-        let record = |sha256| KeyRecord {
-            id: "k".into(),
-            name: "n".into(),
-            sha256,
-            created_at: crate::clock::wall(),
-        };
-        keys.replace(&[record("unreadable".into()), record(sha256)]);
-        keys
-    }
+    use crate::domain::key::Wish;
 
     #[test]
     fn a_key_comes_in_three_ways_and_no_other() {
-        let keys = keys();
+        let keys = Keys::default();
+        let (key, record) = Wish::admin().issue(crate::clock::wall());
+        keys.replace(&[record]);
         let admitted = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().expect("a header"));
-            keys.admit(&headers)
+            admit(&keys, &headers).map(|grant| grant.name.clone())
         };
-        assert!(admitted("authorization", "Bearer secret"));
-        assert!(admitted("authorization", "bearer  secret"));
-        assert!(admitted("x-api-key", "secret"));
-        assert!(admitted(
-            "authorization",
-            &format!("Basic {}", BASE64_STANDARD.encode("any:secret"))
-        ));
-        assert!(!admitted("authorization", "secret"));
-        assert!(!admitted("authorization", "Bearer"));
-        assert!(!admitted("authorization", "Bearer Secret"));
-        assert!(!admitted("authorization", "Basic !!!"));
-        assert!(!admitted("x-api-key", ""));
-        assert!(!keys.admit(&HeaderMap::new()));
-        assert!(!Keys::default().admit(&HeaderMap::new()));
+        let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("any:{key}")));
+        for (name, value) in [
+            ("authorization", format!("Bearer {key}")),
+            ("authorization", format!("bearer  {key}")),
+            ("authorization", basic),
+            ("x-api-key", key.clone()),
+        ] {
+            assert_eq!(admitted(name, &value), Ok("admin".into()), "{value}");
+        }
+        for (name, value) in [
+            ("authorization", key.as_str()),
+            ("authorization", "Bearer"),
+            ("authorization", "Bearer "),
+            ("authorization", &format!("Bearer {}", key.to_uppercase())),
+            ("authorization", "Basic !!!"),
+            ("authorization", "Digest x"),
+            ("x-api-key", ""),
+            ("x-api-key", "é"),
+        ] {
+            assert_eq!(admitted(name, value), Err(Failure::Unknown), "{value}");
+        }
+        assert_eq!(admit(&keys, &HeaderMap::new()), Err(Failure::Missing));
     }
 }

@@ -15,12 +15,12 @@ use tower::ServiceExt;
 
 use crate::api::body::Body;
 use crate::api::error::Problem;
-use crate::api::{self, error, invoke};
+use crate::api::keys::Keys;
+use crate::api::{self, access, error, invoke};
+use crate::domain::key::Grant;
 use crate::domain::limits::PAYLOAD_MAX;
-use crate::gateway::body;
-use crate::gateway::keys::Keys;
 use crate::gateway::route::{Route, route};
-use crate::gateway::screen;
+use crate::gateway::{body, keys, screen};
 use crate::scheduler::Scheduler;
 use crate::telemetry::metrics;
 
@@ -58,14 +58,38 @@ impl Gateway {
             error::refused(&problem)
         } else if unread() {
             error::refused(&Problem::StoreUnavailable)
-        } else if route.is_open() || self.keys.admit(request.headers()) {
+        } else if route.is_open() {
             self.answer(request, peer).await
         } else {
-            metrics::auth_failed();
-            unauthorized()
+            match keys::admit(&self.keys, request.headers()) {
+                Ok(grant) => self.answer_to(&grant, request, peer).await,
+                Err(failure) => {
+                    metrics::auth_failed(failure.as_str());
+                    unauthorized()
+                }
+            }
         };
         metrics::http(face, response.status().as_u16() / 100);
         response
+    }
+
+    /// The answer to a request with a good key, if it is good for this.
+    async fn answer_to(
+        &self,
+        grant: &Arc<Grant>,
+        mut request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Body> {
+        let (method, path) = (request.method(), request.uri().path());
+        if let Err(denied) = access::check(grant, method, path, &self.scheduler) {
+            metrics::auth_failed("scope");
+            return error::refused(&denied.into());
+        }
+        if route(method, path) == Route::Control {
+            // For what only the body says. Calls have nothing to say there.
+            request.extensions_mut().insert(grant.clone());
+        }
+        self.answer(request, peer).await
     }
 
     async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {

@@ -115,6 +115,7 @@ enum Change {
     Delete(FunctionId),
     PutCode(Staged),
     PutKey(KeyRecord),
+    DeleteKey(String),
 }
 
 impl Change {
@@ -124,6 +125,7 @@ impl Change {
             Change::Delete(_) => "delete the function",
             Change::PutCode(_) => KEEP_CODE,
             Change::PutKey(_) => "write the key",
+            Change::DeleteKey(_) => "delete the key",
         }
     }
 }
@@ -280,6 +282,10 @@ impl Store for Embedded {
         async move { self.write(Change::PutKey(key)).await.map(drop) }.boxed()
     }
 
+    fn delete_key<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        self.write(Change::DeleteKey(id.into())).boxed()
+    }
+
     fn changes(&self) -> Changes {
         self.changes.changes()
     }
@@ -398,6 +404,7 @@ fn commit(
                 .map(|()| true),
             Change::Delete(id) => Ok(tables.delete(&id)?),
             Change::PutKey(key) => tables.put_key(&key).map(|()| Ok(true))?,
+            Change::DeleteKey(id) => Ok(tables.delete_key(&id)?),
             Change::PutCode(staged) => {
                 let sha256 = staged.sha256().to_owned();
                 match staged.keep() {

@@ -56,6 +56,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Error>>;
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>>;
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), Error>>;
+    /// Removes a key. `false` if there was none.
+    fn delete_key<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, Error>>;
     /// What functions and keys are changed from now on, by anybody, as soon as it is known here. What was read before it is told may
     /// be old. A store nobody else can write to need not tell.
     fn changes(&self) -> Changes;

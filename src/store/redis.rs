@@ -479,6 +479,16 @@ impl Store for Redis {
         .boxed()
     }
 
+    fn delete_key<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        async move {
+            let delete = self
+                .calls
+                .script(async |c| self.scripts.delete_key(c, id).await);
+            delete.await.map_err(unavailable("delete the key"))
+        }
+        .boxed()
+    }
+
     fn changes(&self) -> Changes {
         self.changes.changes()
     }

@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId};
-use crate::domain::key::KeyRecord;
+use crate::domain::key::{KeyRecord, Scope};
 use crate::domain::limits::Mebibytes;
+use crate::domain::pattern::Pattern;
 use crate::store::{Error, Store};
 
 /// Runs every case on a store of its own; the name of the case that runs is printed, so that a failing one is known.
@@ -41,7 +42,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         uploading_races_the_deletion_of_the_last_user,
         big_code_comes_back_whole,
         what_is_no_hash_is_not_there,
-        keys_are_kept_and_replaced,
+        keys_are_kept_replaced_and_deleted,
         unicode_comes_back_as_it_was,
         many_functions_are_all_listed,
     ];
@@ -94,6 +95,10 @@ pub fn key(id: &str) -> KeyRecord {
         name: format!("key {id}"),
         sha256: hex::encode(crate::domain::key::hash(id)),
         created_at: jiff::Timestamp::UNIX_EPOCH,
+        scopes: vec![Scope::Invoke, Scope::Deploy],
+        functions: vec![Pattern::parse("orders-*").expect("a pattern")],
+        expires_at: Some("2026-01-02T03:04:05.678901234Z".parse().expect("is a time")),
+        last_four: "wxyz".into(),
     }
 }
 
@@ -511,7 +516,7 @@ async fn what_is_no_hash_is_not_there(store: Arc<dyn Store>) {
     assert!(!has_code(&*store, &other).await);
 }
 
-async fn keys_are_kept_and_replaced(store: Arc<dyn Store>) {
+async fn keys_are_kept_replaced_and_deleted(store: Arc<dyn Store>) {
     for id in ["b", "a"] {
         store.put_key(key(id)).await.expect("is written");
     }
@@ -523,6 +528,9 @@ async fn keys_are_kept_and_replaced(store: Arc<dyn Store>) {
     let mut keys = store.keys().await.expect("can be listed");
     keys.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(keys, [renamed, key("b")]);
+    assert!(store.delete_key("a").await.expect("is deleted"));
+    assert!(!store.delete_key("a").await.expect("can be asked"), "gone");
+    assert_eq!(store.keys().await.expect("can be listed"), [key("b")]);
 }
 
 async fn unicode_comes_back_as_it_was(store: Arc<dyn Store>) {

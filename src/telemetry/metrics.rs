@@ -69,7 +69,7 @@ fn describe() {
         ),
         (
             "hearth_auth_failures_total",
-            "Requests without a valid key.",
+            "Requests whose key opened nothing, or not this, by reason.",
         ),
         (
             "hearth_store_errors_total",
@@ -337,8 +337,8 @@ pub fn http(face: &'static str, class: u16) {
     metrics::counter!("hearth_http_requests_total", "face" => face, "status" => class).increment(1);
 }
 
-pub fn auth_failed() {
-    metrics::counter!("hearth_auth_failures_total").increment(1);
+pub fn auth_failed(reason: &'static str) {
+    metrics::counter!("hearth_auth_failures_total", "reason" => reason).increment(1);
 }
 
 pub fn store_error(operation: &'static str) {

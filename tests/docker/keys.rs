@@ -1,4 +1,5 @@
-//! The admin key: asked for at every face but health, kept for its owner alone, and nowhere else readable.
+//! Keys: asked for at every face but health, good for what they were made for and no more, gone when they are revoked. The first one is
+//! kept for its owner alone, and is nowhere else readable.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -6,10 +7,11 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::server::Server;
+use crate::wait::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_face_but_health_asks_for_the_key() {
@@ -81,6 +83,136 @@ async fn every_face_but_health_asks_for_the_key() {
             .sum("hearth_auth_failures_total", &[])
             >= 60.0
     );
+}
+
+/// A new key with these settings: a client that uses it, and where it is revoked.
+async fn issue(server: &Server, settings: Value) -> (Client, String) {
+    let mut body = json!({"name": "of a test"});
+    for (field, value) in settings.as_object().unwrap() {
+        body[field] = value.clone();
+    }
+    let made = server.client.post("/keys/", &body).await.expect(201).json();
+    let client = Client {
+        address: server.client.address.clone(),
+        key: Some(made["key"].as_str().unwrap().to_owned()),
+    };
+    (client, format!("/keys/{}", made["id"].as_str().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_does_what_it_was_made_for_and_no_more() {
+    let server = Server::shared();
+    let code = "def handler(event, context): return 'in'";
+    for name in ["scoped-a", "elsewhere"] {
+        server.deploy(name, code, json!({})).await;
+    }
+    let id = server.client.get("/functions/elsewhere").await.json()["id"].clone();
+    let other = format!("/functions/{}", id.as_str().unwrap());
+    let body = json!({"name": "scoped-b", "language": "python", "code": code}).to_string();
+    let calls = json!([{"name": "scoped-a"}, {"name": "elsewhere"}]).to_string();
+    let requests = [
+        (Method::POST, "/functions/scoped-a/execute", "{}"),
+        (Method::POST, "/functions/elsewhere/execute", "{}"),
+        (Method::POST, &format!("{other}/execute"), "{}"),
+        (Method::POST, "/functions/scoped-none/execute", "{}"),
+        (Method::POST, "/functions/nobody/execute", "{}"),
+        (Method::POST, "/functions/execute", &calls),
+        (Method::GET, "/functions/", ""),
+        (Method::GET, "/functions/scoped-a", ""),
+        (Method::GET, "/functions/%65lsewhere", ""),
+        (Method::GET, &other, ""),
+        (Method::GET, "/functions/elsewhere/logs", ""),
+        (Method::GET, "/functions/elsewhere/code", ""),
+        (Method::PUT, "/functions/scoped-a", "{\"timeout\": 4}"),
+        (Method::POST, "/functions/", &body),
+        (Method::DELETE, "/functions/scoped-b", ""),
+        (Method::DELETE, &other, ""),
+        (Method::GET, "/runtimes/", ""),
+        (Method::GET, "/openapi.json", ""),
+        (Method::GET, "/metrics", ""),
+        (Method::GET, "/keys/", ""),
+        (Method::POST, "/keys/", "{}"),
+        (Method::DELETE, "/keys/x", ""),
+        (Method::GET, "/invocations/x", ""),
+    ];
+    let scoped = json!(["scoped-*"]);
+    let wanted = [
+        (
+            json!({"scopes": ["invoke"], "functions": scoped}),
+            [
+                200, 403, 403, 404, 403, 200, 403, 403, 403, 403, 403, 403, 403, 403, 403, 403,
+                200, 200, 403, 403, 403, 403, 403,
+            ],
+        ),
+        (
+            json!({"scopes": ["deploy"], "functions": scoped}),
+            [
+                403, 403, 403, 403, 403, 403, 200, 200, 403, 403, 403, 403, 200, 201, 204, 403,
+                200, 200, 403, 403, 403, 403, 403,
+            ],
+        ),
+        (
+            json!({"scopes": ["invoke", "deploy"]}),
+            [
+                200, 200, 200, 404, 404, 200, 200, 200, 200, 200, 200, 200, 200, 201, 204, 204,
+                200, 200, 403, 403, 403, 403, 403,
+            ],
+        ),
+        (
+            json!({"scopes": ["admin"], "expires_in": 3600}),
+            [
+                200, 404, 404, 404, 404, 200, 200, 200, 404, 404, 404, 404, 200, 201, 204, 404,
+                200, 200, 200, 200, 400, 404, 404,
+            ],
+        ),
+    ];
+    for (settings, statuses) in wanted {
+        let (client, path) = issue(&server, settings.clone()).await;
+        for ((method, path, body), status) in requests.iter().zip(statuses) {
+            let answer = client.send(method.clone(), path, body.to_string()).await;
+            assert_eq!(
+                answer.status,
+                status,
+                "{settings}: {method} {path}: {}",
+                answer.text()
+            );
+            if status == 403 {
+                let error = answer.error(403);
+                let code = error["code"].as_str().unwrap();
+                assert!(
+                    matches!(code, "scope_missing" | "function_not_allowed"),
+                    "{error}"
+                );
+                let needed = error["reason"].as_str().unwrap();
+                assert!(
+                    error["message"].as_str().unwrap().contains(needed),
+                    "{error}"
+                );
+            }
+        }
+        server.client.delete(&path).await.expect(204);
+        client.get("/runtimes/").await.error(401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_ends_at_its_time() {
+    let server = Server::shared();
+    let (client, path) = issue(&server, json!({"scopes": ["deploy"], "expires_in": 2})).await;
+    // On a machine that is very busy its time may be over before the first look.
+    let first = client.get("/runtimes/").await.status;
+    assert!(matches!(first.as_u16(), 200 | 401), "{first}");
+    eventually("the key to end", || async {
+        let status = client.get("/runtimes/").await.status;
+        (status == 401).then_some(())
+    })
+    .await;
+    let listed = server.client.get("/keys/").await.json();
+    let id = path.strip_prefix("/keys/").unwrap();
+    let keys = listed["items"].as_array().unwrap();
+    let key = keys.iter().find(|key| key["id"] == id).unwrap();
+    assert_eq!(key["expired"], true, "{key}");
+    server.client.delete(&path).await.expect(204);
 }
 
 /// Every file below, with what is in it.

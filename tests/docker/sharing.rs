@@ -61,7 +61,13 @@ impl Redis {
 
     /// A Hearth on it, with a state directory of its own.
     fn hearth(&self) -> Server {
-        Server::start(&[("store.url", &self.url()), ("store.call_timeout", "1s")])
+        self.hearth_on(State::new())
+    }
+
+    fn hearth_on(&self, state: State) -> Server {
+        let url = self.url();
+        let settings = [("store.url", url.as_str()), ("store.call_timeout", "1s")];
+        Server::start_on(state, &settings)
     }
 
     /// One that knows of changes only what it is told.
@@ -102,6 +108,43 @@ async fn answers(server: &Server, name: &str, wanted: &serde_json::Value) {
         (answer.status == StatusCode::OK && answer.json() == *wanted).then_some(())
     })
     .await;
+}
+
+/// Whether a key opens this one.
+async fn opens(server: &Server, key: &str) -> bool {
+    let mut client = server.client.clone();
+    client.key = Some(key.to_owned());
+    client.get("/runtimes/").await.status == StatusCode::OK
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_opens_all_and_revoked_none() {
+    let redis = Redis::start();
+    let (a, b) = (redis.hearth(), redis.hearth());
+    let body = json!({"name": "shared", "scopes": ["invoke"]});
+    let made = a.client.post("/keys/", &body).await.expect(201).json();
+    let key = made["key"].as_str().unwrap();
+    assert!(opens(&a, key).await, "at once where it was made");
+    eventually("the key to be known", || async {
+        opens(&b, key).await.then_some(())
+    })
+    .await;
+    let id = made["id"].as_str().unwrap();
+    let (path, revoked_at) = (format!("/keys/{id}"), std::time::Instant::now());
+    b.client.delete(&path).await.expect(204);
+    assert!(!opens(&b, key).await, "at once where it was revoked");
+    eventually("the revocation to be known", || async {
+        (!opens(&a, key).await).then_some(())
+    })
+    .await;
+    println!("revoked everywhere after {:?}", revoked_at.elapsed());
+    a.client.delete(&path).await.expect(404);
+
+    // A restart reads what the others left.
+    let state = a.stop();
+    let a = redis.hearth_on(state);
+    assert!(!opens(&a, key).await);
+    assert!(opens(&a, &a.state().key()).await, "its own goes on");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::api::access::{self, Caller};
 use crate::api::control::openapi::BatchErrors;
 use crate::api::control::{Control, functions};
 use crate::api::error::{self, ErrorDetail, Problem};
@@ -23,6 +24,7 @@ use crate::api::{invoke, json};
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Phases;
+use crate::domain::key::{Grant, Scope};
 use crate::domain::limits::ANSWER_MAX;
 use crate::scheduler::{Answer, Scheduler};
 
@@ -81,6 +83,7 @@ struct Timing {
 )]
 pub async fn execute(
     State(control): State<Control>,
+    Caller(caller): Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -88,8 +91,8 @@ pub async fn execute(
     let items = items(&upload.bytes, control.limits.batch_max)?;
     let room = AtomicUsize::new(ANSWERS_MAX);
     let calls = items.into_iter().enumerate().map(|(place, item)| {
-        let (scheduler, room) = (control.scheduler.clone(), &room);
-        async move { (place, result(&scheduler, &item, room).await) }
+        let (scheduler, caller, room) = (control.scheduler.clone(), &*caller, &room);
+        async move { (place, result(&scheduler, caller, &item, room).await) }
     });
     // Not in order here, or a slow call at the front would hold up the start of those behind it.
     let mut results: Vec<_> = stream::iter(calls)
@@ -123,11 +126,19 @@ fn items(body: &Bytes, most: usize) -> Result<Vec<Bytes>, Problem> {
     }
 }
 
-async fn result(scheduler: &Arc<Scheduler>, item: &Bytes, room: &AtomicUsize) -> BatchResult {
+async fn result(
+    scheduler: &Arc<Scheduler>,
+    caller: &Grant,
+    item: &Bytes,
+    room: &AtomicUsize,
+) -> BatchResult {
     let (name, payload) = match read(item) {
         Ok(read) => read,
         Err(problem) => return refused(&problem),
     };
+    if let Err(denied) = access::function(caller, Scope::Invoke, &name, scheduler) {
+        return refused(&denied.into());
+    }
     let (called, _) = invoke::call(scheduler, &name, payload, false).await;
     let answer = match called.result {
         Ok(answer) => whole(answer).await,

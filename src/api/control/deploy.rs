@@ -15,6 +15,7 @@ use crate::api::control::locks::{Held, Key, Locks};
 use crate::api::error::Problem;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
+use crate::domain::key::{Grant, Scope};
 use crate::domain::route;
 use crate::runtime::Catalog;
 use crate::runtime::package::Places;
@@ -198,14 +199,21 @@ impl Deploy {
         }
     }
 
-    pub async fn create(self: &Arc<Self>, upload: Upload) -> Result<Function, Problem> {
+    /// `caller` is who wants it; what only the body says is checked with its grant.
+    pub async fn create(
+        self: &Arc<Self>,
+        caller: Arc<Grant>,
+        upload: Upload,
+    ) -> Result<Function, Problem> {
         let this = self.clone();
         apart("create function", async move {
             let Upload {
                 bytes: body,
                 room: _room,
             } = upload;
-            let draft = this.draft(move |rules| Draft::create(&body, rules)).await?;
+            let draft = this
+                .draft(caller, move |rules| Draft::create(&body, rules))
+                .await?;
             let function = &draft.function;
             let _turn = this.turn_on_paths(&[function]).await;
             match this.write(&draft, None).await {
@@ -220,6 +228,7 @@ impl Deploy {
 
     pub async fn update(
         self: &Arc<Self>,
+        caller: Arc<Grant>,
         id_or_name: String,
         condition: Condition,
         upload: Upload,
@@ -231,7 +240,9 @@ impl Deploy {
                 let current = this.current(&id_or_name, condition.as_deref())?;
                 let (base, body) = (current.clone(), upload.bytes.clone());
                 let draft = this
-                    .draft(move |rules| Draft::update(&body, &base, rules))
+                    .draft(caller.clone(), move |rules| {
+                        Draft::update(&body, &base, rules)
+                    })
                     .await?;
                 let function = &draft.function;
                 let _paths = this.turn_on_paths(&[&current, function]).await;
@@ -259,6 +270,7 @@ impl Deploy {
 
     pub async fn delete(
         self: &Arc<Self>,
+        caller: Arc<Grant>,
         id_or_name: String,
         condition: Condition,
     ) -> Result<(), Problem> {
@@ -266,6 +278,8 @@ impl Deploy {
         apart("delete function", async move {
             let _turn = this.turn(&id_or_name).await?;
             let current = this.current(&id_or_name, condition.as_deref())?;
+            // Its name may be another than when the request came in.
+            caller.may_with(Scope::Deploy, current.name.as_str())?;
             let _paths = this.turn_on_paths(&[&current]).await;
             // `false` is a deletion that went through although it failed before.
             if let Err(error) = this.store.delete(&current.id).await {
@@ -278,7 +292,7 @@ impl Deploy {
         .await
     }
 
-    async fn draft<F>(&self, make: F) -> Result<Draft, Problem>
+    async fn draft<F>(&self, caller: Arc<Grant>, make: F) -> Result<Draft, Problem>
     where
         F: FnOnce(Rules<'_>) -> Result<Draft, Problem> + Send + 'static,
     {
@@ -290,6 +304,7 @@ impl Deploy {
                 runtimes: &runtimes,
                 account_concurrency,
                 places: &places,
+                caller: &caller,
             })
         })
         .await

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::domain::fault::Blame;
 use crate::domain::function::{Function, Network};
 use crate::domain::id::FunctionId;
+use crate::domain::key::{Denied, Grant, Scope};
 use crate::domain::limits::Mebibytes;
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
@@ -27,6 +28,22 @@ pub struct Rules<'a> {
     pub account_concurrency: u32,
     /// Where code on the server may be read from.
     pub places: &'a Places,
+    /// What whoever asks for it may do.
+    pub caller: &'a Grant,
+}
+
+impl Rules<'_> {
+    /// What only the body says: the name it shall have, and where on the server code is taken from. That can be any file the server
+    /// reads, the admin key too, so it takes a key that can do everything anyway.
+    fn permit(&self, change: &Change) -> Result<(), Denied> {
+        if let Some(name) = &change.name {
+            self.caller.may_with(Scope::Deploy, name.as_str())?;
+        }
+        match change.code {
+            Some(Source::Path(_)) => self.caller.may(Scope::Admin),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A function ready to be written.
@@ -42,6 +59,7 @@ impl Draft {
     pub fn create(body: &[u8], rules: Rules<'_>) -> Result<Self, Problem> {
         let (mut change, mut faults) =
             change::read(body, rules.runtimes, rules.account_concurrency)?;
+        rules.permit(&change)?;
         let source = change.code.take();
         let given = [
             ("name", change.name.is_some()),
@@ -107,6 +125,10 @@ impl Draft {
     pub fn update(body: &[u8], current: &Function, rules: Rules<'_>) -> Result<Self, Problem> {
         let (mut change, mut faults) =
             change::read(body, rules.runtimes, rules.account_concurrency)?;
+        // Its name may be another than when the request came in.
+        let name = current.name.as_str();
+        rules.caller.may_with(Scope::Deploy, name)?;
+        rules.permit(&change)?;
         let source = change.code.take();
         let other = |runtime: &Arc<Manifest>| runtime.id != current.runtime;
         if change.runtime.as_ref().is_some_and(other) && source.is_none() && !faults.has("code") {

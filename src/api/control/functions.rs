@@ -9,6 +9,7 @@ use http::header::{
 use http::{StatusCode, Uri};
 use serde::Serialize;
 
+use crate::api::access::Caller;
 use crate::api::control::Control;
 use crate::api::control::document::{FunctionChange, FunctionDocument, FunctionPage, NewFunction};
 use crate::api::control::intake::{Name, Query};
@@ -25,7 +26,7 @@ const PAGE_MAX: usize = 1000;
 
 /// List functions
 ///
-/// In the order of their creation, a page at a time.
+/// In the order of their creation, a page at a time. A key that is for some functions sees those.
 #[utoipa::path(
     get, path = "/functions/", tag = "functions", operation_id = "list_functions",
     params(
@@ -36,7 +37,11 @@ const PAGE_MAX: usize = 1000;
     ),
     responses((status = 200, body = FunctionPage, description = "a page"), ListErrors)
 )]
-pub async fn list(State(control): State<Control>, uri: Uri) -> Result<Response, Problem> {
+pub async fn list(
+    State(control): State<Control>,
+    Caller(caller): Caller,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let mut query = Query::of(&uri)?;
     let limit = query.limit(1..=PAGE_MAX).unwrap_or(PAGE_DEFAULT);
     let cursor = query.parsed("cursor", |text| match uuid::Uuid::try_parse(text) {
@@ -51,6 +56,7 @@ pub async fn list(State(control): State<Control>, uri: Uri) -> Result<Response, 
                 .as_deref()
                 .is_none_or(|prefix| f.name.as_str().starts_with(prefix))
             && tag.as_deref().is_none_or(|tag| has_tag(f, tag))
+            && caller.is_for(f.name.as_str())
     };
     let targets = control.scheduler.targets();
     let mut wanted = targets.iter().filter(|t| wanted(&t.function));
@@ -90,11 +96,12 @@ fn has_tag(function: &Function, wanted: &str) -> bool {
 )]
 pub async fn create(
     State(control): State<Control>,
+    Caller(caller): Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let upload = control.room.read(&headers, body).await?;
-    let function = control.deploy.create(upload).await?;
+    let function = control.deploy.create(caller, upload).await?;
     let mut response = document(StatusCode::CREATED, &function);
     let location = format!("/functions/{}", function.id);
     let location = HeaderValue::try_from(location).expect("an id is ASCII");
@@ -134,13 +141,14 @@ pub async fn read(State(control): State<Control>, Name(id): Name) -> Result<Resp
 )]
 pub async fn update(
     State(control): State<Control>,
+    Caller(caller): Caller,
     Name(id): Name,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let condition = condition(&headers)?;
     let upload = control.room.read(&headers, body).await?;
-    let function = control.deploy.update(id, condition, upload).await?;
+    let function = control.deploy.update(caller, id, condition, upload).await?;
     Ok(document(StatusCode::OK, &function))
 }
 
@@ -157,10 +165,12 @@ pub async fn update(
 )]
 pub async fn delete(
     State(control): State<Control>,
+    Caller(caller): Caller,
     Name(id): Name,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    control.deploy.delete(id, condition(&headers)?).await?;
+    let condition = condition(&headers)?;
+    control.deploy.delete(caller, id, condition).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

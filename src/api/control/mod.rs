@@ -1,4 +1,4 @@
-//! The native REST face, except calling one function, which `api::invoke` does without a router: functions, batches, logs, runtimes,
+//! The native REST face, except calling one function, which `api::invoke` does without a router: functions, batches, logs, runtimes, keys,
 //! and the document that describes it all. Called by the gateway with requests whose key is checked. Routes and the OpenAPI document
 //! are made from the same lines, so they cannot say different things.
 
@@ -11,6 +11,7 @@ pub mod draft;
 pub mod execute;
 pub mod functions;
 pub mod intake;
+pub mod keys;
 pub mod locks;
 pub mod logs;
 pub mod openapi;
@@ -27,6 +28,7 @@ use axum::response::Response;
 use axum::{Router, middleware};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use utoipa_axum::router::OpenApiRouter;
@@ -36,6 +38,7 @@ use crate::api::control::deploy::Deploy;
 use crate::api::control::intake::Room;
 use crate::api::control::locks::Locks;
 use crate::api::error::{self, Problem};
+use crate::api::keys::Keys;
 use crate::config;
 use crate::domain::id::RequestId;
 use crate::runtime::Catalog;
@@ -45,7 +48,7 @@ use crate::store::change::News;
 use crate::store::{self, Store};
 
 /// The paths that are written with a slash at their end; all others are written without.
-const COLLECTIONS: [&str; 2] = ["/functions", "/runtimes"];
+const COLLECTIONS: [&str; 3] = ["/functions", "/keys", "/runtimes"];
 
 /// Everything the face works with. A cheap handle.
 #[derive(Debug, Clone)]
@@ -55,6 +58,9 @@ pub struct Control {
     deploy: Arc<Deploy>,
     limits: Arc<config::Limits>,
     room: Room,
+    keys: Arc<Keys>,
+    /// Held while a key is revoked.
+    revoking: Arc<Mutex<()>>,
     /// Ends the answers that would never end.
     stop: CancellationToken,
 }
@@ -64,6 +70,7 @@ impl Control {
         scheduler: Arc<Scheduler>,
         store: Arc<dyn Store>,
         runtimes: Arc<Catalog>,
+        keys: Arc<Keys>,
         limits: &config::Limits,
         places: Places,
         stop: CancellationToken,
@@ -81,6 +88,8 @@ impl Control {
             runtimes,
             limits: Arc::new(limits.clone()),
             room: Room::default(),
+            keys,
+            revoking: Arc::default(),
             stop,
         }
     }
@@ -126,6 +135,8 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(batch::execute))
         .routes(routes!(logs::read))
         .routes(routes!(runtimes::list))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
 }
 
 async fn with_request_id(mut response: Response) -> Response {

@@ -19,7 +19,13 @@ const INVALID: (u16, &str) = (
     "Something in the request is wrong; `faults` says what, by field",
 );
 const UNAUTHORIZED: (u16, &str) = (401, "The key is missing or wrong");
+const FORBIDDEN: (u16, &str) = (
+    403,
+    "The key is good, but not for this: `scope_missing` or `function_not_allowed`; `reason` is the scope it needs",
+);
 const NOT_FOUND: (u16, &str) = (404, "There is no such function");
+const NO_KEY: (u16, &str) = (404, "There is no such key");
+const LAST_KEY: (u16, &str) = (409, "It is the last that can make others: `last_admin_key`");
 const TOO_SLOW: (u16, &str) = (408, "The body did not arrive");
 const CONFLICT: (u16, &str) = (
     409,
@@ -52,15 +58,18 @@ macro_rules! refusing {
 }
 
 refusing! {
-    ListErrors: INVALID, UNAUTHORIZED;
-    ReadErrors: INVALID, UNAUTHORIZED, NOT_FOUND;
-    CodeErrors: UNAUTHORIZED, NOT_FOUND, UNAVAILABLE;
-    CreateErrors: INVALID, UNAUTHORIZED, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
-    UpdateErrors: INVALID, UNAUTHORIZED, NOT_FOUND, TOO_SLOW, CONFLICT, PRECONDITION, TOO_LARGE, INTERNAL,
+    ListErrors: INVALID, UNAUTHORIZED, FORBIDDEN;
+    ReadErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND;
+    CodeErrors: UNAUTHORIZED, FORBIDDEN, NOT_FOUND, UNAVAILABLE;
+    CreateErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
+    UpdateErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_SLOW, CONFLICT, PRECONDITION, TOO_LARGE, INTERNAL,
         UNAVAILABLE;
-    DeleteErrors: INVALID, UNAUTHORIZED, NOT_FOUND, CONFLICT, PRECONDITION, INTERNAL, UNAVAILABLE;
+    DeleteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, PRECONDITION, INTERNAL, UNAVAILABLE;
+    KeysErrors: INVALID, UNAUTHORIZED, FORBIDDEN, UNAVAILABLE;
+    NewKeyErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, TOO_LARGE, UNAVAILABLE;
+    KeyErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_KEY, LAST_KEY, UNAVAILABLE;
     /// What becomes of the calls is in the results.
-    BatchErrors: INVALID, UNAUTHORIZED, TOO_SLOW, TOO_LARGE, UNAVAILABLE;
+    BatchErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, TOO_LARGE, UNAVAILABLE;
 }
 
 /// Why a call has no answer.
@@ -72,6 +81,7 @@ impl IntoResponses for CallErrors {
         refusals(&[
             (400, "The payload is not JSON: `payload_not_json`"),
             UNAUTHORIZED,
+            FORBIDDEN,
             NOT_FOUND,
             TOO_SLOW,
             TOO_LARGE,
@@ -99,6 +109,7 @@ impl IntoResponses for CallErrors {
         (name = "functions", description = "What is deployed"),
         (name = "calls", description = "Running functions"),
         (name = "logs", description = "What functions print"),
+        (name = "keys", description = "Who may come in"),
         (name = "runtimes", description = "The languages there are"),
     ),
     components(schemas(ErrorBody, ErrorDetail, FieldFault)),

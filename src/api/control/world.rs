@@ -22,10 +22,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
 use crate::api::control::{self, Control};
+use crate::api::keys::Keys;
 use crate::config;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
-use crate::domain::key::KeyRecord;
+use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::limits::Mebibytes;
 use crate::engine::{
     self, ContainerId, ContainerSpec, Description, Engine, Exit, Found, ImageSpec, Limits,
@@ -49,6 +50,7 @@ pub struct World {
     pub router: Router,
     pub scheduler: Arc<Scheduler>,
     pub store: Arc<Hooked>,
+    pub keys: Arc<Keys>,
     pub stop: CancellationToken,
     pub dir: tempfile::TempDir,
     _keeper: DropGuard,
@@ -141,10 +143,12 @@ impl World {
             "keeper",
             keeper::run(pool, events, keeper_stop.clone()),
         );
+        let keys = Arc::new(Keys::default());
         let control = Control::new(
             scheduler.clone(),
             store.clone(),
             catalog,
+            keys.clone(),
             &limits,
             places,
             stop.clone(),
@@ -154,13 +158,17 @@ impl World {
             control,
             scheduler,
             store,
+            keys,
             stop,
             dir,
             _keeper: keeper_stop.drop_guard(),
         }
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Response {
+    /// As somebody who may do everything, unless the request says who.
+    pub async fn send(&self, mut request: Request<Body>) -> Response {
+        let extensions = request.extensions_mut();
+        extensions.get_or_insert_with(|| Arc::new(Grant::all("the test")));
         let answer = self.router.clone().oneshot(request);
         tokio::time::timeout(DEADLINE, answer)
             .await
@@ -339,6 +347,11 @@ impl Store for Hooked {
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), store::Error>> {
         self.inner.put_key(key)
     }
+
+    fn delete_key<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.inner.delete_key(id)
+    }
+
     fn changes(&self) -> store::change::Changes {
         self.inner.changes()
     }

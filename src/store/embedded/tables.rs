@@ -188,6 +188,11 @@ impl<'t> Tables<'t> {
         written.map(drop).map_err(database_fault)
     }
 
+    pub(super) fn delete_key(&mut self, id: &str) -> Result<bool, Fault> {
+        let removed = self.keys.remove(id).map_err(database_fault)?;
+        Ok(removed.is_some())
+    }
+
     /// Notes that a package was uploaded and waits for a function.
     pub(super) fn uploaded(&mut self, sha256: &str) -> Result<(), Fault> {
         self.note_upload(sha256).map_err(database_fault)

@@ -98,6 +98,12 @@ changed('keys')
 return {'done'}
 ";
 
+const DELETE_KEY: &str = r"
+if redis.call('HDEL', keys, ARGV[6]) == 0 then return {'absent'} end
+changed('keys')
+return {'done'}
+";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kept {
     Yes,
@@ -116,6 +122,7 @@ pub(super) struct Scripts {
     delete: Script,
     keep: Script,
     put_key: Script,
+    delete_key: Script,
 }
 
 impl Scripts {
@@ -126,6 +133,7 @@ impl Scripts {
             delete: script(DELETE),
             keep: script(KEEP),
             put_key: script(PUT_KEY),
+            delete_key: script(DELETE_KEY),
         }
     }
 
@@ -200,6 +208,17 @@ impl Scripts {
         let answer = self.run(&self.put_key, asked, &arguments).await?;
         match words(&answer)[..] {
             ["done"] => Ok(()),
+            _ => Err(Fault::Unexpected(answer)),
+        }
+    }
+
+    /// Whether there was one.
+    pub(super) async fn delete_key(&self, asked: &mut Asked<'_>, id: &str) -> Result<bool, Fault> {
+        let arguments = [id.as_bytes()];
+        let answer = self.run(&self.delete_key, asked, &arguments).await?;
+        match words(&answer)[..] {
+            ["done"] => Ok(true),
+            ["absent"] => Ok(false),
             _ => Err(Fault::Unexpected(answer)),
         }
     }

@@ -1,0 +1,177 @@
+//! The keys there are, as a snapshot that requests are compared with. Warm path: one hash, one lookup, one comparison in constant
+//! time; the store is not asked. Whoever changes keys, here or elsewhere, refreshes the snapshot; expiry needs nobody, it is looked at
+//! with every request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use subtle::ConstantTimeEq;
+use tokio::sync::Mutex;
+
+use crate::clock;
+use crate::domain::key::{self, Grant, KeyRecord};
+use crate::store::{self, Store};
+
+/// Why what was presented opens nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// Never made, or revoked.
+    Unknown,
+    Expired,
+}
+
+#[derive(Debug, Default)]
+pub struct Keys {
+    known: ArcSwap<Known>,
+    /// Reading the store and replacing the snapshot is one step: an older list never takes a newer one's place.
+    refreshing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_id: HashMap<String, usize>,
+    all: Vec<(Hash, Arc<Grant>)>,
+}
+
+type Hash = [u8; 32];
+
+impl Keys {
+    /// Takes over what the store has, and returns it.
+    pub async fn refresh(&self, store: &dyn Store) -> Result<Vec<KeyRecord>, store::Error> {
+        let _turn = self.refreshing.lock().await;
+        let records = store.keys().await?;
+        self.replace(&records);
+        Ok(records)
+    }
+
+    pub fn replace(&self, records: &[KeyRecord]) {
+        let read = |record: &KeyRecord| {
+            let mut hash = [0; 32];
+            hex::decode_to_slice(&record.sha256, &mut hash).ok()?;
+            Some((hash, Arc::new(Grant::from(record))))
+        };
+        let all: Vec<_> = records.iter().filter_map(read).collect();
+        let by_id = all.iter().enumerate();
+        let by_id = by_id.map(|(at, (_, grant))| (grant.id.clone(), at));
+        self.known.store(Arc::new(Known {
+            by_id: by_id.collect(),
+            all,
+        }));
+    }
+
+    /// What the key may do.
+    pub fn find(&self, key: &str) -> Result<Arc<Grant>, Refused> {
+        let hash = key::hash(key);
+        let known = self.known.load();
+        let found = match key::id_of(key) {
+            Some(id) => {
+                let at = known.by_id.get(id);
+                at.map(|at| &known.all[*at])
+                    .filter(|(kept, _)| kept.ct_eq(&hash).into())
+            }
+            // A key without an id may be any. Every one is compared, whole, so that the time tells nothing.
+            None => known.all.iter().fold(None, |found, entry| {
+                match bool::from(entry.0.ct_eq(&hash)) {
+                    true => Some(entry),
+                    false => found,
+                }
+            }),
+        };
+        let (_, grant) = found.ok_or(Refused::Unknown)?;
+        match grant.has_expired(clock::wall) {
+            true => Err(Refused::Expired),
+            false => Ok(grant.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::key::{Scope, Wish};
+
+    fn old(key: &str) -> KeyRecord {
+        KeyRecord {
+            sha256: hex::encode(key::hash(key)),
+            last_four: String::new(),
+            ..Wish::admin().issue(clock::wall()).1
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_whole_or_not_at_all() {
+        let keys = Keys::default();
+        let (key, record) = Wish::admin().issue(clock::wall());
+        let (other, _) = Wish::admin().issue(clock::wall());
+        let broken = KeyRecord {
+            sha256: "unreadable".into(),
+            ..old("y")
+        };
+        assert_eq!(keys.find(&key), Err(Refused::Unknown));
+        keys.replace(&[broken, record.clone(), old("hearth_0123")]);
+        assert_eq!(keys.find(&key).map(|g| g.id.clone()), Ok(record.id.clone()));
+        assert!(keys.find("hearth_0123").is_ok());
+        let (_, secret) = other.rsplit_once('_').expect("has one");
+        for wrong in [
+            "",
+            "hearth_012",
+            "hearth_01234",
+            &other,
+            &key[..key.len() - 1],
+            &format!("{key}0"),
+            &format!("hk_{}_{secret}", record.id),
+            &format!("hk_{}_", record.id),
+            &record.sha256,
+        ] {
+            assert_eq!(keys.find(wrong), Err(Refused::Unknown), "{wrong}");
+        }
+        keys.replace(&[]);
+        assert_eq!(keys.find(&key), Err(Refused::Unknown), "revoked");
+    }
+
+    #[test]
+    fn an_expired_key_is_known_and_refused() {
+        let keys = Keys::default();
+        let at = |seconds: i64| {
+            let wish = Wish {
+                expires_at: Some(clock::wall() + jiff::SignedDuration::from_secs(seconds)),
+                scopes: vec![Scope::Invoke],
+                ..Wish::admin()
+            };
+            wish.issue(clock::wall())
+        };
+        let ((past, first), (future, second)) = (at(-1), at(3600));
+        keys.replace(&[first, second]);
+        assert_eq!(keys.find(&past), Err(Refused::Expired));
+        assert!(keys.find(&future).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_refresh_takes_the_stores_word() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = crate::store::embedded::Embedded::open(dir.path()).expect("a store");
+        let keys = Arc::new(Keys::default());
+        let (key, record) = Wish::admin().issue(clock::wall());
+        store.put_key(record.clone()).await.expect("is kept");
+        keys.refresh(&*store).await.expect("is read");
+        assert!(keys.find(&key).is_ok());
+        // Many at the same time as the revocation: none may bring it back.
+        let refreshing: Vec<_> = (0..20)
+            .map(|_| {
+                let (keys, store) = (keys.clone(), store.clone());
+                tokio::spawn(async move { keys.refresh(&*store).await.map(drop) })
+            })
+            .collect();
+        assert!(store.delete_key(&record.id).await.expect("is revoked"));
+        keys.refresh(&*store).await.expect("is read");
+        assert_eq!(keys.find(&key), Err(Refused::Unknown));
+        for refreshed in refreshing {
+            let ended = tokio::time::timeout(Duration::from_secs(20), refreshed).await;
+            ended.expect("in time").expect("no panic").expect("is read");
+        }
+        assert_eq!(keys.find(&key), Err(Refused::Unknown));
+    }
+}
