@@ -87,6 +87,8 @@ pub enum Problem {
     Head(&'static str),
     #[error("the body must come as it is: there is no support for content-encoding {0:?}")]
     Encoding(String),
+    #[error("the body must be JSON: content-type {0:?} is something else")]
+    Type(String),
     #[error("there is no support for expect {0:?}")]
     Expectation(String),
     #[error("a page from elsewhere may not do this")]
@@ -142,7 +144,7 @@ impl Problem {
             Problem::Invalid(_) | Problem::Malformed { .. } | Problem::Head(_) => {
                 StatusCode::BAD_REQUEST
             }
-            Problem::Encoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Problem::Encoding(_) | Problem::Type(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Expectation(_) => StatusCode::EXPECTATION_FAILED,
             Problem::CrossOrigin => StatusCode::FORBIDDEN,
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
@@ -175,6 +177,7 @@ impl Problem {
             Problem::Malformed { .. } => "malformed_body",
             Problem::Head(_) => "malformed_head",
             Problem::Encoding(_) => "unsupported_encoding",
+            Problem::Type(_) => "unsupported_type",
             Problem::Expectation(_) => "unsupported_expectation",
             Problem::CrossOrigin => "cross_origin",
             Problem::TooLarge { .. } => "body_too_large",
@@ -217,6 +220,7 @@ impl Problem {
             | Problem::Malformed { .. }
             | Problem::Head(_)
             | Problem::Encoding(_)
+            | Problem::Type(_)
             | Problem::Expectation(_)
             | Problem::CrossOrigin
             | Problem::TooLarge { .. }

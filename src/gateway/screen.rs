@@ -7,6 +7,7 @@
 
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, ORIGIN,
+    TRANSFER_ENCODING,
 };
 use http::uri::Authority;
 use http::{Method, Request, Version};
@@ -32,6 +33,13 @@ pub fn head<B>(request: &Request<B>) -> Result<(), Problem> {
             return Err(Problem::Head("it has no host"));
         }
         _ => {}
+    }
+    // The server below looks at the end of it alone.
+    let mut transfers = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(transfer) = transfers.next()
+        && (transfers.next().is_some() || !transfer.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(Problem::Head("its transfer-encoding is not chunked alone"));
     }
     // Of two keys one is not the caller's, and of two types one is not the body's.
     for once in [AUTHORIZATION, API_KEY, CONTENT_TYPE] {
@@ -127,6 +135,11 @@ mod tests {
             assert!(of(&[("host", "a"), (twice, "x")]));
             assert!(!of(&[("host", "a"), (twice, "x"), (twice, "x")]), "{twice}");
         }
+        let chunked = ("transfer-encoding", "chunked");
+        assert!(of(&[("host", "a"), chunked]));
+        assert!(!of(&[("host", "a"), chunked, chunked]));
+        let gzip = ("transfer-encoding", "gzip, chunked");
+        assert!(!of(&[("host", "a"), gzip]));
         assert!(of(&[("host", "a"), ("expect", "100-Continue")]));
         assert!(!of(&[("host", "a"), ("expect", "200-ok")]));
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -55,7 +55,13 @@ impl Gateway {
         });
         let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
         let response = if let Err(problem) = screened {
-            error::refused(&problem)
+            let mut response = error::refused(&problem);
+            // Where this request ends may be the very thing that is in doubt: what comes behind it is not read. HTTP/2 has frames.
+            if request.version() < Version::HTTP_2 {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            response
         } else if unread() {
             error::refused(&Problem::StoreUnavailable)
         } else if route.is_open() {

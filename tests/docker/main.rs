@@ -28,6 +28,7 @@ mod deploying;
 mod ending;
 mod failing;
 mod holding;
+mod hostile;
 mod images;
 mod keys;
 mod limiting;

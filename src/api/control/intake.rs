@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query as AxumQuery};
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -47,8 +47,9 @@ pub struct Upload {
 }
 
 impl Room {
-    /// Reads a body whole.
+    /// Reads a JSON body whole.
     pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+        json_type(headers)?;
         let declared = headers
             .get(CONTENT_LENGTH)
             .and_then(|v| v.to_str().ok()?.parse::<usize>().ok())
@@ -78,6 +79,33 @@ impl Room {
             }
             Err(error) => Err(Problem::BodyIncomplete(error.to_string())),
         }
+    }
+}
+
+/// Whether a body is said to be something else than JSON. Nothing said is fine, and so is what `curl -d` says whatever it sends.
+fn json_type(headers: &HeaderMap) -> Result<(), Problem> {
+    const TAKEN: [&str; 3] = [
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "text/json",
+    ];
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let text = value.to_str().unwrap_or("?").to_ascii_lowercase();
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or("");
+    let utf8 = parts.all(|part| match part.strip_prefix("charset=") {
+        Some(charset) => matches!(charset.trim_matches('"'), "utf-8" | "utf8" | "us-ascii"),
+        None => true,
+    });
+    let is_json = TAKEN.contains(&essence)
+        || essence
+            .strip_prefix("application/")
+            .is_some_and(|kind| kind.ends_with("+json"));
+    match is_json && utf8 {
+        true => Ok(()),
+        false => Err(Problem::Type(text.chars().take(64).collect())),
     }
 }
 
@@ -172,6 +200,36 @@ mod tests {
         };
         let names: Vec<_> = faults.iter().map(|f| f.field.as_str()).collect();
         assert_eq!(names, ["limit", "what"]);
+    }
+
+    #[test]
+    fn a_body_that_is_said_to_be_no_json_is_refused() {
+        let said = |value: &str| {
+            let mut headers = HeaderMap::new();
+            let value = http::HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+            headers.insert(CONTENT_TYPE, value);
+            json_type(&headers)
+        };
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/merge-patch+json",
+            "application/x-www-form-urlencoded",
+        ] {
+            assert_eq!(said(good), Ok(()), "{good}");
+        }
+        assert_eq!(json_type(&HeaderMap::new()), Ok(()));
+        for bad in [
+            "text/plain",
+            "multipart/form-data; boundary=x",
+            "application/json; charset=utf-16",
+            "application/zip",
+            "application/jsonx",
+            "",
+            "é",
+        ] {
+            assert!(matches!(said(bad), Err(Problem::Type(_))), "{bad}");
+        }
     }
 
     #[tokio::test]

@@ -1,0 +1,226 @@
+//! Attackers outside: hundreds of requests that are malformed or mean harm, as bytes, against a running server. Each gets a clear 4xx or
+//! a closed connection, in the server's own time, and after each kind everything is as it was: the same functions at the same
+//! revisions, the victim never called, warm calls answered, and not one file descriptor more.
+
+mod bodies;
+mod frames;
+mod heads;
+mod wire;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::server::Server;
+use crate::wait::eventually;
+use wire::{Case, Step};
+
+/// Cases under way at once: most of their time they wait for the server to hang up.
+const AT_ONCE: usize = 64;
+/// What the issue of this test is: at least so many different ones.
+const AT_LEAST: usize = 100;
+
+/// Long enough for a busy machine to send an honest head in, short enough to wait for.
+const SHORT: [(&str, &str); 4] = [
+    ("server.header_timeout", "3s"),
+    ("server.body_timeout", "3s"),
+    ("pool.stem_min", "1"),
+    ("pool.stem_max", "1"),
+];
+
+const VICTIM: &str = "def handler(event, context):\n    print('called')\n    return 'called'";
+const ECHO: &str = "def handler(event, context): return event";
+
+async fn everything(server: &Server) -> Value {
+    server
+        .client
+        .get("/functions/?limit=1000")
+        .await
+        .expect(200)
+        .json()
+}
+
+fn descriptors(server: &Server) -> usize {
+    let list = std::fs::read_dir(format!("/proc/{}/fd", server.pid()));
+    list.expect("the server is there").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_requests_are_refused_and_change_nothing() {
+    let server = Server::start(&SHORT);
+    // The HTTP/2 library on a client that takes back what it asks for, again and again.
+    server.expects("remotely-reset pending-accept streams reached limit");
+    server.deploy("victim", VICTIM, json!({})).await;
+    server.deploy("echo", ECHO, json!({})).await;
+    server.call("echo", &json!(0)).await.expect(200);
+    server.settled(1).await;
+    let key = server.client.key.clone().unwrap();
+    let state = server.state().path().to_string_lossy().into_owned();
+    let before = everything(&server).await;
+    let mut open = descriptors(&server);
+
+    let kinds = [
+        ("framing", heads::framing(&key)),
+        ("lines", heads::lines(&key)),
+        ("paths", heads::paths(&key)),
+        ("frames", frames::frames(&key)),
+        ("texts", bodies::texts(&key)),
+        ("payloads", bodies::payloads(&key)),
+        ("encodings", bodies::encodings(&key)),
+        ("fields", bodies::fields(&key, &state)),
+        ("time", heads::time(&key)),
+        ("strangers", heads::strangers(&key)),
+    ];
+    let (mut names, mut wrong) = (HashSet::new(), Vec::new());
+    for (kind, cases) in kinds {
+        for case in &cases {
+            assert!(
+                names.insert(case.name.clone()),
+                "{} is there twice",
+                case.name
+            );
+        }
+        let address = &server.client.address;
+        let found: Vec<Option<String>> = stream::iter(&cases)
+            .map(async |case: &Case| {
+                let heard = wire::play(address, &case.steps).await;
+                wire::judge(case, &heard)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        wrong.extend(
+            found
+                .into_iter()
+                .flatten()
+                .map(|what| format!("{kind}: {what}")),
+        );
+        if everything(&server).await != before {
+            wrong.push(format!("{kind}: functions were changed"));
+        }
+        let answer = server
+            .call("echo", &json!({"after": kind}))
+            .await
+            .expect(200);
+        assert_eq!(
+            (answer.start(), answer.json()),
+            ("warm", json!({"after": kind}))
+        );
+        if kind == "payloads" {
+            // Those went to workers, which are kept for the next call.
+            server.settled(1).await;
+            open = descriptors(&server);
+        }
+        eventually(&format!("the connections of {kind} to be gone"), || async {
+            (descriptors(&server) <= open).then_some(())
+        })
+        .await;
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(names.len() >= AT_LEAST, "only {} cases", names.len());
+    let said = server.lines("victim", None).await;
+    // Its workers have refused payloads, which they say.
+    assert!(
+        said.iter().all(|line| line != "called"),
+        "was called: {said:?}"
+    );
+}
+
+/// What a function says about its answer goes into the answer's head only if it can stand there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_adds_no_line_to_its_own_head() {
+    let server = Server::start(&SHORT);
+    let code = "export const handler = awslambda.streamifyResponse(async (event, stream) => {\n    stream.setContentType(event);\n    stream.write('body');\n    stream.end();\n});";
+    server
+        .deploy("injector", code, json!({"language": "javascript"}))
+        .await;
+    let key = server.client.key.clone().unwrap();
+    for kind in [
+        "text/plain\r\nX-Injected: yes",
+        "text/plain\nX-Injected: yes",
+        "text/plain\rX-Injected: yes",
+        "text/plain\r\n\r\n<script>X-Injected: yes</script>",
+        "text/plain\u{0}",
+        "text/plain\u{2028}X-Injected: yes",
+        "text/plain\u{560d}\u{560a}X-Injected: yes",
+        "",
+    ] {
+        let body = json!(kind).to_string();
+        let request = format!(
+            "POST /functions/injector/execute HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let heard = wire::play(&server.client.address, &[Step::Send(request.into())]).await;
+        assert!(heard.closed, "{kind:?}");
+        let end = wire::find(&heard.bytes, b"\r\n\r\n").expect("a head");
+        let head = String::from_utf8_lossy(&heard.bytes[..end]).to_lowercase();
+        let injected = head
+            .split(['\r', '\n'])
+            .any(|line| line.trim_start().starts_with("x-injected"));
+        assert!(!injected, "{kind:?}: {head}");
+        assert!(
+            !head.contains("x-injected:") || kind.contains('\u{2028}') || kind.contains('\u{560d}'),
+            "{kind:?}: {head}"
+        );
+        let status = &head[..12];
+        assert!(
+            matches!(status, "http/1.1 200" | "http/1.1 502"),
+            "{kind:?}: {head}"
+        );
+    }
+    // An error's type and message are in the document, and a request id in the head is Hearth's own.
+    let raising = "def handler(event, context): raise type('X\\r\\nX-Injected: yes', (Exception,), {})('\\r\\n\\r\\nX-Injected: yes')";
+    server.deploy("raising", raising, json!({})).await;
+    let headers = [("x-request-id", "mine"), ("x-hearth-start", "warm")];
+    let answer = server
+        .client
+        .send_with(Method::POST, "/functions/raising/execute", &headers, "{}")
+        .await;
+    assert_eq!(answer.error(502)["code"], "function_error");
+    assert!(answer.headers.get("x-injected").is_none());
+    assert_ne!(answer.request_id(), "mine");
+}
+
+/// One client that is slow does not make the others wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_clients_do_not_slow_the_others() {
+    let server = Server::start(&[("server.header_timeout", "30s"), ("pool.stem_min", "1")]);
+    server.deploy("echo", ECHO, json!({})).await;
+    server.call("echo", &json!(0)).await.expect(200);
+    let drip = Step::Dribble {
+        piece: b"X: y\r\n".to_vec(),
+        pause: Duration::from_millis(50),
+        times: 2000,
+    };
+    let steps = [Step::Send(b"GET / HTTP/1.1\r\n".to_vec()), drip];
+    let slow: Vec<_> = (0..300)
+        .map(|_| {
+            let (address, steps) = (server.client.address.clone(), steps.clone());
+            tokio::spawn(async move { wire::play(&address, &steps).await })
+        })
+        .collect();
+    let open = descriptors(&server);
+    eventually("the slow ones to be connected", || async {
+        (descriptors(&server) >= open.max(300)).then_some(())
+    })
+    .await;
+    for n in 0..50 {
+        let answer = server.call("echo", &json!(n)).await.expect(200);
+        assert_eq!((answer.start(), answer.json()), ("warm", json!(n)));
+    }
+    for one in slow {
+        one.abort();
+    }
+    eventually("the slow ones to be gone", || async {
+        (descriptors(&server) < 300).then_some(())
+    })
+    .await;
+}
