@@ -321,11 +321,20 @@ impl Keeper {
         let (pool, manifest) = (self.pool.clone(), manifest.clone());
         task::spawn(task::Kind::Local, "create", async move {
             let begun = clock::now();
-            let result = pool.boot(&key, &manifest, limits).await;
-            if result.is_err() {
-                // Nothing was left of it, so its memory is back at once.
-                pool.budget.resize(limits.memory, Mebibytes(0));
-            }
+            let result = match pool.boot(&key, &manifest, limits).await {
+                Ok(worker) => Ok(worker),
+                Err(failed) => {
+                    match failed.left {
+                        // It may run on, and takes its memory with it only when it is gone.
+                        Some(remains) => pool.clear_away(remains),
+                        None => {
+                            pool.budget.resize(limits.memory, Mebibytes(0));
+                            pool.tell(Event::MemoryFreed);
+                        }
+                    }
+                    Err(failed.error)
+                }
+            };
             let took = clock::now().saturating_duration_since(begun);
             let booted = Event::Booted {
                 key,
@@ -535,7 +544,7 @@ impl Pool {
         key: &StemKey,
         manifest: &Manifest,
         limits: Limits,
-    ) -> Result<Box<Worker>, boot::Error> {
+    ) -> Result<Box<Worker>, boot::Failed> {
         let image = self
             .catalog
             .image(&manifest.id)
@@ -555,7 +564,11 @@ impl Pool {
             line_bytes: self.options.log_line_bytes,
         };
         let first = self.boot_once(&order).await;
-        let Err(boot::Error::Engine(engine::Error::Refused { reason, .. })) = &first else {
+        let Err(boot::Failed {
+            error: boot::Error::Engine(engine::Error::Refused { reason, .. }),
+            ..
+        }) = &first
+        else {
             return first;
         };
         // The engine no longer has something we counted on: the image, or the container whose network is joined.
@@ -578,7 +591,7 @@ impl Pool {
         .await
     }
 
-    async fn boot_once(self: &Arc<Self>, order: &Order) -> Result<Box<Worker>, boot::Error> {
+    async fn boot_once(self: &Arc<Self>, order: &Order) -> Result<Box<Worker>, boot::Failed> {
         let keeper = self.keeper.clone();
         let on_gone = move |id| {
             // If the keeper has no room, the worker's own flag still keeps it from being used.

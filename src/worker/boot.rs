@@ -1,5 +1,5 @@
 //! From nothing to a stem worker: a directory, a listening socket, a log pipe, a container, its HELLO, and one real round
-//! trip through its shim. Nothing is left behind when any of it fails.
+//! trip through its shim. When any of it fails, nothing is left behind but what is handed back to be cleared away.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -54,12 +54,30 @@ pub enum Error {
     Ping,
 }
 
+/// A boot that failed, and the container that was started for it: it still runs and holds its memory until it is removed.
+#[derive(Debug, thiserror::Error)]
+#[error("the container did not become a worker")]
+pub struct Failed {
+    #[source]
+    pub error: Error,
+    pub left: Option<Remains>,
+}
+
+impl<E: Into<Error>> From<E> for Failed {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            left: None,
+        }
+    }
+}
+
 /// Boots a stem worker. `on_gone` is told when the container's processes end, whenever that is.
 pub async fn boot(
     engine: &dyn Engine,
     order: &Order,
     on_gone: impl FnOnce(WorkerId) + Send + 'static,
-) -> Result<Worker, Error> {
+) -> Result<Worker, Failed> {
     let id = WorkerId::generate();
     let directory = order.workers_dir.join(id.as_str());
     let mut cleared = Directory(Some(directory.clone()));
@@ -78,14 +96,22 @@ pub async fn boot(
         )]),
     };
     let container = engine.start(&spec).await?;
-    let greeted = greet(&listener, &pipe, order).await;
-    let connection = match greeted {
+    // From here on the directory goes with the container.
+    cleared.0 = None;
+    let mut remains = Remains {
+        id: id.clone(),
+        first_process: None,
+        container,
+        directory: directory.clone(),
+        memory: order.limits.memory,
+    };
+    let connection = match greet(&listener, &pipe, order).await {
         Ok(connection) => connection,
         Err(error) => {
-            if let Err(fault) = engine.remove(&container).await {
-                tracing::warn!(worker = %id, %fault, "container that did not boot cannot be removed yet");
-            }
-            return Err(error);
+            return Err(Failed {
+                error,
+                left: Some(remains),
+            });
         }
     };
 
@@ -94,7 +120,6 @@ pub async fn boot(
     if let Err(error) = std::fs::remove_file(directory.join("worker.sock")) {
         tracing::debug!(worker = %id, %error, "socket cannot be unlinked");
     }
-    cleared.0 = None;
     let gone = Arc::new(AtomicBool::new(false));
     let (watched, flag, watched_id) = (pipe.clone(), gone.clone(), id.clone());
     task::spawn(task::Kind::Local, "worker log", async move {
@@ -105,14 +130,9 @@ pub async fn boot(
         on_gone(watched_id);
     });
     let pid = connection.peer_pid();
+    remains.first_process = pid.and_then(|pid| kill::first_process(pid, &remains.container));
     Ok(Worker {
-        remains: Remains {
-            id,
-            first_process: pid.and_then(|pid| kill::first_process(pid, &container)),
-            container,
-            directory,
-            memory: order.limits.memory,
-        },
+        remains,
         runtime: order.runtime.clone(),
         pid,
         connection,
