@@ -577,7 +577,7 @@ impl Pool {
             "container refused, image and network are made sure of"
         );
         if let Some(function) = &key.egress {
-            self.holders.lock().remove(function);
+            self.forget_ended_holder(function).await;
         }
         self.engine.ensure_image(&image).await?;
         let network_of = match &key.egress {
@@ -602,6 +602,30 @@ impl Pool {
         boot::boot(&*self.engine, order, on_gone)
             .await
             .map(Box::new)
+    }
+
+    /// Forgets the container that holds a function's network if it is gone or has ended. One that runs is kept: workers are
+    /// in its network, and nobody else would remove it.
+    async fn forget_ended_holder(&self, function: &FunctionId) {
+        let Some(holder) = self.holders.lock().get(function).cloned() else {
+            return;
+        };
+        let Some(container) = holder.get() else {
+            return;
+        };
+        let gone = match self.engine.exit(container).await {
+            Ok(None) => false,
+            Ok(Some(_ended)) => self.engine.remove(container).await.is_ok(),
+            Err(error) => matches!(error, engine::Error::Gone { .. }),
+        };
+        let mut holders = self.holders.lock();
+        if gone
+            && holders
+                .get(function)
+                .is_some_and(|now| Arc::ptr_eq(now, &holder))
+        {
+            holders.remove(function);
+        }
     }
 
     /// The container that holds a function's network, started if there is none.
