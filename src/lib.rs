@@ -21,6 +21,8 @@ pub mod pool;
 pub mod router;
 pub mod runtime;
 pub mod scheduler;
+#[cfg(test)]
+pub mod sim;
 pub mod store;
 pub mod task;
 pub mod telemetry;

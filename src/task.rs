@@ -69,9 +69,29 @@ pub async fn blocking<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
+    #[cfg(test)]
+    if let Some(takes) = TAKES.with_borrow_mut(|takes| takes.as_mut().map(|takes| takes())) {
+        tokio::time::sleep(takes).await;
+        return work();
+    }
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| panic_on_join(name, &error))
+}
+
+/// In a simulation blocking work is done in place, so that everything happens in one order: on this thread, from now on, and
+/// with the time it takes as that says.
+#[cfg(test)]
+pub fn in_place(takes: Option<Takes>) {
+    TAKES.set(takes);
+}
+
+#[cfg(test)]
+pub type Takes = Box<dyn FnMut() -> std::time::Duration>;
+
+#[cfg(test)]
+thread_local! {
+    static TAKES: std::cell::RefCell<Option<Takes>> = const { std::cell::RefCell::new(None) };
 }
 
 /// Starts a thread, for work that blocks as long as its owner lives. Whoever starts it ends it, and joins it.

@@ -1,7 +1,7 @@
 //! The one shared map: slots by version digest, stem pools by runtime. Warm path: a call holds its slot already (it is part
 //! of what it was routed to), and takes that slot's lock, briefly, and no other. No guard of a map leaves this file.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -361,7 +361,7 @@ impl Stems {
 pub struct Index {
     slots: DashMap<VersionDigest, Arc<Slot>>,
     /// Fixed at start, so it needs no lock.
-    stems: HashMap<RuntimeId, Stems>,
+    stems: BTreeMap<RuntimeId, Stems>,
 }
 
 impl Index {
@@ -404,11 +404,15 @@ impl Index {
         });
     }
 
+    /// In a fixed order, so that the same events are followed by the same decisions.
     pub fn slots(&self) -> Vec<Arc<Slot>> {
-        self.slots
+        let mut slots: Vec<_> = self
+            .slots
             .iter()
             .map(|entry| entry.value().clone())
-            .collect()
+            .collect();
+        slots.sort_unstable_by(|a, b| a.digest.cmp(&b.digest));
+        slots
     }
 
     pub fn stems(&self, runtime: &RuntimeId) -> Option<&Stems> {

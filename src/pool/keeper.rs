@@ -2,7 +2,7 @@
 //! too long, and clears away what is left of dead workers until the engine has really removed it. Others tell it what they
 //! saw or want; it decides with the pure parts beside it and lets tasks of its own do the waiting.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ struct Keeper {
     needs: HashMap<StemKey, VecDeque<Arc<Slot>>>,
     /// Creations that found no memory; asked for again when some comes back.
     starved: Vec<(StemKey, Urgency)>,
-    refills: HashMap<RuntimeId, Refill>,
+    refills: BTreeMap<RuntimeId, Refill>,
     clearing: usize,
     to_clear: VecDeque<Leaving>,
     clear_later: VecDeque<(Instant, Leaving)>,
@@ -457,12 +457,13 @@ impl Keeper {
                 .iter()
                 .any(|slot| slot.key.egress.as_ref() == Some(id))
         };
-        let unwanted: Vec<_> = self
+        let mut unwanted: Vec<_> = self
             .pool
             .holders
             .lock()
             .extract_if(|id, _| !wanted(id))
             .collect();
+        unwanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (function, holder) in unwanted {
             let Some(container) = holder.get().cloned() else {
                 continue;

@@ -316,3 +316,41 @@ impl Pool {
         }
     }
 }
+
+/// The pool at one moment, for those who check it from outside.
+#[cfg(test)]
+#[derive(Debug)]
+pub struct Survey {
+    pub slots: usize,
+    pub idle: usize,
+    pub busy: usize,
+    pub starting: usize,
+    pub waiting: usize,
+    pub stems: Vec<(RuntimeId, usize)>,
+    /// Reserved, in bytes.
+    pub memory: u64,
+    pub holders: usize,
+}
+
+#[cfg(test)]
+impl Pool {
+    pub fn survey(&self) -> Survey {
+        let slots: Vec<_> = self.index.slots().iter().map(|s| s.counts()).collect();
+        let stems = self.index.all_stems();
+        Survey {
+            slots: slots.len(),
+            idle: slots.iter().map(|s| s.idle).sum(),
+            busy: slots.iter().map(|s| s.busy).sum(),
+            starting: slots.iter().map(|s| s.starting).sum(),
+            waiting: slots.iter().map(|s| s.waiting).sum(),
+            stems: stems.map(|(id, s)| (id.clone(), s.len())).collect(),
+            memory: self.budget.used(),
+            holders: self
+                .holders
+                .lock()
+                .values()
+                .filter(|h| h.initialized())
+                .count(),
+        }
+    }
+}

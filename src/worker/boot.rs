@@ -187,6 +187,7 @@ async fn greet(listener: &UnixListener, pipe: &Pipe, order: &Order) -> Result<Co
         }
     };
     tokio::select! {
+        biased;
         result = tokio::time::timeout(order.boot_timeout, conversation) => {
             result.unwrap_or_else(|_| Err(Error::Silent { after: order.boot_timeout, tail: pipe.tail() }))
         }

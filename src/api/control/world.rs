@@ -1,22 +1,19 @@
-//! A whole instance for the face's tests, without containers: the real store, scheduler and pool, with an engine whose
-//! containers are tasks that speak the worker protocol, and a store that can be made to wait or fail at the worst moment.
+//! A whole instance for the face's tests, without containers: the real store, scheduler and pool, over the simulated engine in
+//! real time and without faults, and a store that can be made to wait or fail at the worst moment.
 
 use std::collections::VecDeque;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::{Router, response::Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use parking_lot::Mutex;
-use serde_json::{Map, Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
@@ -28,14 +25,13 @@ use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::limits::Mebibytes;
-use crate::engine::{
-    self, ContainerId, ContainerSpec, Description, Engine, Exit, Found, ImageSpec, Limits,
-};
 use crate::pool::{self, Pool, keeper};
-use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
+use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
+use crate::sim::engine::{Simulated, catalog};
+use crate::sim::weather::Weather;
 use crate::store::embedded::Embedded;
 use crate::store::{self, Store};
 use crate::task;
@@ -114,7 +110,12 @@ impl World {
             log_line_bytes: 1024,
             eager_workers: 2,
         };
-        let (pool, events) = Pool::new(options, Arc::new(Tasks), catalog.clone(), codes);
+        let engine = Simulated::new(
+            Arc::new(answer),
+            Arc::new(Strict),
+            Arc::new(Weather::none()),
+        );
+        let (pool, events) = Pool::new(options, engine, catalog.clone(), codes);
         let limits = config::Limits {
             concurrency: 100,
             line_depth: 100,
@@ -231,22 +232,6 @@ pub fn new(name: &str) -> Value {
     json!({"name": name, "language": "runic", "code": "say what came"})
 }
 
-/// Two made-up runtimes.
-pub fn catalog(folder: &Path) -> Catalog {
-    for (id, short) in [("runic1.0", "runic"), ("sign2.x", "sign")] {
-        let folder = folder.join(id);
-        std::fs::create_dir_all(folder.join("template")).expect("folder");
-        let manifest = format!(
-            "id = {id:?}\nnames = [{short:?}]\ndescription = \"made up\"\ndefault_handler = \"app.handler\"\n\
-             source_extension = \"txt\"\nstem_memory_mb = 128\nbase_image = \"none\"\nbare_command = [\"none\"]\n"
-        );
-        std::fs::write(folder.join("runtime.toml"), manifest).expect("manifest");
-        std::fs::write(folder.join("Dockerfile"), "FROM none\n").expect("recipe");
-        std::fs::write(folder.join("template/app.txt"), "say hello\n").expect("template");
-    }
-    Catalog::read(folder).expect("runtimes")
-}
-
 /// What happens to a write of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plan {
@@ -357,129 +342,21 @@ impl Store for Hooked {
     }
 }
 
-/// An engine whose containers are tasks.
+/// Looks for nothing but what Hearth must not do.
 #[derive(Debug)]
-struct Tasks;
+struct Strict;
 
-impl Engine for Tasks {
-    fn ensure_image<'a>(
-        &'a self,
-        _image: &'a ImageSpec,
-    ) -> BoxFuture<'a, Result<(), engine::Error>> {
-        async { Ok(()) }.boxed()
-    }
-    fn start<'a>(
-        &'a self,
-        spec: &'a ContainerSpec,
-    ) -> BoxFuture<'a, Result<ContainerId, engine::Error>> {
-        let directory = spec.directory.clone();
-        let runtime = spec.labels["hearth.runtime"].clone();
-        async move {
-            task::spawn(
-                task::Kind::Local,
-                "container",
-                container(directory, runtime),
-            );
-            Ok(ContainerId(spec.worker.as_str().into()))
-        }
-        .boxed()
-    }
-    fn start_network_holder<'a>(
-        &'a self,
-        _image: &'a str,
-    ) -> BoxFuture<'a, Result<ContainerId, engine::Error>> {
-        async { Ok(ContainerId("holder".into())) }.boxed()
-    }
-    fn limit<'a>(
-        &'a self,
-        _id: &'a ContainerId,
-        _limits: Limits,
-    ) -> BoxFuture<'a, Result<(), engine::Error>> {
-        async { Ok(()) }.boxed()
-    }
-    fn exit<'a>(
-        &'a self,
-        _id: &'a ContainerId,
-    ) -> BoxFuture<'a, Result<Option<Exit>, engine::Error>> {
-        async { Ok(None) }.boxed()
-    }
-    fn remove<'a>(&'a self, _id: &'a ContainerId) -> BoxFuture<'a, Result<(), engine::Error>> {
-        async { Ok(()) }.boxed()
-    }
-    fn owned(&self) -> BoxFuture<'_, Result<Vec<Found>, engine::Error>> {
-        async { Ok(Vec::new()) }.boxed()
-    }
-    fn describe(&self) -> BoxFuture<'_, Result<Description, engine::Error>> {
-        async {
-            Ok(Description {
-                name: "tasks".into(),
-                version: "1".into(),
-                api_version: "1".into(),
-                cgroup_version: "2".into(),
-                memory: 1 << 30,
-                cpus: 2,
-            })
-        }
-        .boxed()
-    }
-}
-
-/// A container's life: until Hearth closes the connection.
-async fn container(directory: PathBuf, runtime: String) {
-    let mut log = std::fs::OpenOptions::new()
-        .write(true)
-        .open(directory.join("log"))
-        .expect("a log with a reader");
-    let socket = tokio::net::UnixStream::connect(directory.join("worker.sock"));
-    let mut hearth = socket.await.expect("somebody listens");
-    let hello = json!({"protocol": "hearth-worker/1", "runtime": runtime});
-    let mut frames = vec![Frame::new(Kind::Hello, 0, hello.to_string())];
-    let mut input = BytesMut::new();
-    loop {
-        let mut output = BytesMut::new();
-        for frame in frames.drain(..) {
-            frame::encode(&frame, &mut output);
-        }
-        if hearth.write_all(&output).await.is_err() {
-            return;
-        }
-        let frame = loop {
-            if let Some(frame) = frame::decode(&mut input).expect("a frame") {
-                break frame;
-            }
-            if !matches!(hearth.read_buf(&mut input).await, Ok(1..)) {
-                return;
-            }
-        };
-        match frame.kind {
-            Kind::Ping => frames.push(Frame::new(Kind::Pong, 0, frame.body)),
-            Kind::Init => frames.push(ready(&frame.body)),
-            Kind::Invoke => {
-                writeln!(log, "called").expect("log");
-                frames = answer(frame, &directory.join("task"));
-            }
-            _ => return,
+impl Watch for Strict {
+    fn see(&self, seen: Seen<'_>) {
+        if let Seen::Wrong { container, what } = seen {
+            panic!("container {container}: {what}");
         }
     }
-}
-
-fn ready(init: &[u8]) -> Frame {
-    let mut init: Value = serde_json::from_slice(init).expect("INIT");
-    init["environment_count"] = init["environment"].as_object().map_or(0, Map::len).into();
-    Frame::new(Kind::Ready, 0, init.to_string())
 }
 
 /// Does what the event says; any other event is the answer.
-fn answer(invoke: Frame, task: &Path) -> Vec<Frame> {
-    let Frame {
-        stream,
-        flags,
-        body,
-        ..
-    } = invoke;
-    let id_end = 9 + usize::from(body[8]);
-    let context = usize::from(u16::from_be_bytes([body[id_end], body[id_end + 1]]));
-    let payload = body.slice(id_end + 2 + context..);
+fn answer(invoked: &Invoked) -> Script {
+    let stream = invoked.stream;
     let frame = |kind, body: &'static str| Frame::new(kind, stream, body);
     let end = |flags, body: Bytes| {
         vec![Frame {
@@ -492,7 +369,7 @@ fn answer(invoke: Frame, task: &Path) -> Vec<Frame> {
         Kind::Error,
         r#"{"errorType":"Asked","errorMessage":"as asked","stackTrace":["here"]}"#,
     );
-    match &payload[..] {
+    let frames = match &invoked.payload[..] {
         b"\"fail\"" => vec![failed],
         b"\"bytes\"" => end(frame::RAW, Bytes::from_static(&[0, 159])),
         b"\"broken\"" => end(0, Bytes::from_static(b"{not json")),
@@ -504,10 +381,14 @@ fn answer(invoke: Frame, task: &Path) -> Vec<Frame> {
         ],
         b"\"cut\"" => vec![head, frame(Kind::ResponseChunk, "one "), failed],
         b"\"code\"" => {
-            let code = std::fs::read_to_string(task.join("app.txt")).expect("code");
+            let code = std::fs::read_to_string(invoked.task.join("app.txt")).expect("code");
             end(0, json!(code).to_string().into())
         }
         b"" => end(0, Bytes::from_static(b"{}")),
-        _ => end(flags, payload),
+        _ => end(invoked.flags, invoked.payload.clone()),
+    };
+    Script {
+        steps: vec![Step::Send(frames)],
+        ignores_cancel: false,
     }
 }

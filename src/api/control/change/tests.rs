@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::*;
 use crate::api::control::document::{FunctionChange, NewFunction};
-use crate::api::control::world;
+use crate::sim::engine::catalog;
 
 static RUNTIMES: LazyLock<Catalog> = LazyLock::new(|| {
     let dir = tempfile::tempdir().expect("temp dir");
-    world::catalog(dir.path())
+    catalog(dir.path())
 });
 
 /// The fields that are wrong with a body, and what is said of them.

@@ -1,0 +1,79 @@
+//! The seeds that are tried. `SIM_SEED=n` replays one and prints its log; `SIM_SEEDS=n` tries another number of them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::sim::world::{self, Report};
+
+/// Threads that try seeds, each in a world of its own.
+const THREADS: usize = 2;
+const SEEDS: u64 = 2000;
+
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn check(seed: u64, report: &Report) {
+    if !report.violations.is_empty() {
+        let wrong = report.violations.join("\n");
+        panic!("{}\nseed {seed}:\n{wrong}", report.log);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_log() {
+    for seed in 0..12 {
+        let (first, second) = (world::run(seed), world::run(seed));
+        assert!(first.log.lines().count() > 20, "{}", first.log);
+        for (at, (a, b)) in first.log.lines().zip(second.log.lines()).enumerate() {
+            assert_eq!(a, b, "seed {seed}, line {at} of\n{}", first.log);
+        }
+        assert_eq!(first.log, second.log);
+    }
+}
+
+#[test]
+fn one() {
+    let seed = asked("SIM_SEED").unwrap_or(1);
+    let report = world::run(seed);
+    println!("{}", report.log);
+    check(seed, &report);
+}
+
+#[test]
+fn what_was_promised_holds_for_every_seed() {
+    let count = asked("SIM_SEEDS").unwrap_or(SEEDS);
+    let first = asked("SIM_FROM").unwrap_or(0);
+    let next = AtomicU64::new(first);
+    let failed: Mutex<Vec<(u64, Report)>> = Mutex::default();
+    let tally: Mutex<BTreeMap<&'static str, u32>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count || failed.lock().len() >= 5 {
+                        return;
+                    }
+                    let report = world::run(seed);
+                    for (outcome, times) in &report.tally {
+                        *tally.lock().entry(outcome).or_default() += times;
+                    }
+                    if !report.violations.is_empty() {
+                        failed.lock().push((seed, report));
+                    }
+                }
+            });
+        }
+    });
+    println!("{:?}", tally.lock());
+    let failed = failed.lock();
+    if let Some((seed, report)) = failed.first() {
+        for (seed, report) in failed.iter() {
+            println!("seed {seed}: {:?}", report.violations);
+        }
+        check(*seed, report);
+    }
+}
