@@ -53,6 +53,9 @@ impl Store for Packages {
     fn put_key(&self, _: KeyRecord) -> BoxFuture<'_, Result<(), Error>> {
         async { Ok(()) }.boxed()
     }
+    fn delete_key<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
+    }
     fn changes(&self) -> Changes {
         Teller::default().changes()
     }
