@@ -347,12 +347,14 @@ fn open_store(
             Embedded::open(&state.root).context("the embedded store cannot be opened")?
         }
         config::Store::Redis {
-            url,
+            place,
+            tls_ca,
             call_timeout,
             look_again,
         } => {
             let options = RedisOptions {
-                url: url.clone(),
+                place: place.clone(),
+                authority: tls_ca.clone(),
                 deadline: *call_timeout,
                 look_again: *look_again,
             };

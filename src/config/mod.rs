@@ -4,6 +4,7 @@
 pub mod check;
 pub mod load;
 pub mod raw;
+pub mod redis;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,7 +42,9 @@ pub enum Store {
     Embedded,
     /// Shared by every process that names it.
     Redis {
-        url: String,
+        place: redis::Place,
+        /// Certificates to trust where there is TLS; `None` are the system's.
+        tls_ca: Option<PathBuf>,
         call_timeout: Duration,
         look_again: Duration,
     },

@@ -12,29 +12,34 @@
 //! A Redis that lost its data, or another one at the same address, has another identity and is refused: taking its emptiness for
 //! everybody's wish would withdraw every function there is.
 
+mod place;
 mod pool;
 mod scripts;
 mod watch;
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redis::{RedisError, cmd};
+use redis::{RedisError, Value, cmd};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use crate::config::redis as url;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::change::{Changes, Teller};
-use crate::store::redis::pool::{Connection, Connector, Pool};
+use crate::store::redis::place::Place;
+use crate::store::redis::pool::{Connection, Pool};
 use crate::store::redis::scripts::{Asked, Scripts};
 use crate::store::{Error, Store, key, record};
 use crate::task;
@@ -54,6 +59,12 @@ const STAGED_FOR: Duration = Duration::from_secs(15 * 60);
 enum Fault {
     #[error("its URL is not understood")]
     Url(#[source] RedisError),
+    #[error("{path} cannot be read")]
+    Authority {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("Redis refused, or could not be asked")]
     Redis(#[from] RedisError),
     #[error("no connection to Redis could be had")]
@@ -116,7 +127,9 @@ impl fmt::Debug for Redis {
 /// What is to be known of a Redis to use it.
 #[derive(Debug, Clone)]
 pub struct Options {
-    pub url: String,
+    pub place: url::Place,
+    /// The certificates that are trusted, where there is TLS; `None` are the system's.
+    pub authority: Option<PathBuf>,
     /// What a call may take, waiting for a connection included.
     pub deadline: Duration,
     /// Between two looks at whether an announcement was lost.
@@ -186,10 +199,12 @@ impl Calls {
         }
         // Who asked may not be allowed to see it; then nothing is known.
         let info = self.call(async |connection| {
-            let info: String = cmd("INFO").query_async(connection).await?;
-            Ok(info)
+            let info: Value = cmd("INFO").query_async(connection).await?;
+            Ok(texts(info))
         });
-        for risk in info.await.iter().flat_map(|info| risks(info)) {
+        let info = info.await.unwrap_or_default();
+        let risks: BTreeSet<_> = info.iter().flat_map(|info| risks(info)).collect();
+        for risk in risks {
             tracing::warn!(risk, "Redis may lose what it acknowledged");
         }
         Ok(identity)
@@ -219,17 +234,17 @@ impl Redis {
     }
 
     fn try_new(options: &Options, stop: CancellationToken) -> Result<Arc<Self>, Fault> {
-        let client = redis::Client::open(options.url.as_str()).map_err(Fault::Url)?;
-        let connector = Connector::new(client.clone(), options.deadline);
+        let authority = options.authority.as_deref();
+        let place = Arc::new(Place::new(&options.place, authority, options.deadline)?);
         let calls = Calls {
-            pool: pool::build(connector, CONNECTIONS)?,
+            pool: pool::build(place.clone(), CONNECTIONS)?,
             deadline: options.deadline,
             identity: Arc::default(),
         };
         let changes = Teller::default();
         let ended = CancellationToken::new();
         let listener = watch::Listener {
-            client,
+            place,
             calls: calls.clone(),
             changes: changes.clone(),
             look_again: options.look_again,
@@ -384,6 +399,16 @@ impl Redis {
             (hex::encode(Sha256::digest(&whole)) == hash).then(|| Bytes::from(whole))
         });
         checked.await.map(Some).ok_or_else(damaged)
+    }
+}
+
+/// What every server says: one of them, or all nodes of a cluster.
+fn texts(info: Value) -> Vec<String> {
+    match redis::from_redis_value::<String>(info.clone()) {
+        Ok(text) => vec![text],
+        Err(_) => redis::from_redis_value::<HashMap<String, String>>(info)
+            .map(|nodes| nodes.into_values().collect())
+            .unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What only this store can do wrong: a Redis that goes, stops, forgets or was changed by others. Each test has a Redis of its own. What
 //! every store must do is in `store::suite`.
 
+mod places;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -19,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Server {
     dir: tempfile::TempDir,
     options: Vec<String>,
+    password: Option<String>,
     child: Child,
 }
 
@@ -28,12 +31,18 @@ impl Server {
     }
 
     async fn with(options: &[&str]) -> Self {
+        let options = options.iter().map(|&o| o.to_owned()).collect();
+        Self::with_login(None, options).await
+    }
+
+    async fn with_login(password: impl Into<Option<&str>>, options: Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let options: Vec<String> = options.iter().map(|&o| o.to_owned()).collect();
+        let password = password.into().map(str::to_owned);
         let child = Self::spawn(dir.path(), &options);
         let server = Self {
             dir,
             options,
+            password,
             child,
         };
         server.wait().await;
@@ -59,15 +68,18 @@ impl Server {
     }
 
     fn url(&self) -> String {
+        let login = self.password.as_ref().map(|p| format!("?pass={p}"));
         format!(
-            "redis+unix://{}",
-            self.dir.path().join("redis.sock").display()
+            "redis+unix://{}{}",
+            self.dir.path().join("redis.sock").display(),
+            login.unwrap_or_default()
         )
     }
 
     async fn connection(&self) -> Result<Connection, RedisError> {
         let client = redis::Client::open(self.url())?;
-        client.get_multiplexed_async_connection().await
+        let connection = client.get_multiplexed_async_connection().await;
+        connection.map(Connection::One)
     }
 
     /// Asks it something behind the store's back.
@@ -121,7 +133,8 @@ impl Drop for Server {
 
 fn options(url: &str, deadline: Duration, look_again: Duration) -> Options {
     Options {
-        url: url.into(),
+        place: url::read(url).expect("is a URL"),
+        authority: None,
         deadline,
         look_again,
     }

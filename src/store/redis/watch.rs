@@ -4,15 +4,16 @@
 //! otherwise.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::Client;
 use redis::aio::PubSub;
 use tokio::time::MissedTickBehavior;
 
 use crate::store::change::{Change, Teller};
 use crate::store::key;
+use crate::store::redis::place::Place;
 use crate::store::redis::{Calls, Fault};
 use crate::telemetry::metrics;
 
@@ -20,7 +21,7 @@ use crate::telemetry::metrics;
 const SUBSCRIBE_AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) struct Listener {
-    pub(super) client: Client,
+    pub(super) place: Arc<Place>,
     pub(super) calls: Calls,
     pub(super) changes: Teller,
     pub(super) look_again: Duration,
@@ -104,7 +105,7 @@ impl Listener {
     }
 
     async fn subscribe(&self) -> Result<PubSub, Fault> {
-        let mut subscription = self.client.get_async_pubsub().await?;
+        let mut subscription = self.place.listen().await?;
         subscription.subscribe(key::ANNOUNCED).await?;
         Ok(subscription)
     }
