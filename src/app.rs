@@ -353,7 +353,7 @@ fn open_store(
             look_again,
         } => {
             let options = RedisOptions {
-                place: place.clone(),
+                place: config::redis::Place::clone(place),
                 authority: tls_ca.clone(),
                 deadline: *call_timeout,
                 look_again: *look_again,

@@ -126,6 +126,8 @@ pub enum Problem {
     Contended,
     #[error("too many changes are being made at the same time")]
     Busy,
+    #[error("too many asynchronous calls are waiting")]
+    TooManyEvents,
     #[error("the store cannot do this now")]
     StoreUnavailable,
     #[error("the code of this function is not in the store")]
@@ -163,9 +165,10 @@ impl Problem {
             | Problem::LastAdminKey
             | Problem::Stale { .. }
             | Problem::Contended => StatusCode::CONFLICT,
-            Problem::Busy | Problem::StoreUnavailable | Problem::CodeUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Problem::Busy
+            | Problem::TooManyEvents
+            | Problem::StoreUnavailable
+            | Problem::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -193,6 +196,7 @@ impl Problem {
             Problem::Stale { .. } => "stale_revision",
             Problem::Contended => "contended",
             Problem::Busy => "busy",
+            Problem::TooManyEvents => "too_many_events",
             Problem::StoreUnavailable => "store_unavailable",
             Problem::CodeUnavailable => "code_unavailable",
             Problem::Internal => "internal",
@@ -212,6 +216,7 @@ impl Problem {
             Problem::BodyIncomplete(_)
             | Problem::Contended
             | Problem::Busy
+            | Problem::TooManyEvents
             // A change that was written all the same is found again by its name or its revision.
             | Problem::StoreUnavailable
             | Problem::CodeUnavailable => Retry::Safe,

@@ -46,7 +46,7 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             read.text("store.url", |text| match text {
                 "embedded" => Ok(Store::Embedded),
                 url => Ok(Store::Redis {
-                    place: redis::read(url)?,
+                    place: Box::new(redis::read(url)?),
                     tls_ca: tls_ca.clone(),
                     call_timeout,
                     look_again,

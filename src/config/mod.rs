@@ -42,7 +42,7 @@ pub enum Store {
     Embedded,
     /// Shared by every process that names it.
     Redis {
-        place: redis::Place,
+        place: Box<redis::Place>,
         /// Certificates to trust where there is TLS; `None` are the system's.
         tls_ca: Option<PathBuf>,
         call_timeout: Duration,

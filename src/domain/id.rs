@@ -129,6 +129,11 @@ impl RequestId {
         Self(Uuid::new_v4())
     }
 
+    /// An id as it is in answers; anything else is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        (text.len() == 36).then(|| Uuid::try_parse(text).ok().map(Self))?
+    }
+
     /// The 36 characters of the hyphenated form, without allocating.
     pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
         self.0.hyphenated().encode_lower(buffer)
@@ -150,6 +155,12 @@ impl fmt::Debug for RequestId {
 impl Serialize for RequestId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0.hyphenated())
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Uuid::deserialize(deserializer).map(Self)
     }
 }
 

@@ -2,22 +2,66 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::function::Function;
-use crate::domain::id::FunctionId;
+use crate::domain::id::{FunctionId, RequestId};
 use crate::domain::key::KeyRecord;
 use crate::sim::weather::{Operation, Weather};
 use crate::store::change::{Changes, Teller};
+use crate::store::events::{Bounds, Depth, Events};
 use crate::store::{Error, Store};
 
 #[derive(Debug)]
 pub struct Packages {
     pub by_hash: BTreeMap<String, Bytes>,
     pub weather: Arc<Weather>,
+}
+
+/// Takes none and has none.
+impl Events for Packages {
+    fn append(&self, _: Event, _: Bytes, _: Bounds) -> BoxFuture<'_, Result<(), Error>> {
+        async { Err(Error::Full) }.boxed()
+    }
+    fn claim<'a>(
+        &'a self,
+        _: &'a str,
+        _: usize,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Claimed>, Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn renew<'a>(
+        &'a self,
+        _: &'a str,
+        claims: &'a [RequestId],
+        _: Duration,
+    ) -> BoxFuture<'a, Result<Vec<RequestId>, Error>> {
+        async { Ok(claims.to_vec()) }.boxed()
+    }
+    fn settle<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Claimed,
+        _: Verdict,
+        _: Bounds,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
+    }
+    fn record<'a>(&'a self, _: &'a RequestId) -> BoxFuture<'a, Result<Option<Record>, Error>> {
+        async { Ok(None) }.boxed()
+    }
+    fn dead(&self, _: usize) -> BoxFuture<'_, Result<Vec<(Record, Bytes)>, Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>> {
+        async { Ok(Depth::default()) }.boxed()
+    }
 }
 
 impl Store for Packages {

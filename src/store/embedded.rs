@@ -11,9 +11,11 @@
 //! After a failed write (the disk is full, say) the database is opened again for the next request: redb refuses to go on
 //! with a handle that has seen an error.
 
+mod events;
 mod packages;
 mod tables;
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -25,7 +27,8 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redb::Database;
+use parking_lot::Mutex;
+use redb::{Database, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::function::Function;
@@ -116,6 +119,21 @@ enum Change {
     PutCode(Staged),
     PutKey(KeyRecord),
     DeleteKey(String),
+    Work(Work),
+}
+
+type ToDo = Box<dyn FnOnce(&WriteTransaction) -> Result<(), Fault> + Send>;
+
+/// What another part of the store has to do within the transaction.
+struct Work {
+    operation: &'static str,
+    todo: ToDo,
+}
+
+impl fmt::Debug for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Work").field(&self.operation).finish()
+    }
 }
 
 impl Change {
@@ -126,6 +144,7 @@ impl Change {
             Change::PutCode(_) => KEEP_CODE,
             Change::PutKey(_) => "write the key",
             Change::DeleteKey(_) => "delete the key",
+            Change::Work(work) => work.operation,
         }
     }
 }
@@ -145,9 +164,24 @@ enum Request {
     Functions(Answer<Vec<Function>>),
     Function(FunctionId, Answer<Option<Function>>),
     Keys(Answer<Vec<KeyRecord>>),
+    Look(Look, Answer<()>),
     /// Stands for a bug in here.
     #[cfg(test)]
     Panic(Answer<()>),
+}
+
+type Looking = Box<dyn FnOnce(&Database) -> Result<(), Fault> + Send>;
+
+/// What another part of the store wants to know.
+struct Look {
+    operation: &'static str,
+    look: Looking,
+}
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Look").field(&self.operation).finish()
+    }
 }
 
 /// The handle. Dropping the last one waits for the writer to finish what it has begun, and closes the file.
@@ -174,6 +208,7 @@ impl Embedded {
         let lock = lock(&dir.join(LOCK))?;
         let database = open_database(&dir.join(DATABASE))?;
         let packages = Arc::new(Packages::open(&dir.join("packages"))?);
+        events::open(&database).map_err(Fault::Database)?;
         let kept = tables::kept_code(&database).map_err(Fault::Database)?;
         packages.collect(|sha256| kept.contains(sha256))?;
         sync_dir(dir)?;
@@ -211,6 +246,46 @@ impl Embedded {
         // No answer means the writer panicked over it; it says so in the log and goes on with the next.
         let answered = answered.await;
         answered.unwrap_or_else(|_gone| Err(unavailable(operation)(Fault::Stopped)))
+    }
+
+    /// Does something within the next transaction, and has its result once that is kept.
+    async fn apply<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let result = Arc::new(Mutex::new(None));
+        let filled = result.clone();
+        let todo: ToDo = Box::new(move |transaction| {
+            let done = work(transaction)?;
+            *filled.lock() = Some(done);
+            Ok(())
+        });
+        self.write(Change::Work(Work { operation, todo })).await?;
+        let result = result.lock().take();
+        Ok(result.expect("work that is done has a result"))
+    }
+
+    /// Looks at something.
+    async fn look<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        look: impl FnOnce(&Database) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Error> {
+        let result = Arc::new(Mutex::new(None));
+        let filled = result.clone();
+        let look = Look {
+            operation,
+            look: Box::new(move |database| {
+                let found = look(database)?;
+                *filled.lock() = Some(found);
+                Ok(())
+            }),
+        };
+        self.ask(operation, |answer| Request::Look(look, answer))
+            .await?;
+        let result = result.lock().take();
+        Ok(result.expect("what was looked at has a result"))
     }
 
     async fn write(&self, change: Change) -> Result<bool, Error> {
@@ -357,6 +432,10 @@ impl Writer {
                     let found = self.with_database(|database, _| tables::keys(database));
                     tell(answer, found.map_err(unavailable(LIST_KEYS)));
                 }
+                Request::Look(Look { operation, look }, answer) => {
+                    let found = self.with_database(|database, _| look(database));
+                    tell(answer, found.map_err(unavailable(operation)));
+                }
                 Request::Write(..) => unreachable!("writes were sorted out above"),
                 #[cfg(test)]
                 Request::Panic(answer) => unreachable!("as the test wants it: {answer:?}"),
@@ -405,6 +484,7 @@ fn commit(
             Change::Delete(id) => Ok(tables.delete(&id)?),
             Change::PutKey(key) => tables.put_key(&key).map(|()| Ok(true))?,
             Change::DeleteKey(id) => Ok(tables.delete_key(&id)?),
+            Change::Work(Work { todo, .. }) => todo(&transaction).map(|()| Ok(true))?,
             Change::PutCode(staged) => {
                 let sha256 = staged.sha256().to_owned();
                 match staged.keep() {

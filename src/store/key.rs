@@ -27,6 +27,16 @@ pub const KEYS: &str = "{hearth}:keys";
 pub const CHANGES: &str = "{hearth}:changes";
 /// Where each change is announced. A channel, not a key.
 pub const ANNOUNCED: &str = "{hearth}:changed";
+/// The stream of events that nobody has yet or somebody has claimed.
+pub const EVENTS: &str = "{hearth}:events";
+/// Request ids of events that wait for their time, by that time.
+pub const EVENTS_LATER: &str = "{hearth}:events:later";
+/// Request ids of events that have an end, by the time of it.
+pub const EVENTS_DONE: &str = "{hearth}:events:done";
+/// The same of those that failed and whose payloads are kept.
+pub const EVENTS_DEAD: &str = "{hearth}:events:dead";
+/// Before a request id: what is known of an event.
+pub const EVENT: &str = "{hearth}:event:";
 /// Before a package's hash: the package in pieces.
 pub const CODE: &str = "{hearth}:code:";
 /// Before a package's hash: the ids of the functions that use it.
@@ -88,8 +98,25 @@ mod tests {
     fn all_keys_share_a_slot() {
         let (code, staged) = (code("}{x}"), staged("{y}"));
         for key in [
-            IDENTITY, FORMAT, FUNCTIONS, HEADS, NAMES, ROUTES, UPLOADS, KEYS, CHANGES, CODE, USES,
-            STAGED, &code, &staged,
+            IDENTITY,
+            FORMAT,
+            FUNCTIONS,
+            HEADS,
+            NAMES,
+            ROUTES,
+            UPLOADS,
+            KEYS,
+            CHANGES,
+            CODE,
+            USES,
+            STAGED,
+            &code,
+            &staged,
+            EVENTS,
+            EVENTS_LATER,
+            EVENTS_DONE,
+            EVENTS_DEAD,
+            EVENT,
         ] {
             assert_eq!(tag(key), Some("hearth"), "{key}");
         }

@@ -3,6 +3,7 @@
 
 pub mod change;
 pub mod embedded;
+pub mod events;
 pub mod key;
 pub mod record;
 pub mod redis;
@@ -18,6 +19,7 @@ use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::change::Changes;
+use crate::store::events::Events;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -31,6 +33,8 @@ pub enum Error {
     /// The code the function names is not in the store (any more): upload it again.
     #[error("the code package {0} is not stored")]
     CodeMissing(String),
+    #[error("more events are waiting than may")]
+    Full,
     #[error("the store cannot {operation}")]
     Unavailable {
         operation: &'static str,
@@ -40,7 +44,7 @@ pub enum Error {
 }
 
 /// Boxed futures, because the warm path never asks the store.
-pub trait Store: Send + Sync + fmt::Debug {
+pub trait Store: Events + Send + Sync + fmt::Debug {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
     /// One function; `None` if there is none with this id.

@@ -12,6 +12,7 @@
 //! A Redis that lost its data, or another one at the same address, has another identity and is refused: taking its emptiness for
 //! everybody's wish would withdraw every function there is.
 
+mod events;
 mod place;
 mod pool;
 mod scripts;
@@ -38,6 +39,7 @@ use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::change::{Changes, Teller};
+use crate::store::redis::events::EventScripts;
 use crate::store::redis::place::Place;
 use crate::store::redis::pool::{Connection, Pool};
 use crate::store::redis::scripts::{Asked, Scripts};
@@ -112,6 +114,7 @@ fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
 pub struct Redis {
     calls: Calls,
     scripts: Scripts,
+    events: EventScripts,
     /// Told by the task that listens.
     changes: Teller,
     _listening: DropGuard,
@@ -256,6 +259,7 @@ impl Redis {
         Ok(Arc::new(Self {
             calls,
             scripts: Scripts::new(),
+            events: EventScripts::new(),
             changes,
             _listening: ended.drop_guard(),
         }))

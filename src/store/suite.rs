@@ -1,14 +1,18 @@
 //! What every store must do. An implementation's tests call `run` with a way to make an empty store; a new one passes unchanged.
 //! Cases speak to the trait only. What a crash or a full disk does is each implementation's own to test.
 
+mod events;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 
+use crate::clock;
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId};
 use crate::domain::key::{KeyRecord, Scope};
@@ -46,6 +50,19 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         unicode_comes_back_as_it_was,
         many_functions_are_all_listed,
     ];
+    events::run(make).await;
+}
+
+/// Asks again and again until there is an answer.
+async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = clock::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(clock::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// A package and its hash. The store does not look inside.

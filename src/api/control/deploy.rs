@@ -395,6 +395,7 @@ impl Deploy {
                 },
             },
             store::Error::Stale => Problem::Contended,
+            store::Error::Full => Problem::TooManyEvents,
             store::Error::CodeMissing(sha256) => {
                 tracing::error!(function = %function.name, sha256, "code package is gone from the store");
                 Problem::CodeUnavailable

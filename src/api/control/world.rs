@@ -21,8 +21,9 @@ use tower::ServiceExt;
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
 use crate::config;
+use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::function::Function;
-use crate::domain::id::FunctionId;
+use crate::domain::id::{FunctionId, RequestId};
 use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::limits::Mebibytes;
 use crate::pool::{self, Pool, keeper};
@@ -33,6 +34,7 @@ use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
 use crate::sim::engine::{Simulated, catalog};
 use crate::sim::weather::Weather;
 use crate::store::embedded::Embedded;
+use crate::store::events::{Bounds, Depth, Events};
 use crate::store::{self, Store};
 use crate::task;
 use crate::worker::frame::{self, Frame, Kind};
@@ -293,6 +295,55 @@ impl Hooked {
             }
             Some(Plan::LoseCode) => Err(store::Error::CodeMissing("planned".into())),
         }
+    }
+}
+
+impl Events for Hooked {
+    fn append(
+        &self,
+        event: Event,
+        payload: Bytes,
+        bounds: Bounds,
+    ) -> BoxFuture<'_, Result<(), store::Error>> {
+        self.planned(self.inner.append(event, payload, bounds))
+            .boxed()
+    }
+    fn claim<'a>(
+        &'a self,
+        by: &'a str,
+        most: usize,
+        lease: Duration,
+    ) -> BoxFuture<'a, Result<Vec<Claimed>, store::Error>> {
+        self.inner.claim(by, most, lease)
+    }
+    fn renew<'a>(
+        &'a self,
+        by: &'a str,
+        claims: &'a [RequestId],
+        lease: Duration,
+    ) -> BoxFuture<'a, Result<Vec<RequestId>, store::Error>> {
+        self.inner.renew(by, claims, lease)
+    }
+    fn settle<'a>(
+        &'a self,
+        by: &'a str,
+        claimed: &'a Claimed,
+        verdict: Verdict,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.inner.settle(by, claimed, verdict, bounds)
+    }
+    fn record<'a>(
+        &'a self,
+        id: &'a RequestId,
+    ) -> BoxFuture<'a, Result<Option<Record>, store::Error>> {
+        self.inner.record(id)
+    }
+    fn dead(&self, most: usize) -> BoxFuture<'_, Result<Vec<(Record, Bytes)>, store::Error>> {
+        self.inner.dead(most)
+    }
+    fn depth(&self) -> BoxFuture<'_, Result<Depth, store::Error>> {
+        self.inner.depth()
     }
 }
 

@@ -103,7 +103,7 @@ fn all_faults_come_at_once_and_say_where() {
     let environment = [("HEARTH_ENGINE_LANES", "0"), ("HEARTH_ENGINE_LANE", "1")];
     let flags = [
         ("limits.max_wait", "soon"),
-        ("store.url", "rediss://127.0.0.1"),
+        ("store.url", "http://127.0.0.1"),
     ];
     let found = load(sources(Some(file.path()), &environment, &flags)).expect_err("has faults");
     let text = found
@@ -121,7 +121,7 @@ fn all_faults_come_at_once_and_say_where() {
             "  pool.stem_min (FILE:5): expected a whole number, found string",
             "  server.listen (FILE:2): \"localhost\" is not an address, expected IP:PORT like 127.0.0.1:8080",
             "  server.listn (FILE:3): no such key; did you mean server.listen?",
-            "  store.url (command line): this version speaks no TLS to Redis, expected \"embedded\", redis://[USER:PASSWORD@]HOST[:PORT][/DB] or redis+unix:///PATH",
+            "  store.url (command line): http:// is no store, expected \"embedded\", redis://[USER:PASSWORD@]HOST[:PORT][/DB], rediss://…, redis+unix:///PATH, redis+sentinel://[USER:PASSWORD@]HOST[:PORT],…/MASTER[/DB] or redis+cluster://[USER:PASSWORD@]HOST[:PORT],…",
         ]
     );
 }

@@ -27,11 +27,11 @@ pub(super) struct Place {
 }
 
 enum Servers {
-    One(Client),
+    One(Box<Client>),
     /// It remembers which sentinel answered last, so it is used by one at a time.
     Sentinel(Box<Mutex<SentinelClient>>),
     Cluster {
-        client: ClusterClient,
+        client: Box<ClusterClient>,
         /// What is announced to one node is announced to all, so any will do to listen at: the next one after each failure.
         nodes: Vec<Client>,
         turn: AtomicUsize,
@@ -101,7 +101,7 @@ impl Place {
             .set_response_timeout(Some(self.deadline));
         async move {
             let client = match &self.servers {
-                Servers::One(client) => client.clone(),
+                Servers::One(client) => Client::clone(client),
                 Servers::Sentinel(sentinel) => sentinel.lock().await.async_get_client().await?,
                 Servers::Cluster { client, .. } => {
                     return client.get_async_connection().await.map(Connection::Cluster);
@@ -137,7 +137,7 @@ fn one(url: &str, tls: bool, certificates: TlsCertificates) -> RedisResult<Serve
         true => Client::build_with_tls(url, certificates),
         false => Client::open(url),
     };
-    client.map(Servers::One)
+    client.map(|client| Servers::One(Box::new(client)))
 }
 
 fn sentinel(
@@ -205,7 +205,7 @@ fn cluster(
         false => Client::open(info),
     };
     Ok(Servers::Cluster {
-        client: builder.build()?,
+        client: Box::new(builder.build()?),
         nodes: infos.into_iter().map(client).collect::<RedisResult<_>>()?,
         turn: AtomicUsize::new(0),
     })

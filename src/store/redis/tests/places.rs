@@ -164,8 +164,9 @@ async fn passes_the_suite_through_a_sentinel_and_follows_a_new_master() {
     let f = function("f", &upload(&store, "code").await);
     store.put(f.clone(), None).await.expect("is created");
     eventually("the replica to have it", async || {
-        let there = replica.ask::<bool>(&["HEXISTS", key::FUNCTIONS, f.id.as_str()]);
-        there.await.then_some(())
+        let id = f.id.as_str();
+        let there: bool = replica.ask(&["HEXISTS", key::FUNCTIONS, id]).await;
+        there.then_some(())
     })
     .await;
     // Told of everything so far, so that what comes next is of what comes next.

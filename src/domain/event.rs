@@ -1,0 +1,84 @@
+//! An asynchronous call: what is kept of it until it has an end, and what became of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::id::{FunctionId, FunctionName, RequestId};
+
+/// What was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub request_id: RequestId,
+    pub function: FunctionId,
+    /// What the function was called then.
+    pub name: FunctionName,
+    /// The payload is bytes, not JSON.
+    pub raw: bool,
+    pub accepted_at: jiff::Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waits for its turn, or for another attempt.
+    Queued,
+    Running,
+    Succeeded,
+    /// Given up; it is a dead letter.
+    Failed,
+}
+
+impl State {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Running => "running",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+        }
+    }
+}
+
+/// Why an attempt had no good end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// As in the answer to a synchronous call.
+    pub code: String,
+    pub message: String,
+}
+
+/// How it stands with an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    pub event: Event,
+    pub state: State,
+    /// Attempts that were begun and count.
+    pub attempts: u32,
+    pub finished_at: Option<jiff::Timestamp>,
+    /// Of the last attempt that failed.
+    pub failure: Option<Failure>,
+}
+
+/// An event to be run now, by whoever claimed it and nobody else while the claim lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    pub event: Event,
+    pub payload: Bytes,
+    /// This one, counted from 1.
+    pub attempt: u32,
+}
+
+/// What whoever claimed an event has to say in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Succeeded,
+    Failed(Failure),
+    /// Once more, after a while. An attempt that never reached the function does not count.
+    Again {
+        after: Duration,
+        counts: bool,
+        failure: Failure,
+    },
+}
