@@ -7,6 +7,7 @@
 //! worker is specialised. Knows nothing of functions.
 
 pub mod entry;
+pub mod outline;
 pub mod pack;
 pub mod unpack;
 
@@ -19,6 +20,7 @@ use zip::{CompressionMethod, ZipArchive};
 use crate::domain::fault::Blame;
 use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_PACKED_MAX, PACKAGE_UNPACKED_MAX};
 use crate::runtime::package::entry::{Kind, Reason, Tree};
+use crate::runtime::package::outline::{outline, overlapping, span};
 
 pub use crate::runtime::package::pack::{Places, pack_inline, pack_path};
 pub use crate::runtime::package::unpack::{clear_partial, link_into, unpack};
@@ -117,18 +119,46 @@ fn walk(zip: &[u8], sink: &mut impl Sink) -> Result<Summary, Error> {
             limit: PACKAGE_PACKED_MAX as u64,
         });
     }
-    let mut archive =
-        ZipArchive::new(Cursor::new(zip)).map_err(|error| Error::NotZip(error.to_string()))?;
-    if archive.len() > PACKAGE_ENTRIES_MAX {
+    let outline = outline(zip).map_err(|why| Error::NotZip(why.into()))?;
+    // Before the reader makes something of each of them.
+    if outline.entries > PACKAGE_ENTRIES_MAX as u64 {
         return Err(Error::TooManyEntries {
             limit: PACKAGE_ENTRIES_MAX,
         });
     }
+    let mut archive =
+        ZipArchive::new(Cursor::new(zip)).map_err(|error| Error::NotZip(error.to_string()))?;
     // The reader keeps the last of several entries with one name, and others keep the first.
     if archive.has_duplicate_names() {
         return Err(Error::Entry {
             name: first_duplicate(zip, archive.central_directory_start()),
             reason: Reason::Duplicate,
+        });
+    }
+
+    let read = (archive.len() as u64, archive.central_directory_start());
+    if archive.offset() != 0 || read != (outline.entries, outline.directory) {
+        return Err(Error::NotZip("it can be read in two ways".into()));
+    }
+    let mut spans = Vec::with_capacity(archive.len());
+    for index in 0..archive.len() {
+        let Ok(data) = archive.by_index_data(index) else {
+            continue;
+        };
+        let raw = data.name_raw();
+        let span = span(zip, data.header_start(), data.compressed_size(), raw);
+        let span = span.map_err(|reason| Error::Entry {
+            name: String::from_utf8_lossy(raw).into_owned(),
+            reason,
+        })?;
+        spans.push((span, index));
+    }
+    if let Some(index) = overlapping(&spans, outline.directory) {
+        let name = archive.by_index_data(index);
+        let name = name.map(|data| String::from_utf8_lossy(data.name_raw()).into_owned());
+        return Err(Error::Entry {
+            name: name.unwrap_or_default(),
+            reason: Reason::Overlap,
         });
     }
 
@@ -206,9 +236,14 @@ fn walk(zip: &[u8], sink: &mut impl Sink) -> Result<Summary, Error> {
             Kind::File => {
                 files += 1;
                 sink.file(&name, mode & 0o111 != 0)?;
+                let (before, said) = (budget.unpacked, reader.size());
                 budget
                     .read(&mut reader, |piece| sink.content(piece))
                     .map_err(|stop| stop.named(&shown))?;
+                let held = budget.unpacked - before;
+                if held != said {
+                    return Err(refused(Reason::OtherSize { said, held }));
+                }
             }
         }
     }

@@ -27,6 +27,15 @@ pub enum Reason {
     Special,
     LinkOut,
     LinkRoundabout,
+    /// Its own header calls it otherwise than the directory does.
+    OtherName(String),
+    /// Its bytes are another entry's as well.
+    Overlap,
+    /// It does not hold as much as the archive says.
+    OtherSize {
+        said: u64,
+        held: u64,
+    },
     Encrypted,
     Method(String),
     Unreadable(String),
@@ -59,6 +68,11 @@ impl fmt::Display for Reason {
             Reason::LinkOut => f.write_str("is a link that leads out of the package"),
             Reason::LinkRoundabout => {
                 f.write_str("is a link with '..' behind a name in its target")
+            }
+            Reason::OtherName(own) => write!(f, "calls itself {own:?}"),
+            Reason::Overlap => f.write_str("shares its bytes with another entry"),
+            Reason::OtherSize { said, held } => {
+                write!(f, "holds {held} bytes where {said} are said to be")
             }
             Reason::Encrypted => f.write_str("is encrypted"),
             Reason::Method(method) => {

@@ -291,9 +291,16 @@ fn what_cannot_be_read_is_refused_by_name() {
         "{error:?}"
     );
 
-    let mut liar = Raw::file("liar", "more than it says");
-    liar.claimed_size = Some(2);
-    assert!(inspect(&raw_zip(&[liar])).is_err());
+    let liar = |size: u32| {
+        let mut liar = Raw::file("liar", "more than it says");
+        liar.claimed_size = Some(size);
+        inspect(&raw_zip(&[liar])).unwrap_err()
+    };
+    for size in [0, 2, 200, u32::MAX - 1] {
+        let error = liar(size);
+        let named = matches!(&error, Error::Entry { name, .. } if name == "liar");
+        assert!(named, "{size}: {error:?}");
+    }
 
     assert!(matches!(inspect(b"no zip"), Err(Error::NotZip(_))));
     assert!(matches!(inspect(b""), Err(Error::NotZip(_))));
@@ -302,6 +309,151 @@ fn what_cannot_be_read_is_refused_by_name() {
         inspect(&raw_zip(&[Raw::file("d/", "")])),
         Err(Error::Empty)
     ));
+}
+
+/// The place of a little-endian number in the directory's entry of this name.
+fn in_directory(zip: &[u8], name: &[u8], field: usize) -> usize {
+    let at = zip
+        .windows(name.len())
+        .rposition(|window| window == name)
+        .expect("the directory is behind the entries");
+    at - 46 + field
+}
+
+#[test]
+fn entries_that_share_their_bytes_are_refused_by_name() {
+    // Many names for the bytes of one, as in the bombs that need no nesting.
+    let entries: Vec<Raw> = (0..3)
+        .map(|n| Raw::file(format!("part{n}"), vec![b'x'; 1000]))
+        .collect();
+    let mut zip = raw_zip(&entries);
+    let first = raw_zip(&entries[..1]).len();
+    for name in [b"part1", b"part2"] {
+        let at = in_directory(&zip, name, 42);
+        zip[at..at + 4].copy_from_slice(&0u32.to_le_bytes());
+    }
+    assert!(first > 1000);
+    // The bytes have one name of their own, so the others are somebody else's.
+    refused(&zip, "part1", &Reason::OtherName("part0".into()));
+
+    // An entry that quotes the header of the next: its content is the next one's too.
+    let mut zip = raw_zip(&[Raw::file("outer", "12345"), Raw::file("inner", "12345")]);
+    let at = in_directory(&zip, b"outer", 20);
+    zip[at..at + 4].copy_from_slice(&20u32.to_le_bytes());
+    refused(&zip, "inner", &Reason::Overlap);
+
+    // The last one reaches into the directory.
+    let mut zip = raw_zip(&[Raw::file("only", "12345")]);
+    let at = in_directory(&zip, b"only", 20);
+    zip[at..at + 4].copy_from_slice(&20u32.to_le_bytes());
+    refused(&zip, "only", &Reason::Overlap);
+    // And this one out of the archive, or begins outside of it.
+    zip[at..at + 4].copy_from_slice(&(u32::MAX - 1).to_le_bytes());
+    assert!(inspect(&zip).is_err());
+    let at = in_directory(&zip, b"only", 42);
+    zip[at..at + 4].copy_from_slice(&(u32::MAX - 1).to_le_bytes());
+    assert!(inspect(&zip).is_err());
+}
+
+#[test]
+fn what_two_readers_would_read_differently_is_refused() {
+    let good = raw_zip(&[Raw::file("app", "1"), Raw::file("lib", "2")]);
+    assert!(inspect(&good).is_ok());
+    let why = |zip: &[u8]| match inspect(zip) {
+        Err(Error::NotZip(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why(&[b"#!/bin/sh\n", &good[..]].concat()).contains("in front"));
+    assert!(why(&[&good[..], b"\n"].concat()).contains("behind"));
+    assert!(why(&[&good[..], &good[..]].concat()).contains("directory"));
+    assert!(why(&good[..good.len() - 1]).contains("cut off"));
+    // Fewer entries than there are, and more.
+    for entries in [1u8, 3] {
+        let mut zip = good.clone();
+        let at = zip.len() - 22;
+        zip[at + 8] = entries;
+        zip[at + 10] = entries;
+        assert!(why(&zip).contains("directory"), "{entries}");
+    }
+    // One name in front of the content, and another in the directory.
+    let mut zip = good.clone();
+    let at = in_directory(&zip, b"lib", 46);
+    zip[at..at + 3].copy_from_slice(b"bil");
+    refused(&zip, "bil", &Reason::OtherName("lib".into()));
+    // More entries than anything here could hold, in a file of a few bytes.
+    let mut many = good.clone();
+    let at = many.len() - 22;
+    many[at + 8..at + 12].copy_from_slice(&[0xff; 4]);
+    assert!(matches!(inspect(&many), Err(Error::TooManyEntries { .. })));
+}
+
+#[test]
+fn the_wider_format_is_read_and_not_believed() {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let wide = SimpleFileOptions::default().large_file(true);
+    writer.start_file("wide", wide).unwrap();
+    writer.write_all(b"content").unwrap();
+    let zip = writer.finish().unwrap().into_inner();
+    assert_eq!(inspect(&zip).unwrap().unpacked_size, 7);
+
+    // An end in the wider format that says another number of entries, and another place of the directory.
+    let good = raw_zip(&[Raw::file("app", "1")]);
+    let (body, end) = good.split_at(good.len() - 22);
+    let directory = u32::from_le_bytes([end[16], end[17], end[18], end[19]]);
+    let with = |entries: u64, directory: u64| {
+        let mut zip = body.to_vec();
+        let at = zip.len() as u64;
+        zip.extend(b"PK\x06\x06");
+        zip.extend(44u64.to_le_bytes());
+        zip.extend([45, 0, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        zip.extend(entries.to_le_bytes());
+        zip.extend(entries.to_le_bytes());
+        zip.extend((at - directory.min(at)).to_le_bytes());
+        zip.extend(directory.to_le_bytes());
+        zip.extend(b"PK\x06\x07\0\0\0\0");
+        zip.extend(at.to_le_bytes());
+        zip.extend(1u32.to_le_bytes());
+        zip.extend(end);
+        zip
+    };
+    assert!(inspect(&with(1, directory.into())).is_ok());
+    assert!(matches!(
+        inspect(&with(u64::MAX, directory.into())),
+        Err(Error::TooManyEntries { .. })
+    ));
+    for (entries, directory) in [
+        (2, directory.into()),
+        (0, directory.into()),
+        (1, u64::MAX),
+        (1, 0),
+    ] {
+        assert!(
+            inspect(&with(entries, directory)).is_err(),
+            "{entries} {directory}"
+        );
+    }
+}
+
+#[test]
+fn names_that_differ_are_different_and_modes_are_our_own() {
+    // As they are to the kernel they are unpacked by: no file takes another's place.
+    let mut setuid = Raw::file("tool", "x");
+    setuid.mode = 0o106_755;
+    let zip = raw_zip(&[
+        Raw::file("App", "1"),
+        Raw::file("app", "2"),
+        Raw::file("caf\u{e9}", "3"),
+        Raw::file("cafe\u{301}", "4"),
+        setuid,
+    ]);
+    let expected = [
+        ("App", "644 1"),
+        ("app", "644 2"),
+        ("caf\u{e9}", "644 3"),
+        ("cafe\u{301}", "644 4"),
+        ("tool", "755 x"),
+    ];
+    assert_eq!(unpacked(&zip), pairs(&expected));
 }
 
 #[test]
