@@ -8,6 +8,7 @@ SHELL := /bin/bash
 PORT ?= 8080
 PROFILE ?= release
 DRY_RUN ?=
+FUZZ_SECONDS ?= 60
 export PORT PROFILE DRY_RUN
 
 .PHONY: help
@@ -41,6 +42,10 @@ doctor: ## check Docker, cgroups, mounts, images, disk and ports
 .PHONY: test
 test: ## everything that is checked: fmt, clippy, all tests, the README's commands
 	@scripts/test.sh
+
+.PHONY: fuzz
+fuzz: ## fuzz everything that reads what comes from outside [FUZZ_SECONDS=60]
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
 
 .PHONY: lint
 lint: ## rustfmt and clippy, warnings denied

@@ -57,5 +57,7 @@ if [ "$(id -u)" != 0 ] && may_be_root; then
     export "CARGO_TARGET_${host}_RUNNER=sudo -nE"
 fi
 cargo test --locked
+say "Fuzzing, for a while"
+scripts/fuzz.sh 10
 say "The README's commands"
 HEARTH_STATE_DIR=$work/state PORT=$(free_port) PROFILE=dev tests/readme.sh
