@@ -26,6 +26,7 @@ use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
+use crate::secrets::{Secrets, key_place};
 use crate::store::Store;
 use crate::store::change::{Change, Changes, News};
 use crate::store::embedded::Embedded;
@@ -66,6 +67,10 @@ impl State {
         self.root.join("admin.key")
     }
 
+    fn secrets(&self) -> PathBuf {
+        self.root.join("secrets.key")
+    }
+
     /// What `hearth env` and scripts read to find the running instance.
     fn running(&self) -> PathBuf {
         self.root.join("instance.json")
@@ -86,7 +91,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let store = open_store(&config.store, &state, &stop)?;
     // Before anything is read: what is written after that is noticed.
     let changes = store.changes();
-    let admin = AdminKey::of(&state, &instance)?;
+    let secrets = Arc::new(open_secrets(&config, &state)?);
+    let admin = AdminKey::of(&state, &instance, secrets.clone())?;
     let keys = Arc::new(Keys::default());
     // This node's own opens what there is to see while a shared store does not answer.
     keys.replace(&[admin.record()]);
@@ -102,7 +108,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         catalog.clone(),
         codes.clone(),
     );
-    let scheduler = Scheduler::new(scheduler_options(&config, cores), pool.clone());
+    let scheduler = Scheduler::new(scheduler_options(&config, cores, secrets), pool.clone());
     let control = Control::new(
         scheduler.clone(),
         store.clone(),
@@ -337,6 +343,16 @@ impl Signals {
     }
 }
 
+/// The keys that encrypt at rest. The state directory's own are made at the first start; a file that is named has to be there, because
+/// making one where another was meant would lose what that has encrypted.
+fn open_secrets(config: &Config, state: &State) -> anyhow::Result<Secrets> {
+    let opened = match &config.secrets_file {
+        Some(path) => Secrets::read(path),
+        None => Secrets::read_or_make(&state.secrets()),
+    };
+    opened.context("nothing can be encrypted")
+}
+
 fn open_store(
     configured: &config::Store,
     state: &State,
@@ -495,16 +511,18 @@ struct AdminKey {
     path: PathBuf,
     id: String,
     secret: String,
+    secrets: Arc<Secrets>,
     /// It was made by this process, so if the store does not have it, nobody took it away.
     new: bool,
 }
 
 impl AdminKey {
-    fn of(state: &State, instance: &str) -> anyhow::Result<Self> {
+    fn of(state: &State, instance: &str, secrets: Arc<Secrets>) -> anyhow::Result<Self> {
         let mut admin = Self {
             path: state.admin_key(),
             id: format!("admin-{instance}"),
             secret: String::new(),
+            secrets,
             new: false,
         };
         match std::fs::read_to_string(&admin.path) {
@@ -523,23 +541,32 @@ impl AdminKey {
     }
 
     fn record(&self) -> KeyRecord {
-        Wish::admin().record(self.id.clone(), &self.secret, clock::wall())
+        let place = key_place(&self.id);
+        KeyRecord {
+            sealed: Some(self.secrets.seal(&place, &self.secret)),
+            ..Wish::admin().record(self.id.clone(), &self.secret, clock::wall())
+        }
     }
 
     /// Makes sure that the store has it. One that was in the file before and is not in the store was revoked, or
     /// is another store's: then a new one takes its place.
     async fn keep(&mut self, store: &dyn Store) -> anyhow::Result<()> {
         let records = store.keys().await.context("the keys cannot be read")?;
-        if records
-            .iter()
-            .any(|known| known.sha256 == self.record().sha256)
-        {
-            return Ok(());
-        }
-        if !self.new {
-            self.make()?;
-        }
-        let kept = store.put_key(self.record()).await;
+        let hash = hex::encode(key::hash(&self.secret));
+        let record = match records.into_iter().find(|known| known.sha256 == hash) {
+            Some(known) if known.sealed.is_some() => return Ok(()),
+            // Versions before this one kept no encrypted copy.
+            Some(known) => KeyRecord {
+                sealed: Some(self.secrets.seal(&key_place(&known.id), &self.secret)),
+                ..known
+            },
+            None if self.new => self.record(),
+            None => {
+                self.make()?;
+                self.record()
+            }
+        };
+        let kept = store.put_key(record).await;
         kept.context("the admin key cannot be stored")
     }
 }
@@ -600,13 +627,14 @@ fn pool_options(config: &Config, state: &State, cores: usize) -> pool::Options {
     }
 }
 
-fn scheduler_options(config: &Config, cores: usize) -> scheduler::Options {
+fn scheduler_options(config: &Config, cores: usize, secrets: Arc<Secrets>) -> scheduler::Options {
     scheduler::Options {
         limits: config.limits.clone(),
         init_timeout: config.pool.init_timeout,
         cpu_floor_cores: config.worker.cpu_floor_cores,
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
         log_keep_bytes: config.logs.keep_bytes,
+        secrets,
     }
 }
 

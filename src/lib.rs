@@ -21,6 +21,7 @@ pub mod pool;
 pub mod router;
 pub mod runtime;
 pub mod scheduler;
+pub mod secrets;
 #[cfg(test)]
 pub mod sim;
 pub mod store;

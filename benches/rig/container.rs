@@ -8,6 +8,7 @@ use anyhow::Context;
 use hearth::clock;
 use hearth::config::Config;
 use hearth::config::load;
+use hearth::domain::environment::{Environment, Variables};
 use hearth::domain::function::{Code, Function, Network, Origin};
 use hearth::domain::id::{FunctionId, FunctionName};
 use hearth::domain::limits::Mebibytes;
@@ -87,6 +88,7 @@ impl Yard {
         let memory = Mebibytes(128);
         let blueprint = Blueprint {
             function: Arc::new(function(manifest, memory)?),
+            environment: Variables::default(),
             limits: spec::limits_for(memory, self.config.worker.cpu_floor_cores, 1),
             logs: Book::new(self.config.logs.keep_bytes),
             init_timeout: self.config.pool.init_timeout,
@@ -136,7 +138,7 @@ fn function(manifest: &Manifest, memory: Mebibytes) -> anyhow::Result<Function> 
             size: 0,
             origin: Origin::Inline,
         },
-        environment: BTreeMap::new(),
+        environment: Environment::default(),
         description: String::new(),
         tags: BTreeMap::new(),
         route: None,

@@ -368,6 +368,7 @@ pub fn fault_status(fault: &Fault) -> StatusCode {
         Fault::WaitedTooLong(_)
         | Fault::StartFailed(_)
         | Fault::CodeUnavailable(_)
+        | Fault::EnvironmentUnreadable(_)
         | Fault::NoMemory(_)
         | Fault::Draining
         | Fault::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
@@ -490,6 +491,7 @@ mod tests {
             (Fault::WaitedTooLong(second), 503),
             (Fault::StartFailed("x".into()), 503),
             (Fault::CodeUnavailable("x".into()), 503),
+            (Fault::EnvironmentUnreadable("x".into()), 503),
             (Fault::NoMemory(Mebibytes(128)), 503),
             (Fault::Draining, 503),
             (Fault::Interrupted, 503),

@@ -140,7 +140,9 @@ pub async fn run(args: Args, client: &Client, output: &mut Output) -> Result<(),
         sent: clock::now() - sent_from,
         whole: clock::now() - from,
     };
-    report(before.as_ref(), &after, &code, &timings, output)
+    let given: Vec<&str> = args.env.iter().map(|(name, _)| name.as_str()).collect();
+    let changes = before.map(|before| change::changes(&before, &after, &given));
+    report(changes, &after, &code, &timings, output)
 }
 
 struct Timings {
@@ -202,14 +204,14 @@ fn progress(size: u64, output: &Output) -> Option<ProgressBar> {
     Some(bar.with_style(style))
 }
 
+/// `changes` is `None` for a new function.
 fn report(
-    before: Option<&Value>,
+    changes: Option<Vec<String>>,
     after: &Value,
     code: &Code,
     timings: &Timings,
     output: &mut Output,
 ) -> Result<(), Error> {
-    let changes = before.map(|before| change::changes(before, after));
     let action = match &changes {
         None => "created",
         Some(changes) if changes.is_empty() => "unchanged",

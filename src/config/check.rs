@@ -53,6 +53,10 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
                 }),
             })
         },
+        secrets_file: read.text("secrets.key_file", |text| match text {
+            "" => Ok(None),
+            path => Ok(Some(PathBuf::from(path))),
+        }),
         engine: Engine {
             socket: read.path("engine.socket"),
             call_timeout: read.time("engine.call_timeout"),

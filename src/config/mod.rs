@@ -17,6 +17,8 @@ pub struct Config {
     pub server: Server,
     pub state_dir: PathBuf,
     pub store: Store,
+    /// `None` is the one in the state directory.
+    pub secrets_file: Option<PathBuf>,
     pub engine: Engine,
     pub runtimes_dir: PathBuf,
     pub pool: Pool,

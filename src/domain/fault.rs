@@ -114,6 +114,8 @@ pub enum Fault {
     StartFailed(String),
     #[error("the code of this function could not be read: {0}")]
     CodeUnavailable(String),
+    #[error("its environment cannot be decrypted on this server: {0}")]
+    EnvironmentUnreadable(String),
     #[error("the host's memory budget has no room for a worker of {0}")]
     NoMemory(Mebibytes),
     #[error("the server is shutting down")]
@@ -142,6 +144,7 @@ impl Fault {
             Fault::WaitedTooLong(_)
             | Fault::StartFailed(_)
             | Fault::CodeUnavailable(_)
+            | Fault::EnvironmentUnreadable(_)
             | Fault::NoMemory(_)
             | Fault::Draining
             | Fault::Interrupted => Blame::Platform,
@@ -158,6 +161,7 @@ impl Fault {
             | Fault::WaitedTooLong(_)
             | Fault::StartFailed(_)
             | Fault::CodeUnavailable(_)
+            | Fault::EnvironmentUnreadable(_)
             | Fault::NoMemory(_)
             | Fault::Draining => Retry::Safe,
             // Module code may have had effects of its own, but the handler did not run.
@@ -192,6 +196,7 @@ impl Fault {
             Fault::WaitedTooLong(_) => "waited_too_long",
             Fault::StartFailed(_) => "start_failed",
             Fault::CodeUnavailable(_) => "code_unavailable",
+            Fault::EnvironmentUnreadable(_) => "environment_unreadable",
             Fault::NoMemory(_) => "no_memory",
             Fault::Draining => "draining",
             Fault::Interrupted => "interrupted",

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::environment::Environment;
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId, VersionDigest};
 use crate::domain::limits::Mebibytes;
 
@@ -24,7 +25,7 @@ pub struct Function {
     pub timeout_seconds: u32,
     pub memory: Mebibytes,
     pub code: Code,
-    pub environment: BTreeMap<String, String>,
+    pub environment: Environment,
     pub description: String,
     pub tags: BTreeMap<String, String>,
     /// The path the function answers plain HTTP at.
@@ -87,9 +88,10 @@ impl Function {
         field(&self.memory.0.to_be_bytes());
         field(self.code.sha256.as_bytes());
         field(&[self.network as u8]);
-        for (key, value) in &self.environment {
+        // As they are stored: the digest is shown, and must not help anybody to guess a value.
+        for (key, value) in &self.environment.0 {
             field(key.as_bytes());
-            field(value.as_bytes());
+            field(value.as_stored().as_bytes());
         }
         VersionDigest::new(&hex::encode(hash.finalize()))
     }

@@ -62,6 +62,10 @@ pub struct KeyRecord {
     /// Its last characters, to tell keys apart by; empty for keys of versions that did not keep them.
     #[serde(default)]
     pub last_four: String,
+    /// The key itself, encrypted under the server's key file: the signatures of AWS clients can only be checked with it. Absent, they
+    /// cannot be.
+    #[serde(default)]
+    pub sealed: Option<String>,
 }
 
 fn everything() -> Vec<Scope> {
@@ -114,6 +118,7 @@ impl Wish {
             functions: self.functions,
             expires_at: self.expires_at,
             last_four: shown.unwrap_or_default().to_owned(),
+            sealed: None,
         }
     }
 }

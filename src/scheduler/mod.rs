@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::config;
+use crate::domain::environment::Variables;
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
@@ -20,6 +21,7 @@ use crate::pool::index::Slot;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Table};
 use crate::scheduler::admit::Gate;
+use crate::secrets::Secrets;
 use crate::telemetry::metrics::{self, FunctionMeters};
 use crate::worker::specialise::Blueprint;
 
@@ -39,6 +41,8 @@ pub struct Target {
     slot: Arc<Slot>,
     /// Its runtime is here. If not, no worker will ever come, and calls need not wait to be told.
     installed: bool,
+    /// Why its environment cannot be decrypted here, if it cannot: then no worker is started, and calls need not wait to be told.
+    unreadable: Option<String>,
 }
 
 impl Target {
@@ -101,6 +105,8 @@ pub struct Options {
     pub cpu_floor_cores: f64,
     pub cores: u32,
     pub log_keep_bytes: usize,
+    /// Opens environments.
+    pub secrets: Arc<Secrets>,
 }
 
 #[derive(Debug)]
@@ -131,6 +137,11 @@ impl Scheduler {
     /// The function that answers plain HTTP at a path.
     pub fn at(&self, path: &str) -> Option<Matched<Target>> {
         self.table.at(path)
+    }
+
+    /// What environments are encrypted with.
+    pub fn secrets(&self) -> &Arc<Secrets> {
+        &self.options.secrets
     }
 
     /// Every function, in the order of creation.
@@ -187,7 +198,25 @@ impl Scheduler {
             Some(old) if old.function.name == function.name => old.meters.clone(),
             _ => Arc::new(FunctionMeters::new(function.name.as_str())),
         };
+        let opened = self
+            .options
+            .secrets
+            .open(&function.id, &function.environment);
+        let (environment, unreadable) = match opened {
+            Ok(environment) => (environment, None),
+            Err((name, why)) => {
+                let why = format!("{name}: {why}");
+                tracing::error!(
+                    function = %function.name,
+                    variable = name,
+                    why,
+                    "environment cannot be decrypted: calls of the function are refused"
+                );
+                (Variables::default(), Some(why))
+            }
+        };
         let slot = self.pool.open(&digest, || Blueprint {
+            environment,
             limits: spec::limits_for(
                 function.memory,
                 self.options.cpu_floor_cores,
@@ -199,6 +228,7 @@ impl Scheduler {
         });
         Target {
             installed: self.pool.offers(&function.runtime),
+            unreadable,
             function,
             digest,
             logs,
@@ -259,6 +289,10 @@ impl Scheduler {
         if !target.installed {
             let gone = format!("its runtime {} is not installed", target.function.runtime);
             called.result = Err(Fault::StartFailed(gone));
+            return;
+        }
+        if let Some(why) = &target.unreadable {
+            called.result = Err(Fault::EnvironmentUnreadable(why.clone()));
             return;
         }
         let permit = match admit::admit(&target.gate, &self.account) {

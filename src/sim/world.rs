@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config;
+use crate::domain::environment::{self, Environment};
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RequestId, RuntimeId};
 use crate::domain::invocation::Invocation;
@@ -24,6 +25,7 @@ use crate::pool::{self, Pool, keeper};
 use crate::runtime::code::Codes;
 use crate::runtime::package;
 use crate::scheduler::{self, Answer, Scheduler};
+use crate::secrets::Secrets;
 use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
 use crate::sim::engine::{STEM_MEMORY, Simulated, catalog};
 use crate::sim::oracle::{Oracle, Outcome, code_text, number};
@@ -158,12 +160,14 @@ impl World {
             batch_parallel: 4,
         };
         let (pool, events) = Pool::new(options, engine.clone(), catalog, codes);
+        let secrets = Secrets::read_or_make(&dir.join("secrets.key")).expect("keys");
         let options = scheduler::Options {
             limits,
             init_timeout: INIT_TIMEOUT,
             cpu_floor_cores: 1.0,
             cores: 2,
             log_keep_bytes: 1 << 16,
+            secrets: Arc::new(secrets),
         };
         let scheduler = Scheduler::new(options, pool.clone());
         let stop = CancellationToken::new();
@@ -254,6 +258,8 @@ impl World {
             ("OF".to_owned(), id.as_str().to_owned()),
             ("VERSION".to_owned(), settings.version.to_string()),
         ];
+        // In the clear: what is encrypted is different every time, and the same seed has to do the same.
+        let environment = environment.map(|(name, text)| (name, environment::Value::Plain(text)));
         let function = Function {
             id: id.clone(),
             name: name(index),
@@ -267,7 +273,7 @@ impl World {
                 size: 1,
                 origin: Origin::Inline,
             },
-            environment: environment.into(),
+            environment: Environment(environment.into()),
             description: String::new(),
             tags: BTreeMap::new(),
             route: None,

@@ -13,6 +13,7 @@ use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 
 use crate::clock;
+use crate::domain::environment::{self, Environment};
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId};
 use crate::domain::key::{KeyRecord, Scope};
@@ -87,7 +88,7 @@ pub fn function(name: &str, sha256: &str) -> Function {
             size: 4,
             origin: Origin::Zip,
         },
-        environment: BTreeMap::new(),
+        environment: Environment::default(),
         description: String::new(),
         tags: BTreeMap::new(),
         route: None,
@@ -96,6 +97,15 @@ pub fn function(name: &str, sha256: &str) -> Function {
         created_at: at,
         updated_at: at,
     }
+}
+
+/// One as it is written now, or as old versions wrote them.
+fn variable((name, text): (String, String)) -> (String, environment::Value) {
+    let value = match name.len() % 2 {
+        0 => environment::Value::Plain(text),
+        _ => environment::Value::Sealed { sealed: text },
+    };
+    (name, value)
 }
 
 /// The next revision, otherwise the same.
@@ -116,6 +126,7 @@ pub fn key(id: &str) -> KeyRecord {
         functions: vec![Pattern::parse("orders-*").expect("a pattern")],
         expires_at: Some("2026-01-02T03:04:05.678901234Z".parse().expect("is a time")),
         last_four: "wxyz".into(),
+        sealed: Some("x1:00:AAAA".into()),
     }
 }
 
@@ -157,7 +168,7 @@ async fn what_was_put_is_listed_word_for_word(store: Arc<dyn Store>) {
     let pairs = |n: usize| (0..n).map(|i| (format!("KEY_{i}"), format!("value {i}")));
     let full = Function {
         description: "does \"everything\"\n".into(),
-        environment: pairs(20).collect(),
+        environment: Environment(pairs(20).map(variable).collect()),
         tags: pairs(3).collect(),
         route: Some("/a/b".into()),
         max_concurrency: Some(7),
@@ -556,7 +567,7 @@ async fn unicode_comes_back_as_it_was(store: Arc<dyn Store>) {
     let strange = Function {
         description: text.into(),
         handler: text.into(),
-        environment: BTreeMap::from([(text.into(), text.into())]),
+        environment: Environment([variable((text.into(), text.into()))].into()),
         tags: BTreeMap::from([(String::new(), text.into())]),
         route: Some("/ěšč/{x}".into()),
         ..function("f", &sha256)

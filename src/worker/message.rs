@@ -18,7 +18,9 @@ pub struct Hello {
     pub language: String,
 }
 
-#[derive(Debug, Serialize)]
+// Not Debug: the environment in it is in the clear.
+#[derive(Serialize)]
+#[expect(missing_debug_implementations, reason = "it holds secrets")]
 pub struct Init<'a> {
     pub function_name: &'a str,
     pub function_version: &'a str,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
+use crate::domain::environment::Variables;
 use crate::domain::fault::Fault;
 use crate::domain::function::{self, Function};
 use crate::domain::id::WorkerId;
@@ -26,6 +27,8 @@ const TASK_ROOT: &str = "/var/task";
 #[derive(Debug)]
 pub struct Blueprint {
     pub function: Arc<Function>,
+    /// The function's, in the clear.
+    pub environment: Variables,
     pub limits: Limits,
     pub logs: Arc<Book>,
     pub init_timeout: Duration,
@@ -103,7 +106,7 @@ async fn init(
             "arn:aws:lambda:us-east-1:000000000000:function:{}",
             function.name
         ),
-        environment: &function.environment,
+        environment: &blueprint.environment.0,
     };
     let body = serde_json::to_vec(&init).map_err(|source| connection::Error::Message {
         kind: Kind::Init,

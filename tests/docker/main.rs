@@ -38,6 +38,7 @@ mod networking;
 mod outage;
 mod printing;
 mod routing;
+mod secrets;
 mod sharing;
 mod streaming;
 mod updating;

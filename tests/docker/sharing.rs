@@ -11,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::client::Client;
+use crate::secrets::{TELLS, holding};
 use crate::server::{Server, State};
 use crate::wait::{PATIENCE, blocking, eventually};
 
@@ -108,6 +109,46 @@ async fn answers(server: &Server, name: &str, wanted: &serde_json::Value) {
         (answer.status == StatusCode::OK && answer.json() == *wanted).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_with_one_key_file_share_secrets_and_redis_never_sees_them() {
+    const SECRET: &str = "planted-e1c7d0aa-secret";
+    let redis = Redis::start();
+    let first = redis.hearth();
+    let key_file = first.state().path().join("secrets.key");
+    let settings = json!({"environment": {"TOKEN": SECRET}});
+    first.deploy("keeper", TELLS, settings).await;
+    let url = redis.url();
+    let key_file = key_file.to_str().unwrap();
+    let second = Server::start(&[("store.url", &url), ("secrets.key_file", key_file)]);
+    let stranger = redis.hearth();
+    stranger.expects("environment cannot be decrypted");
+    stranger.expects("call failed");
+    for server in [&first, &second] {
+        answers(server, "keeper", &json!(SECRET)).await;
+    }
+    let error = stranger.call("keeper", &json!({})).await.error(503);
+    assert_eq!(error["code"], "environment_unreadable", "{error}");
+    // Its log and its data, the key file included, which is not in there.
+    assert!(holding(redis.socket().parent().unwrap(), SECRET).is_empty());
+    assert!(
+        !holding(redis.socket().parent().unwrap(), "keeper").is_empty(),
+        "it was looked at"
+    );
+    // Who cannot read it can change what else there is.
+    let changed = json!({"timeout": 9});
+    stranger
+        .client
+        .put("/functions/keeper", &changed)
+        .await
+        .expect(200);
+    eventually("the change to be known", || async {
+        let read = first.client.get("/functions/keeper").await.json();
+        (read["timeout"] == 9).then_some(())
+    })
+    .await;
+    answers(&first, "keeper", &json!(SECRET)).await;
 }
 
 /// Whether a key opens this one.

@@ -7,7 +7,7 @@ use crate::{fires, is_word, named, none, program, silent};
 const GROUND: [&str; 4] = ["clock", "domain", "task", "telemetry"];
 /// Lowest first. Modules in the same row do not know each other.
 const LAYERS: [&[&str]; 12] = [
-    &["config"],
+    &["config", "secrets"],
     &["engine", "store"],
     &["runtime"],
     &["worker"],

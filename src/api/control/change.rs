@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::api::error::{FieldFault, Problem};
 use crate::api::json;
+use crate::domain::environment::Variables;
 use crate::domain::function::Network;
 use crate::domain::id::FunctionName;
 use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
@@ -55,7 +56,8 @@ pub struct Change {
     pub timeout_seconds: Option<u32>,
     pub memory: Option<Mebibytes>,
     pub code: Option<Source>,
-    pub environment: Option<BTreeMap<String, String>>,
+    /// A value may be the mask, which stands for the one there is.
+    pub environment: Option<Variables>,
     pub description: Option<String>,
     pub tags: Option<BTreeMap<String, String>>,
     pub max_concurrency: Option<Option<u32>>,
@@ -104,7 +106,9 @@ pub fn read(
         timeout_seconds: fields.parsed("timeout", |v| whole(v, TIMEOUT_SECONDS, "seconds")),
         memory: fields.parsed("memory", |v| whole(v, MEMORY_MIB, "MiB").map(Mebibytes)),
         code: fields.source(),
-        environment: fields.map("environment", variable, environment_as_whole),
+        environment: fields
+            .map("environment", variable, environment_as_whole)
+            .map(Variables),
         description: fields.parsed("description", description),
         tags: fields.map("tags", tag, tags_as_whole),
         max_concurrency: fields.nullable("max_concurrency", |value| {
@@ -183,12 +187,17 @@ impl Fields {
     ) -> Option<BTreeMap<String, String>> {
         let value = self.given.remove(field)?;
         let Value::Object(entries) = value else {
-            self.faults.add(field, must_be("a map of texts", &value));
+            self.faults.add(
+                field,
+                format!("must be a map of texts, is {}", kind(&value)),
+            );
             return None;
         };
         let mut map = BTreeMap::new();
         for (key, value) in entries {
-            let checked = text(&value).and_then(|value| entry(&key, value));
+            // Without what it is: it may be meant to be secret.
+            let checked = value.as_str().ok_or_else(|| must_be_text(&value));
+            let checked = checked.and_then(|value| entry(&key, value));
             if let Err(message) = checked {
                 self.faults.add(format!("{field}.{}", cut(&key)), message);
             } else if let Value::String(value) = value {
@@ -358,12 +367,14 @@ fn variable(key: &str, value: &str) -> Result<(), String> {
 
 fn environment_as_whole(map: &BTreeMap<String, String>) -> Result<(), String> {
     let size: usize = map.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if size > ENVIRONMENT_MAX {
-        return Err(format!(
-            "must have at most {ENVIRONMENT_MAX} bytes, names and values together, has {size}"
-        ));
+    match size > ENVIRONMENT_MAX {
+        true => Err(too_large(size)),
+        false => Ok(()),
     }
-    Ok(())
+}
+
+pub fn too_large(size: usize) -> String {
+    format!("must have at most {ENVIRONMENT_MAX} bytes, names and values together, has {size}")
 }
 
 fn tag(key: &str, value: &str) -> Result<(), String> {
@@ -429,6 +440,10 @@ fn must_be(wanted: &str, value: &Value) -> String {
         Value::String(text) => format!("must be {wanted}, is {:?}", cut(text)),
         other => format!("must be {wanted}, is {}", kind(other)),
     }
+}
+
+fn must_be_text(value: &Value) -> String {
+    format!("must be a text, is {}", kind(value))
 }
 
 fn kind(value: &Value) -> &'static str {

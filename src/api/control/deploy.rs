@@ -299,12 +299,14 @@ impl Deploy {
         let runtimes = self.runtimes.clone();
         let places = self.places.clone();
         let account_concurrency = self.account_concurrency;
+        let secrets = self.scheduler.secrets().clone();
         task::blocking("draft a function", move || {
             make(Rules {
                 runtimes: &runtimes,
                 account_concurrency,
                 places: &places,
                 caller: &caller,
+                secrets: &secrets,
             })
         })
         .await

@@ -25,7 +25,9 @@ pub struct FunctionDocument<'a> {
     timeout: u32,
     /// MiB.
     memory: u32,
-    environment: &'a BTreeMap<String, String>,
+    /// Names; every value is shown as `****`.
+    #[schema(value_type = BTreeMap<String, String>)]
+    environment: BTreeMap<&'a str, &'static str>,
     description: &'a str,
     tags: &'a BTreeMap<String, String>,
     #[schema(required = true)]
@@ -92,7 +94,7 @@ impl<'a> FunctionDocument<'a> {
             handler: &function.handler,
             timeout: function.timeout_seconds,
             memory: function.memory.0,
-            environment: &function.environment,
+            environment: function.environment.masked(),
             description: &function.description,
             tags: &function.tags,
             route: function.route.as_deref(),
@@ -147,7 +149,7 @@ pub struct NewFunction {
     /// MiB. Processor time is in proportion.
     #[schema(nullable = false, minimum = 128, maximum = 10240, default = 128)]
     pub memory: Option<u32>,
-    /// At most 4 KiB, names and values together. Names that begin with `HEARTH_` and the ones AWS reserves are refused.
+    /// Kept encrypted, and never shown. At most 4 KiB, names and values together. Names that begin with `HEARTH_` and the ones AWS reserves are refused.
     #[schema(nullable = false)]
     pub environment: Option<BTreeMap<String, String>>,
     #[schema(nullable = false, max_length = 256)]
@@ -186,7 +188,7 @@ pub struct FunctionChange {
     pub timeout: Option<u32>,
     #[schema(nullable = false, minimum = 128, maximum = 10240)]
     pub memory: Option<u32>,
-    /// All of them: the map takes the old one's place.
+    /// All of them: the map takes the old one's place. A value of `****`, as it is shown, keeps the value there is.
     #[schema(nullable = false)]
     pub environment: Option<BTreeMap<String, String>>,
     #[schema(nullable = false, max_length = 256)]

@@ -9,14 +9,16 @@ use crate::api::control::change::{self, Change, Faults, Source};
 use crate::api::control::code::{self, Package};
 use crate::api::error::Problem;
 use crate::clock;
+use crate::domain::environment::{Environment, MASK, Value, Variables};
 use crate::domain::fault::Blame;
 use crate::domain::function::{Function, Network};
 use crate::domain::id::FunctionId;
 use crate::domain::key::{Denied, Grant, Scope};
-use crate::domain::limits::Mebibytes;
+use crate::domain::limits::{ENVIRONMENT_MAX, Mebibytes};
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
 use crate::runtime::package::Places;
+use crate::secrets::Secrets;
 
 const TIMEOUT_SECONDS_DEFAULT: u32 = 3;
 const MEMORY_DEFAULT: Mebibytes = Mebibytes(128);
@@ -30,6 +32,8 @@ pub struct Rules<'a> {
     pub places: &'a Places,
     /// What whoever asks for it may do.
     pub caller: &'a Grant,
+    /// What environments are encrypted with.
+    pub secrets: &'a Secrets,
 }
 
 impl Rules<'_> {
@@ -93,12 +97,15 @@ impl Draft {
             rules,
             &mut faults,
         )?;
+        let id = FunctionId::generate();
+        let given = change.environment.take().unwrap_or_default();
+        let environment = environment(given, &id, &Environment::default(), rules, &mut faults);
         faults.into_result()?;
         let required = "what is missing or wrong is a fault, and there was none";
         let package = package.expect(required);
         let now = clock::wall();
         let blank = Function {
-            id: FunctionId::generate(),
+            id,
             name: change.name.clone().expect(required),
             revision: 1,
             runtime: runtime.expect(required).id.clone(),
@@ -106,7 +113,7 @@ impl Draft {
             timeout_seconds: TIMEOUT_SECONDS_DEFAULT,
             memory: MEMORY_DEFAULT,
             code: package.code.clone(),
-            environment: BTreeMap::new(),
+            environment: environment.expect(required),
             description: String::new(),
             tags: BTreeMap::new(),
             route: None,
@@ -148,7 +155,14 @@ impl Draft {
             false => change.handler.as_deref().or(Some(&current.handler)),
         };
         let package = packed(source, handler, runtime.as_deref(), rules, &mut faults)?;
+        let (id, there) = (&current.id, &current.environment);
+        let environment = match change.environment.take() {
+            Some(given) => environment(given, id, there, rules, &mut faults),
+            None => Some(renewed(id, there, rules)),
+        };
         faults.into_result()?;
+        let environment =
+            environment.expect("what is wrong with it is a fault, and there was none");
         if let Some(given) = change.revision
             && given != current.revision
         {
@@ -160,6 +174,7 @@ impl Draft {
         let mut next = Function {
             revision: current.revision + 1,
             updated_at: clock::wall(),
+            environment,
             ..current.clone()
         };
         if let Some(package) = &package {
@@ -211,6 +226,56 @@ fn packed(
     }
 }
 
+/// The environment to be written for the one that was given; `None` if something is wrong with it.
+fn environment(
+    given: Variables,
+    id: &FunctionId,
+    there: &Environment,
+    rules: Rules<'_>,
+    faults: &mut Faults,
+) -> Option<Environment> {
+    let secrets = rules.secrets;
+    let mut size = 0;
+    let mut environment = Environment::default();
+    for (name, text) in given.0 {
+        let kept = there.0.get(&name);
+        let known = kept.and_then(|value| secrets.unseal_variable(id, &name, value).ok());
+        let value = match (kept, text == MASK) {
+            (None, true) => {
+                let message =
+                    format!("is {MASK:?}, which stands for the value there is, and there is none");
+                faults.add(format!("environment.{name}"), message);
+                return None;
+            }
+            (Some(value), masked) if masked || known.as_ref() == Some(&text) => {
+                size += known.map_or(0, |text| text.len());
+                secrets.renewed(id, &name, value)
+            }
+            _ => {
+                size += text.len();
+                secrets.seal_variable(id, &name, &text)
+            }
+        };
+        size += name.len();
+        environment.0.insert(name, value);
+    }
+    // Looked at when it was read too; but there a mask had the length of a mask.
+    if size > ENVIRONMENT_MAX && !faults.has("environment") {
+        faults.add("environment", change::too_large(size));
+        return None;
+    }
+    Some(environment)
+}
+
+/// The environment there is, as it should be written now.
+fn renewed(id: &FunctionId, there: &Environment, rules: Rules<'_>) -> Environment {
+    let renew = |(name, value): (&String, &Value)| {
+        let value = rules.secrets.renewed(id, name, value);
+        (name.clone(), value)
+    };
+    Environment(there.0.iter().map(renew).collect())
+}
+
 /// `function` with everything the change names in its place.
 fn settled(function: Function, change: Change) -> Function {
     Function {
@@ -219,7 +284,6 @@ fn settled(function: Function, change: Change) -> Function {
         handler: change.handler.unwrap_or(function.handler),
         timeout_seconds: change.timeout_seconds.unwrap_or(function.timeout_seconds),
         memory: change.memory.unwrap_or(function.memory),
-        environment: change.environment.unwrap_or(function.environment),
         description: change.description.unwrap_or(function.description),
         tags: change.tags.unwrap_or(function.tags),
         route: change.route.unwrap_or(function.route),

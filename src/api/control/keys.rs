@@ -20,6 +20,7 @@ use crate::api::error::{FieldFault, Problem};
 use crate::clock;
 use crate::domain::key::{self, KeyRecord, Scope, Wish};
 use crate::domain::pattern::Pattern;
+use crate::secrets::key_place;
 use crate::store;
 use crate::telemetry::metrics;
 
@@ -150,7 +151,13 @@ pub async fn create(
         let full = format!("is one too many: there are {there} keys, revoke some");
         return Err(Problem::invalid("name", full));
     }
-    let (key, record) = wish.issue(now);
+    let (key, mut record) = wish.issue(now);
+    record.sealed = Some(
+        control
+            .scheduler
+            .secrets()
+            .seal(&key_place(&record.id), &key),
+    );
     let kept = control.deploy.store.put_key(record.clone()).await;
     kept.map_err(|error| unavailable(&error))?;
     // It is kept. If it cannot be read back now it opens this process a little later.
@@ -423,6 +430,10 @@ mod tests {
         assert_eq!(made["scopes"], json!(["invoke"]));
         assert_eq!(made["access_key_id"], key::access_key_id(&key));
         assert!(world.keys.find(&key).is_ok(), "at once");
+        let kept = world.store.inner.keys().await.expect("store");
+        let sealed = kept[0].sealed.as_deref().expect("a copy for signatures");
+        let opened = world.scheduler.secrets().unseal(&key_place(&id), sealed);
+        assert_eq!(opened.as_deref(), Ok(key.as_str()));
 
         let listed = world.get("/keys/").await;
         assert!(!String::from_utf8_lossy(&listed.body).contains(&key));

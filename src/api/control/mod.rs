@@ -8,6 +8,8 @@ pub mod code;
 pub mod deploy;
 pub mod document;
 pub mod draft;
+#[cfg(test)]
+mod environment_tests;
 pub mod execute;
 pub mod functions;
 pub mod intake;

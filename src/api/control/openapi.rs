@@ -95,7 +95,7 @@ impl IntoResponses for CallErrors {
             ),
             (
                 503,
-                "There is no worker: `waited_too_long`, `start_failed`, `no_memory`, `code_unavailable` or `draining`",
+                "There is no worker: `waited_too_long`, `start_failed`, `no_memory`, `code_unavailable`, `environment_unreadable` or `draining`",
             ),
             (504, "The function took longer than its timeout: `timeout`"),
         ])

@@ -30,6 +30,7 @@ use crate::pool::{self, Pool, keeper};
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
+use crate::secrets::Secrets;
 use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
 use crate::sim::engine::{Simulated, catalog};
 use crate::sim::weather::Weather;
@@ -117,6 +118,7 @@ impl World {
             Arc::new(Strict),
             Arc::new(Weather::none()),
         );
+        let secrets = Secrets::read_or_make(&dir.path().join("secrets.key")).expect("keys");
         let (pool, events) = Pool::new(options, engine, catalog.clone(), codes);
         let limits = config::Limits {
             concurrency: 100,
@@ -132,6 +134,7 @@ impl World {
                 cpu_floor_cores: 1.0,
                 cores: 2,
                 log_keep_bytes: 1 << 20,
+                secrets: Arc::new(secrets),
             },
             pool.clone(),
         );

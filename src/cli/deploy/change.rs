@@ -14,14 +14,21 @@ const SILENT: [&str; 6] = [
     "url",
 ];
 
-/// One line per difference.
-pub(super) fn changes(before: &Value, after: &Value) -> Vec<String> {
+/// One line per difference. `given` are the variables that were given a value, which the server does not show: they count as changed if
+/// the function's version is another.
+pub(super) fn changes(before: &Value, after: &Value, given: &[&str]) -> Vec<String> {
     let empty = Map::new();
     let before = before.as_object().unwrap_or(&empty);
     let after = after.as_object().unwrap_or(&empty);
     let mut lines = Vec::new();
     for (field, new) in after {
         let old = before.get(field).unwrap_or(&Value::Null);
+        let old = &match field.as_str() {
+            "environment" if before.get("version") != after.get("version") => {
+                without_values(old, given)
+            }
+            _ => old.clone(),
+        };
         if old == new || SILENT.contains(&field.as_str()) {
             continue;
         }
@@ -37,6 +44,17 @@ pub(super) fn changes(before: &Value, after: &Value) -> Vec<String> {
         }
     }
     lines
+}
+
+/// The map with these entries' values unlike any other.
+fn without_values(map: &Value, names: &[&str]) -> Value {
+    let mut map = map.clone();
+    for name in names {
+        if let Some(value) = map.get_mut(*name) {
+            *value = Value::Null;
+        }
+    }
+    map
 }
 
 fn code(code: &Value) -> String {
@@ -95,7 +113,17 @@ mod tests {
             "memory: 128 → 256",
             "route: none → /x",
         ];
-        assert_eq!(changes(&before, &after), want);
-        assert!(changes(&before, &before).is_empty());
+        assert_eq!(changes(&before, &after, &[]), want);
+        assert!(changes(&before, &before, &["EDIT"]).is_empty());
+    }
+
+    #[test]
+    fn a_value_that_is_not_shown_has_changed_with_the_version() {
+        let function =
+            |version: &str| json!({"version": version, "environment": {"A": "****", "B": "****"}});
+        let (before, after) = (function("1"), function("2"));
+        assert_eq!(changes(&before, &after, &["B"]), ["environment: ~B"]);
+        assert!(changes(&before, &after, &[]).is_empty());
+        assert!(changes(&before, &before, &["B"]).is_empty());
     }
 }

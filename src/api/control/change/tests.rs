@@ -167,7 +167,7 @@ fn good_values_are_taken_as_they_are() {
     assert_eq!(change.runtime.expect("a runtime").id.as_str(), "sign2.x");
     let inline = Source::Inline("UEsDB is how zips begin".into());
     assert_eq!(change.code, Some(inline), "it says what it is");
-    assert_eq!(change.environment.map(|e| e.len()), Some(3));
+    assert_eq!(change.environment.map(|e| e.0.len()), Some(3));
     assert_eq!(change.tags.map(|t| t.len()), Some(2));
     assert_eq!(change.max_concurrency, Some(Some(100)));
     for route in ["/", "/functionsx", "/a", "/x2", "/-"] {

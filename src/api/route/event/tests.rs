@@ -23,7 +23,7 @@ fn function(route: &str) -> Function {
             size: 0,
             origin: Origin::Inline,
         },
-        environment: BTreeMap::new(),
+        environment: crate::domain::environment::Environment::default(),
         description: String::new(),
         tags: BTreeMap::new(),
         route: Some(route.into()),
