@@ -22,9 +22,15 @@ RUN touch src/lib.rs src/main.rs \
  && cargo build --locked --profile ${PROFILE} --bin hearth \
  && cp target/*/hearth /usr/local/bin/hearth
 
+# By itself: it changes with other files than hearth does.
+FROM ${RUST_IMAGE} AS runtimes
+WORKDIR /src
+COPY runtimes runtimes
+RUN for script in runtimes/*/build.sh; do "$script"; done
+
 FROM ${BASE_IMAGE}
 COPY --from=build /usr/local/bin/hearth /usr/local/bin/hearth
-COPY runtimes /usr/share/hearth/runtimes
+COPY --from=runtimes /src/runtimes /usr/share/hearth/runtimes
 COPY LICENSE /usr/share/doc/hearth/LICENSE
 EXPOSE 8080
 # There is no HTTP client in the image, and none is needed for one line.

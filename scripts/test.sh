@@ -45,6 +45,7 @@ trap 'exit 143' TERM
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 scripts/setup.sh "$work/engine.record"
+scripts/shims.sh
 
 say "Formatting"
 cargo fmt --check

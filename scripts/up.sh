@@ -37,6 +37,7 @@ if [ -z "$DRY_RUN" ] && ! may_be_root; then
 fi
 "$ROOT/scripts/setup.sh" "$HEARTH_STATE_DIR/engine.record"
 
+"$ROOT/scripts/shims.sh"
 say "Building hearth ($PROFILE)"
 run cargo build --locked --profile "$PROFILE" --manifest-path "$ROOT/Cargo.toml" --bin hearth
 

@@ -99,7 +99,10 @@ struct Runtime {
     id: String,
     names: Vec<String>,
     default_handler: String,
-    source_extension: String,
+    /// Of the modules handlers name.
+    source_extension: Option<String>,
+    /// A program of this name, where handlers name no modules.
+    source_file: Option<String>,
 }
 
 #[derive(Deserialize)]

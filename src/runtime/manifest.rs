@@ -16,10 +16,27 @@ struct File {
     names: Vec<String>,
     description: String,
     default_handler: String,
-    source_extension: String,
+    source_extension: Option<String>,
+    source_file: Option<String>,
     stem_memory_mb: u32,
     base_image: String,
     bare_command: Vec<String>,
+}
+
+/// Where code goes that is given inline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Handler `app.handler` means `app.<extension>`.
+    Module { extension: String },
+    /// A program of this name, whatever the handler: what that means is the program's business.
+    Program { file: String },
+}
+
+/// A file of inline code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    pub name: String,
+    pub executable: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -30,8 +47,8 @@ pub struct Manifest {
     pub description: String,
     /// The handler of the template, and the default when code is given inline.
     pub default_handler: String,
-    /// Extension of the file inline code is written to: handler `app.handler` means `app.<extension>`.
-    pub source_extension: String,
+    /// `source_extension` or `source_file`: where inline code is written to.
+    pub source: Source,
     /// What a stem worker is limited to and counted as, before it has a function's own limit.
     pub stem_memory: Mebibytes,
     /// The Dockerfile's base; must be present, or be pulled, before the image can be built.
@@ -116,7 +133,16 @@ fn read(path: &Path) -> Result<Manifest, Error> {
     if folder.file_name().and_then(|n| n.to_str()) != Some(file.id.as_str()) {
         return Err(invalid("id must be the folder's name"));
     }
-    if file.default_handler.rsplit_once('.').is_none() {
+    let source = match (file.source_extension, file.source_file) {
+        (Some(extension), None) => Source::Module { extension },
+        (None, Some(file)) => Source::Program { file },
+        _ => {
+            return Err(invalid(
+                "either source_extension or source_file must be set",
+            ));
+        }
+    };
+    if matches!(source, Source::Module { .. }) && !file.default_handler.contains('.') {
         return Err(invalid("default_handler must be module.function"));
     }
     if file.bare_command.is_empty() {
@@ -127,7 +153,7 @@ fn read(path: &Path) -> Result<Manifest, Error> {
         names: file.names,
         description: file.description,
         default_handler: file.default_handler,
-        source_extension: file.source_extension,
+        source,
         stem_memory: Mebibytes(file.stem_memory_mb),
         base_image: file.base_image,
         bare_command: file.bare_command,
@@ -140,17 +166,83 @@ impl Manifest {
         self.id.as_str() == name || self.names.iter().any(|n| n == name)
     }
 
-    /// The template's source: the module of the default handler, by whatever extension the language also allows.
+    /// The template's source: the program, or the module of the default handler, by whatever extension the language also allows.
     pub fn template(&self) -> Option<PathBuf> {
+        let folder = self.folder.join("template");
+        if let Source::Program { file } = &self.source {
+            return Some(folder.join(file)).filter(|path| path.is_file());
+        }
         let (module, _) = self.default_handler.rsplit_once('.')?;
-        let list = std::fs::read_dir(self.folder.join("template")).ok()?;
+        let list = std::fs::read_dir(folder).ok()?;
         let mut paths = list.filter_map(|entry| Some(entry.ok()?.path()));
         paths.find(|path| path.is_file() && path.file_stem().is_some_and(|stem| stem == module))
     }
 
-    /// The file inline code goes to, for a handler `module.function`.
-    pub fn source_file(&self, handler: &str) -> Option<String> {
-        let (module, _) = handler.rsplit_once('.')?;
-        Some(format!("{module}.{}", self.source_extension))
+    /// The file inline code goes to. `None` where the handler must be `module.function` and is not, or names a module that is
+    /// not one plain file name: no handler can write outside the package.
+    pub fn source_file(&self, handler: &str) -> Option<SourceFile> {
+        let extension = match &self.source {
+            Source::Module { extension } => extension,
+            Source::Program { file } => {
+                return Some(SourceFile {
+                    name: file.clone(),
+                    executable: true,
+                });
+            }
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let (module, function) = handler.rsplit_once('.')?;
+        let good = !module.is_empty() && !function.is_empty() && module.chars().all(plain);
+        good.then(|| SourceFile {
+            name: format!("{module}.{extension}"),
+            executable: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(lines: &str) -> Result<Manifest, Error> {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("lang1");
+        std::fs::create_dir(&folder).unwrap();
+        let text = format!(
+            "id = \"lang1\"\nnames = []\ndescription = \"a language\"\nstem_memory_mb = 128\n\
+             base_image = \"base\"\nbare_command = [\"./start\"]\n{lines}\n"
+        );
+        std::fs::write(folder.join("runtime.toml"), text).unwrap();
+        read_all(root.path()).map(|mut all| all.remove(0))
+    }
+
+    #[test]
+    fn inline_code_is_a_module_or_a_program() {
+        let modules = "default_handler = \"app.handler\"\nsource_extension = \"x\"";
+        let modules = manifest(modules).unwrap();
+        let file = |name: &str, executable| {
+            let name = name.into();
+            Some(SourceFile { name, executable })
+        };
+        assert_eq!(modules.source_file("app.go"), file("app.x", false));
+        for handler in ["app", ".go", "app.", "a/b.go", "../b.go", "a.b.go", "ä.go"] {
+            assert_eq!(modules.source_file(handler), None, "{handler}");
+        }
+        let program = manifest("default_handler = \"start\"\nsource_file = \"start\"").unwrap();
+        for handler in ["start", "app.go", "../../b"] {
+            assert_eq!(program.source_file(handler), file("start", true));
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_says_too_little_or_too_much_is_refused() {
+        for lines in [
+            "default_handler = \"app.handler\"",
+            "default_handler = \"app.handler\"\nsource_extension = \"x\"\nsource_file = \"y\"",
+            "default_handler = \"app\"\nsource_extension = \"x\"",
+            "default_handler = \"app\"\nsource_file = \"y\"\nmore = 1",
+        ] {
+            assert!(manifest(lines).is_err(), "{lines}");
+        }
     }
 }

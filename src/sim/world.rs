@@ -23,6 +23,7 @@ use crate::domain::invocation::Invocation;
 use crate::domain::limits::Mebibytes;
 use crate::pool::{self, Pool, keeper};
 use crate::runtime::code::Codes;
+use crate::runtime::manifest::SourceFile;
 use crate::runtime::package;
 use crate::scheduler::{self, Answer, Scheduler};
 use crate::secrets::Secrets;
@@ -453,7 +454,11 @@ fn name(index: usize) -> FunctionName {
 }
 
 fn package(code: usize) -> (String, (usize, Bytes)) {
-    let zip = package::pack_inline("app.txt", &code_text(code)).expect("a package");
+    let file = SourceFile {
+        name: "app.txt".into(),
+        executable: false,
+    };
+    let zip = package::pack_inline(&file, &code_text(code)).expect("a package");
     (hex::encode(Sha256::digest(&zip)), (code, zip.into()))
 }
 

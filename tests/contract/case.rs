@@ -9,7 +9,24 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    not_applicable: Vec<NotApplicable>,
     case: Vec<Case>,
+}
+
+/// A case of the contract that means nothing for a runtime.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NotApplicable {
+    pub(crate) case: String,
+    pub(crate) why: String,
+}
+
+/// What a folder's files say.
+#[derive(Debug, Default)]
+pub(crate) struct Cases {
+    pub(crate) cases: Vec<Case>,
+    pub(crate) not_applicable: Vec<NotApplicable>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +38,9 @@ pub(crate) struct Case {
     pub handler: String,
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// The folder of the runtime whose files are the function's code.
+    #[serde(default = "contract_folder")]
+    pub(crate) code: String,
     /// Must not share its worker with another case, because it counts.
     #[serde(default)]
     pub fresh: bool,
@@ -35,6 +55,9 @@ pub(crate) struct Case {
 pub(crate) enum Needs {
     #[serde(rename = "memory limit")]
     MemoryLimit,
+    /// Than root, which may do everything everywhere.
+    #[serde(rename = "another user")]
+    AnotherUser,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -181,6 +204,10 @@ pub(crate) struct Ends {
     pub log_has: Vec<String>,
 }
 
+fn contract_folder() -> String {
+    "contract".to_owned()
+}
+
 fn yes() -> bool {
     true
 }
@@ -196,11 +223,17 @@ impl Case {
             name: name.to_owned(),
             handler: handler.to_owned(),
             environment: BTreeMap::new(),
+            code: contract_folder(),
             fresh: true,
             needs: None,
             init: Init::default(),
             step: Vec::new(),
         }
+    }
+
+    /// What INIT says: cases that agree on it can share a worker.
+    pub(crate) fn worker(&self) -> (&str, &BTreeMap<String, String>, &str) {
+        (&self.handler, &self.environment, &self.code)
     }
 
     /// Whether the worker can serve another case with the same handler and environment afterwards.
@@ -214,7 +247,7 @@ impl Case {
 }
 
 /// The cases of a folder's `*.toml`, in the order of the files' names and of the lines in them.
-pub(crate) fn read_folder(folder: &Path) -> anyhow::Result<Vec<Case>> {
+pub(crate) fn read_folder(folder: &Path) -> anyhow::Result<Cases> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -226,11 +259,12 @@ pub(crate) fn read_folder(folder: &Path) -> anyhow::Result<Vec<Case>> {
         }
     }
     paths.sort();
-    let mut cases = Vec::new();
+    let mut found = Cases::default();
     for path in paths {
         let file: File = toml::from_str(&std::fs::read_to_string(&path)?)
             .map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
-        cases.extend(file.case);
+        found.cases.extend(file.case);
+        found.not_applicable.extend(file.not_applicable);
     }
-    Ok(cases)
+    Ok(found)
 }

@@ -10,6 +10,8 @@
     reason = "clippy exempts test functions by itself, but not the functions they share"
 )]
 
+#[path = "../built.rs"]
+mod built;
 mod case;
 mod check;
 mod image;
@@ -25,7 +27,7 @@ use anyhow::{Context, Result};
 use hearth::runtime::manifest::{self, Manifest};
 use hearth::worker::frame::Kind;
 
-use crate::case::{Case, Needs};
+use crate::case::{Case, Needs, NotApplicable};
 use crate::image::Holder;
 use crate::worker::{Place, Worker};
 
@@ -34,17 +36,38 @@ fn runtimes_folder() -> PathBuf {
 }
 
 fn runtimes() -> Result<Vec<Manifest>> {
-    let found = manifest::read_all(&runtimes_folder())?;
+    let mut found = manifest::read_all(&runtimes_folder())?;
+    if let Ok(only) = std::env::var("CONTRACT_RUNTIME") {
+        found.retain(|manifest| manifest.answers_to(&only));
+    }
     anyhow::ensure!(!found.is_empty(), "no runtime was found");
+    for manifest in &found {
+        built::built(manifest)?;
+    }
     Ok(found)
 }
 
-/// The contract's cases, then the ones the runtime adds about its own language.
+/// The contract's cases that apply, then the ones the runtime adds about its own language.
 fn cases_for(manifest: &Manifest) -> Result<Vec<Case>> {
-    let mut cases = case::read_folder(&runtimes_folder().join("_contract"))?;
-    cases.extend(case::read_folder(&manifest.folder.join("contract"))?);
+    let contract = case::read_folder(&runtimes_folder().join("_contract"))?;
+    let own = case::read_folder(&manifest.folder.join("contract"))?;
+    for NotApplicable { case, why } in &own.not_applicable {
+        anyhow::ensure!(
+            contract.cases.iter().any(|known| &known.name == case),
+            "the contract has no case {case:?} that could not apply to {}",
+            manifest.id
+        );
+        println!("{}: not applicable, {why}: {case}", manifest.id);
+    }
+    let applies = |case: &Case| {
+        let mut others = own.not_applicable.iter();
+        others.all(|other| other.case != case.name)
+    };
+    let mut cases = contract.cases;
+    cases.retain(applies);
+    cases.extend(own.cases);
     // Neighbours can share a worker; a stable sort keeps the order otherwise.
-    cases.sort_by(|a, b| (&a.handler, &a.environment).cmp(&(&b.handler, &b.environment)));
+    cases.sort_by(|a, b| a.worker().cmp(&b.worker()));
     Ok(cases)
 }
 
@@ -123,20 +146,19 @@ fn check_runtime(manifest: &Manifest, place: Place<'_>) -> Result<Vec<String>> {
     let (mut failures, mut skipped, mut workers) = (Vec::new(), 0, 0);
     let mut kept: Option<(Worker, &Case)> = None;
     for case in &cases {
-        if matches!(place, Place::Bare) && case.needs == Some(Needs::MemoryLimit) {
-            println!(
-                "{} {place}: skipped, a bare process has no memory limit: {}",
-                manifest.id, case.name
-            );
+        let missing = match case.needs {
+            Some(Needs::MemoryLimit) => Some("a bare process has no memory limit"),
+            Some(Needs::AnotherUser) => Some("a bare process may be root's"),
+            None => None,
+        };
+        if let (Place::Bare, Some(missing)) = (place, missing) {
+            println!("{} {place}: skipped, {missing}: {}", manifest.id, case.name);
             skipped += 1;
             continue;
         }
-        let shared = kept.take().filter(|(_, last)| {
-            last.handler == case.handler
-                && last.environment == case.environment
-                && !case.fresh
-                && !case.init.skip
-        });
+        let shared = kept
+            .take()
+            .filter(|(_, last)| last.worker() == case.worker() && !case.fresh && !case.init.skip);
         let played = match shared {
             Some((worker, _)) => Ok(worker),
             None => {
@@ -164,7 +186,7 @@ fn check_runtime(manifest: &Manifest, place: Place<'_>) -> Result<Vec<String>> {
 }
 
 fn start(manifest: &Manifest, place: Place<'_>, case: &Case) -> Result<Worker> {
-    let mut worker = Worker::start(manifest, place, "contract").context("starting a worker")?;
+    let mut worker = Worker::start(manifest, place, &case.code).context("starting a worker")?;
     if !case.init.skip {
         play::specialise(&mut worker, case).context("INIT")?;
     }

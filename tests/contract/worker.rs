@@ -275,7 +275,8 @@ fn copy_readable(from: &Path, to: &Path) -> Result<()> {
             copy_readable(&entry.path(), &target)?;
         } else {
             std::fs::copy(entry.path(), &target)?;
-            std::fs::set_permissions(&target, Permissions::from_mode(0o644))?;
+            let executable = target.metadata()?.permissions().mode() & 0o111;
+            std::fs::set_permissions(&target, Permissions::from_mode(0o644 | executable))?;
         }
     }
     Ok(())

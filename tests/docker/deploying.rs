@@ -15,7 +15,8 @@ use crate::server::Server;
 pub(crate) fn zip(files: &[(&str, &str)]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, text) in files {
-        let options = zip::write::SimpleFileOptions::default();
+        // Also programs: a package without their mark is refused by those that start them.
+        let options = zip::write::SimpleFileOptions::default().unix_permissions(0o755);
         writer.start_file(*name, options).unwrap();
         writer.write_all(text.as_bytes()).unwrap();
     }

@@ -11,6 +11,8 @@
 
 mod engine;
 
+#[path = "../built.rs"]
+mod built;
 mod client;
 mod containers;
 mod languages;

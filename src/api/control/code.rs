@@ -1,14 +1,15 @@
 //! From code as it was sent to a code package: the zip, its hash and where it came from. Decodes and packs, so it is called where
 //! blocking is allowed.
 
+use std::path::PathBuf;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use crate::api::control::change::Source;
 use crate::domain::function::{Code, Origin};
-use crate::runtime::manifest::Manifest;
+use crate::runtime::manifest::{Manifest, SourceFile};
 use crate::runtime::package::{self, Places};
 
 /// A code package that is not stored yet.
@@ -26,12 +27,20 @@ pub enum Error {
     Package(#[from] package::Error),
 }
 
-/// `file` is where inline code is written to.
-pub fn pack(source: Source, file: &str, places: &Places) -> Result<Package, Error> {
-    let (zip, origin) = match source {
-        Source::Inline(text) => (package::pack_inline(file, &text)?, Origin::Inline),
-        Source::Zip(text) => (decode(text)?, Origin::Zip),
-        Source::Path(path) => (package::pack_path(&path, places)?, Origin::Path(path)),
+/// Code on its way into a package.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Text, and where it is written to.
+    Inline(String, SourceFile),
+    Zip(String),
+    Path(PathBuf),
+}
+
+pub fn pack(code: Incoming, places: &Places) -> Result<Package, Error> {
+    let (zip, origin) = match code {
+        Incoming::Inline(text, file) => (package::pack_inline(&file, &text)?, Origin::Inline),
+        Incoming::Zip(text) => (decode(text)?, Origin::Zip),
+        Incoming::Path(path) => (package::pack_path(&path, places)?, Origin::Path(path)),
     };
     package::inspect(&zip)?;
     let code = Code {
@@ -45,21 +54,14 @@ pub fn pack(source: Source, file: &str, places: &Places) -> Result<Package, Erro
     })
 }
 
-/// The file inline code is written to. One plain file name, so that no handler can write outside the package.
-pub fn inline_file(handler: &str, runtime: &Manifest) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    handler
-        .rsplit_once('.')
-        .filter(|(module, function)| {
-            !module.is_empty() && !function.is_empty() && module.chars().all(plain)
-        })
-        .and_then(|_| runtime.source_file(handler))
-        .ok_or_else(|| {
-            format!(
-                "must be module.function with inline code, where module is letters, digits, '_' and '-', like {}; is {handler:?}",
-                runtime.default_handler
-            )
-        })
+/// The file inline code is written to.
+pub fn inline_file(handler: &str, runtime: &Manifest) -> Result<SourceFile, String> {
+    runtime.source_file(handler).ok_or_else(|| {
+        format!(
+            "must be module.function with inline code, where module is letters, digits, '_' and '-', like {}; is {handler:?}",
+            runtime.default_handler
+        )
+    })
 }
 
 /// Base64 as tools write it, which may be broken into lines.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::domain::function::{Function, Network, Origin};
 use crate::domain::id::VersionDigest;
-use crate::runtime::manifest::Manifest;
+use crate::runtime::manifest::{Manifest, Source};
 use crate::scheduler::Target;
 
 /// A function as it is deployed.
@@ -235,18 +235,25 @@ pub struct RuntimeDocument<'a> {
     description: &'a str,
     /// The handler of inline code that names none.
     default_handler: &'a str,
-    /// Of the file inline code is written to.
-    source_extension: &'a str,
+    /// Of the file inline code is written to, which has the name of the handler's module.
+    source_extension: Option<&'a str>,
+    /// The file inline code is written to, as a program, whatever the handler.
+    source_file: Option<&'a str>,
 }
 
 impl<'a> RuntimeDocument<'a> {
     pub fn of(manifest: &'a Manifest) -> Self {
+        let (source_extension, source_file) = match &manifest.source {
+            Source::Module { extension } => (Some(extension.as_str()), None),
+            Source::Program { file } => (None, Some(file.as_str())),
+        };
         Self {
             id: manifest.id.as_str(),
             names: &manifest.names,
             description: &manifest.description,
             default_handler: &manifest.default_handler,
-            source_extension: &manifest.source_extension,
+            source_extension,
+            source_file,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::api::control::change::{self, Change, Faults, Source};
-use crate::api::control::code::{self, Package};
+use crate::api::control::code::{self, Incoming, Package};
 use crate::api::error::Problem;
 use crate::clock;
 use crate::domain::environment::{Environment, MASK, Value, Variables};
@@ -198,10 +198,11 @@ fn packed(
     let Some(source) = source else {
         return Ok(None);
     };
-    let file = match (&source, handler, runtime) {
-        (Source::Inline(_), Some(handler), Some(runtime)) => {
+    let field = source.field();
+    let code = match (source, handler, runtime) {
+        (Source::Inline(text), Some(handler), Some(runtime)) => {
             match code::inline_file(handler, runtime) {
-                Ok(file) => file,
+                Ok(file) => Incoming::Inline(text, file),
                 Err(message) => {
                     faults.add("handler", message);
                     return Ok(None);
@@ -210,10 +211,10 @@ fn packed(
         }
         // Nowhere to write it to; the fault that caused this is there already.
         (Source::Inline(_), _, _) => return Ok(None),
-        (Source::Zip(_) | Source::Path(_), _, _) => String::new(),
+        (Source::Zip(text), _, _) => Incoming::Zip(text),
+        (Source::Path(path), _, _) => Incoming::Path(path),
     };
-    let field = source.field();
-    match code::pack(source, &file, rules.places) {
+    match code::pack(code, rules.places) {
         Ok(package) => Ok(Some(package)),
         Err(code::Error::Package(error)) if error.blame() == Blame::Platform => {
             tracing::error!(%error, source = error.source(), "code could not be packed");

@@ -572,8 +572,8 @@ async fn bodies_that_are_no_document_are_refused() {
 async fn runtimes_are_listed() {
     let world = World::empty();
     let want = json!({"items": [
-        {"id": "runic1.0", "names": ["runic"], "description": "made up", "default_handler": "app.handler", "source_extension": "txt"},
-        {"id": "sign2.x", "names": ["sign"], "description": "made up", "default_handler": "app.handler", "source_extension": "txt"},
+        {"id": "runic1.0", "names": ["runic"], "description": "made up", "default_handler": "app.handler", "source_extension": "txt", "source_file": null},
+        {"id": "sign2.x", "names": ["sign"], "description": "made up", "default_handler": "app.handler", "source_extension": "txt", "source_file": null},
     ]});
     for path in ["/runtimes", "/runtimes/"] {
         assert_eq!(world.get(path).await.json(), want);

@@ -25,7 +25,7 @@ pub(super) fn plan(
     let mut notes = Vec::new();
     let runtime = runtime(args, code, runtimes, before, &mut notes)?;
     let handler = handler(args, code, runtime, before);
-    if let Some(note) = missing_module(code, &handler) {
+    if let Some(note) = missing_source(code, runtime, &handler) {
         notes.push(note);
     }
     let mut body = Map::new();
@@ -120,13 +120,15 @@ fn runtime<'a>(
 
 /// Whether these are files as the runtime's template has them.
 fn has_source(runtime: &Runtime, code: &Code) -> bool {
-    match code {
-        Code::Text { file, .. } => extension(file) == Some(&runtime.source_extension),
-        Code::Zip(zip) => {
+    match (code, &runtime.source_file, &runtime.source_extension) {
+        (Code::Text { file, .. }, Some(program), _) => file == program,
+        (Code::Zip(zip), Some(program), _) => zip.files.contains(program),
+        (Code::Text { file, .. }, None, Some(wanted)) => extension(file) == Some(wanted),
+        (Code::Zip(zip), None, Some(extension)) => {
             let (module, _) = split(&runtime.default_handler);
-            let wanted = format!("{module}.{}", runtime.source_extension);
-            zip.files.contains(&wanted)
+            zip.files.contains(&format!("{module}.{extension}"))
         }
+        (_, None, None) => false,
     }
 }
 
@@ -134,6 +136,7 @@ fn has_source(runtime: &Runtime, code: &Code) -> bool {
 fn has_module(runtime: &Runtime, code: &Code) -> bool {
     let (module, _) = split(&runtime.default_handler);
     match code {
+        _ if runtime.source_file.is_some() => false,
         Code::Text { .. } => false,
         Code::Zip(zip) => zip.files.iter().any(|file| split(file).0 == module),
     }
@@ -161,21 +164,30 @@ fn handler(args: &Args, code: &Code, runtime: &Runtime, before: Option<&Value>) 
     }
     match code {
         // The file keeps its name: `hello.x` is module `hello`.
-        Code::Text { file, .. } => {
+        Code::Text { file, .. } if runtime.source_file.is_none() => {
             let (module, _) = split(file);
             let (_, function) = split(&runtime.default_handler);
             format!("{module}.{function}")
         }
-        Code::Zip(_) => runtime.default_handler.clone(),
+        Code::Text { .. } | Code::Zip(_) => runtime.default_handler.clone(),
     }
 }
 
 /// A warning when no file has the name the handler speaks of. Only a warning: a module may also be a directory, or be found by
 /// rules of its runtime.
-fn missing_module(code: &Code, handler: &str) -> Option<String> {
+fn missing_source(code: &Code, runtime: &Runtime, handler: &str) -> Option<String> {
     let Code::Zip(zip) = code else {
         return None;
     };
+    if let Some(program) = &runtime.source_file {
+        let there = zip.files.is_empty() || zip.files.contains(program);
+        return (!there).then(|| {
+            format!(
+                "no file in the package is called {program:?}, the program {} starts",
+                runtime.id
+            )
+        });
+    }
     let (module, _) = handler.rsplit_once('.')?;
     let as_path = module.replace('.', "/");
     let is_it = |file: &String| {
@@ -228,11 +240,20 @@ mod tests {
             id: id.into(),
             names: names.map(str::to_owned).into(),
             default_handler: handler.into(),
-            source_extension: extension.into(),
+            source_extension: Some(extension.into()),
+            source_file: None,
+        };
+        let program = Runtime {
+            id: "own".into(),
+            names: vec!["program".into()],
+            default_handler: "start".into(),
+            source_extension: None,
+            source_file: Some("start".into()),
         };
         vec![
             runtime("abc3", ["abc", "a"], "app.handler", "abc"),
             runtime("xyz1.x", ["xyz", "x"], "index.run", "xyz"),
+            program,
         ]
     }
 
@@ -289,6 +310,24 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_name_and_any_text_can_be_one() {
+        for code in [text("start"), zip(&["start", "data"])] {
+            let plan = made(&Args::default(), &code, None);
+            assert_eq!(plan.body["language"], "own");
+            assert_eq!(plan.body["handler"], "start");
+        }
+        let args = Args {
+            runtime: Some("program".into()),
+            ..Args::default()
+        };
+        let plan = made(&args, &text("hello.sh"), None);
+        assert_eq!(plan.body["handler"], "start");
+        assert!(plan.notes.is_empty());
+        let notes = made(&args, &zip(&["hello.sh"]), None).notes;
+        assert!(notes[0].contains("\"start\""), "{notes:?}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, System, ZipWriter};
 
 use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_PACKED_MAX, PACKAGE_UNPACKED_MAX};
+use crate::runtime::manifest::SourceFile;
 use crate::runtime::package::Error;
 use crate::runtime::package::entry::{self, Reason};
 
@@ -53,10 +54,11 @@ fn withheld(real: &Path, own: Option<&Path>) -> Option<&'static str> {
 }
 
 /// A package of one file.
-pub fn pack_inline(file_name: &str, text: &str) -> Result<Vec<u8>, Error> {
+pub fn pack_inline(file: &SourceFile, text: &str) -> Result<Vec<u8>, Error> {
     let mut package = Package::new();
-    let name = checked_name(file_name.as_bytes())?;
-    package.file(&name, false, &mut text.as_bytes(), Path::new(file_name))?;
+    let name = checked_name(file.name.as_bytes())?;
+    let path = Path::new(&file.name);
+    package.file(&name, file.executable, &mut text.as_bytes(), path)?;
     package.finish()
 }
 

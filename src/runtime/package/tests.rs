@@ -12,6 +12,7 @@ use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::*;
+use crate::runtime::manifest::SourceFile;
 
 /// An archive written by hand, so that it can say what no decent writer would.
 #[derive(Debug)]
@@ -585,14 +586,29 @@ fn a_task_directory_gets_the_code_and_not_a_copy() {
     assert!(matches!(link_into(&code, &task), Err(Error::Io { .. })));
 }
 
+fn source(name: &str) -> SourceFile {
+    SourceFile {
+        name: name.into(),
+        executable: false,
+    }
+}
+
 #[test]
 fn inline_code_makes_the_same_package_every_time() {
-    let zip = pack_inline("sub/app.x", "text").unwrap();
-    assert_eq!(zip, pack_inline("sub/app.x", "text").unwrap());
-    assert_ne!(zip, pack_inline("sub/app.x", "texts").unwrap());
+    let zip = pack_inline(&source("sub/app.x"), "text").unwrap();
+    assert_eq!(zip, pack_inline(&source("sub/app.x"), "text").unwrap());
+    assert_ne!(zip, pack_inline(&source("sub/app.x"), "texts").unwrap());
     assert_eq!(
         unpacked(&zip),
         pairs(&[("sub", "755 directory"), ("sub/app.x", "644 text")])
+    );
+    let program = SourceFile {
+        executable: true,
+        ..source("start")
+    };
+    assert_eq!(
+        unpacked(&pack_inline(&program, "text").unwrap()),
+        pairs(&[("start", "755 text")])
     );
     // Pinned: were it another after an upgrade, deploying the same code again would be a change.
     assert_eq!(
@@ -600,7 +616,7 @@ fn inline_code_makes_the_same_package_every_time() {
         "42023eeddcd88a9f2f49d36360d5d3fa9afc871e55a57228134f2aaccadb5502"
     );
     assert!(matches!(
-        pack_inline("../app.x", "text"),
+        pack_inline(&source("../app.x"), "text"),
         Err(Error::Entry {
             reason: Reason::Traversal,
             ..

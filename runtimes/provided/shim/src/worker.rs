@@ -1,0 +1,427 @@
+//! The life of a worker, and the one place that knows where it is in it.
+//!
+//! ```text
+//! Stem ──INIT──▶ Loading ──first `next`: READY──▶ Idle ──INVOKE──▶ Invoked ──`next`──▶ Running ──body──▶ Answering
+//!                   │                              ▲ ▲───CANCEL──────┘                    ▲──cut short──────┘ │
+//!                   └─init/error, no start─▶ Failed └────────────────────────answer, error────────────────────┘
+//! ```
+//!
+//! `serve` moves it by Hearth's frames, `api` by the bootstrap's requests, `watch` ends it with the bootstrap. SHUTDOWN and the
+//! end of the connection end every state with status 0, anything unexpected with status 70.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use nix::unistd::Pid;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Mutex, Notify};
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use crate::fault::{self, Fault};
+use crate::settings::{Invocation, Settings};
+use crate::wire::{self, Error, Frame, Kind, Reader};
+use crate::{api, bootstrap};
+
+const PROTOCOL: &str = "hearth-worker/1";
+const RUNTIME: &str = "provided";
+/// AWS's name for what a breach of the protocol is answered with.
+const STATUS_OF_PROTOCOL: i32 = 70;
+/// A bootstrap may end as soon as it has sent its answer: so long the answer may still be read.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+pub struct Worker {
+    /// Frames are written whole, by whoever has something to say.
+    output: Mutex<OwnedWriteHalf>,
+    /// Never borrowed across an await.
+    state: RefCell<State>,
+    /// There is an invocation for a bootstrap that waits for one.
+    invoked: Notify,
+    /// An answer that was being read is dealt with.
+    settled: Notify,
+}
+
+struct State {
+    phase: Phase,
+    settings: Option<Rc<Settings>>,
+    /// Its process, and the group of all it started.
+    bootstrap: Option<Pid>,
+    last_stream: u32,
+    /// The invocation that ended last.
+    answered: String,
+}
+
+enum Phase {
+    Stem,
+    Loading(Instant),
+    Failed,
+    Idle,
+    Invoked(Invocation),
+    Running(Call),
+    Answering(Call),
+}
+
+/// An invocation the bootstrap has.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub stream: u32,
+    pub request_id: String,
+}
+
+/// Why the bootstrap may not do what it asked for.
+#[derive(Debug, Clone, Copy)]
+pub enum Refusal {
+    /// Not the invocation it has.
+    RequestId,
+    /// Not now.
+    State,
+}
+
+impl Worker {
+    pub fn new(output: OwnedWriteHalf) -> Self {
+        Self {
+            output: Mutex::new(output),
+            state: RefCell::new(State {
+                phase: Phase::Stem,
+                settings: None,
+                bootstrap: None,
+                last_stream: 0,
+                answered: String::new(),
+            }),
+            invoked: Notify::new(),
+            settled: Notify::new(),
+        }
+    }
+
+    /// Does what Hearth says until it says no more: the status the process ends with.
+    pub async fn serve(self: Rc<Self>, mut input: Reader) -> i32 {
+        match self.follow(&mut input).await {
+            Ok(()) | Err(Error::Closed) => 0,
+            Err(Error::Protocol(text)) => {
+                fault::say(&format!("hearth shim: {text}"));
+                STATUS_OF_PROTOCOL
+            }
+        }
+    }
+
+    /// Ends the process, and whatever the bootstrap started with it.
+    pub fn end(&self, status: i32) -> ! {
+        if let Some(bootstrap) = self.state.borrow().bootstrap {
+            bootstrap::destroy(bootstrap);
+        }
+        std::process::exit(status)
+    }
+
+    async fn follow(self: &Rc<Self>, input: &mut Reader) -> Result<(), Error> {
+        let hello = json!({
+            "protocol": PROTOCOL,
+            "runtime": RUNTIME,
+            "language": concat!("AWS Runtime API 2018-06-01 (shim ", env!("CARGO_PKG_VERSION"), ")"),
+            "pid": std::process::id(),
+        });
+        self.send(Kind::Hello, 0, hello.to_string().as_bytes())
+            .await?;
+        loop {
+            let frame = input.receive().await?;
+            if frame.kind == Kind::Cancel && self.cancel(frame.stream).await? {
+                continue;
+            }
+            if frame.kind == Kind::Invoke && matches!(self.state.borrow().phase, Phase::Idle) {
+                self.invoke(frame).await?;
+                continue;
+            }
+            let expected = self.state.borrow().phase.expected();
+            let got = frame.kind.name();
+            if frame.stream != 0 {
+                let stream = frame.stream;
+                let text = format!("expected {expected}, got {got} on stream {stream}");
+                return Err(Error::Protocol(text));
+            }
+            match (frame.kind, self.state.borrow().phase.is_between()) {
+                (Kind::Ping, true) => {}
+                (Kind::Shutdown, true) => return Ok(()),
+                (Kind::Init, _) if matches!(self.state.borrow().phase, Phase::Stem) => {}
+                _ => return Err(Error::Protocol(format!("expected {expected}, got {got}"))),
+            }
+            if frame.kind == Kind::Ping {
+                self.send(Kind::Pong, 0, &frame.body).await?;
+            } else {
+                self.init(&frame.body).await?;
+            }
+        }
+    }
+
+    // What Hearth says.
+
+    async fn init(self: &Rc<Self>, body: &[u8]) -> Result<(), Error> {
+        let settings = Settings::read(body).map_err(|what| {
+            Error::Protocol(format!(
+                "expected an INIT with every setting, got one where {what}"
+            ))
+        })?;
+        self.state.borrow_mut().phase = Phase::Loading(Instant::now());
+        match self.start(settings).await {
+            Ok(()) => Ok(()),
+            Err(fault) => self.fail(&fault).await,
+        }
+    }
+
+    /// READY is sent when the bootstrap asks for its first invocation.
+    async fn start(self: &Rc<Self>, settings: Settings) -> Result<(), Fault> {
+        let platform =
+            |error: std::io::Error| Fault::new("Runtime.PlatformError", error.to_string());
+        let listener = api::listen().await.map_err(platform)?;
+        let address = listener.local_addr().map_err(platform)?;
+        // Before there is a child, or its end could be missed.
+        let children = signal(SignalKind::child()).map_err(platform)?;
+        let bootstrap = bootstrap::start(&settings, &address.to_string())?;
+        let mut state = self.state.borrow_mut();
+        state.settings = Some(Rc::new(settings));
+        state.bootstrap = Some(bootstrap);
+        spawn_local(self.clone().watch(children));
+        spawn_local(api::serve(listener, self.clone()));
+        Ok(())
+    }
+
+    async fn invoke(&self, frame: Frame) -> Result<(), Error> {
+        let stream = frame.stream;
+        {
+            let mut state = self.state.borrow_mut();
+            let last = state.last_stream;
+            if stream <= last {
+                return Err(Error::Protocol(format!(
+                    "expected INVOKE on a stream after {last}, got stream {stream}"
+                )));
+            }
+            state.last_stream = stream;
+        }
+        let raw = frame.flags & wire::RAW != 0;
+        let mut invocation = Invocation::read(stream, raw, frame.body).map_err(|what| {
+            Error::Protocol(format!("expected a whole INVOKE, got one where {what}"))
+        })?;
+        if !raw && invocation.payload.is_empty() {
+            invocation.payload = Bytes::from_static(b"{}");
+        }
+        if !raw && let Err(error) = json_of(&invocation.payload) {
+            let text = format!("Could not parse payload into json: {error}");
+            let fault = Fault::new("Runtime.InvalidPayload", text);
+            fault.say();
+            return self
+                .write(Kind::Error, wire::BAD_REQUEST, stream, &fault.encode())
+                .await;
+        }
+        self.state.borrow_mut().phase = Phase::Invoked(invocation);
+        self.invoked.notify_one();
+        Ok(())
+    }
+
+    /// Whether this was something Hearth may say.
+    async fn cancel(&self, stream: u32) -> Result<bool, Error> {
+        let bootstrap = {
+            let mut state = self.state.borrow_mut();
+            if stream == 0 || stream > state.last_stream {
+                return Ok(false);
+            }
+            match &state.phase {
+                Phase::Running(call) | Phase::Answering(call) if call.stream == stream => {
+                    state.bootstrap
+                }
+                Phase::Invoked(invocation) if invocation.stream == stream => {
+                    state.phase = Phase::Idle;
+                    None
+                }
+                // Of one that has just ended.
+                _ => return Ok(true),
+            }
+        };
+        match bootstrap {
+            // The API has no word for it, so it is told as programs are told: what it makes of that is its answer.
+            Some(bootstrap) => bootstrap::interrupt(bootstrap),
+            None => {
+                let fault = Fault::new("Runtime.Cancelled", "The invocation was cancelled");
+                fault.say();
+                self.send(Kind::Error, stream, &fault.encode()).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    // What the bootstrap says.
+
+    /// The next invocation, whenever it comes.
+    pub async fn next(&self) -> Result<(Invocation, Rc<Settings>), Refusal> {
+        self.ready().await;
+        loop {
+            {
+                let mut state = self.state.borrow_mut();
+                let settings = state.settings.clone().ok_or(Refusal::State)?;
+                match std::mem::replace(&mut state.phase, Phase::Idle) {
+                    Phase::Idle => {}
+                    Phase::Invoked(invocation) => {
+                        state.phase = Phase::Running(Call {
+                            stream: invocation.stream,
+                            request_id: invocation.request_id.clone(),
+                        });
+                        return Ok((invocation, settings));
+                    }
+                    other => {
+                        state.phase = other;
+                        return Err(Refusal::State);
+                    }
+                }
+            }
+            self.invoked.notified().await;
+        }
+    }
+
+    /// The function is loaded: so it is, when it asks for work for the first time.
+    async fn ready(&self) {
+        let ready = {
+            let mut state = self.state.borrow_mut();
+            let (Phase::Loading(begun), Some(settings)) = (&state.phase, &state.settings) else {
+                return;
+            };
+            let applied = json!({
+                "handler": settings.handler,
+                "function_name": settings.function_name,
+                "function_version": settings.function_version,
+                "memory_mb": settings.memory_mb,
+                "timeout_ms": settings.timeout_ms,
+                "environment_count": settings.environment.len(),
+                "init_us": u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            });
+            state.phase = Phase::Idle;
+            applied.to_string()
+        };
+        self.say(Kind::Ready, 0, 0, ready.as_bytes()).await;
+    }
+
+    /// The bootstrap could not load the function.
+    pub async fn init_failed(&self, fault: &Fault) -> Result<(), Refusal> {
+        if !matches!(self.state.borrow().phase, Phase::Loading(_)) {
+            return Err(Refusal::State);
+        }
+        match self.fail(fault).await {
+            Ok(()) => Ok(()),
+            Err(_) => self.end(0),
+        }
+    }
+
+    async fn fail(&self, fault: &Fault) -> Result<(), Error> {
+        self.state.borrow_mut().phase = Phase::Failed;
+        fault.say();
+        self.send(Kind::InitError, 0, &fault.encode()).await
+    }
+
+    /// From here on the invocation's answer is being read. `finish` or `take_back` ends that.
+    pub fn begin(&self, request_id: &str) -> Result<Call, Refusal> {
+        let mut state = self.state.borrow_mut();
+        match &state.phase {
+            Phase::Running(call) if call.request_id == request_id => {
+                let call = call.clone();
+                state.phase = Phase::Answering(call.clone());
+                Ok(call)
+            }
+            Phase::Answering(call) if call.request_id == request_id => Err(Refusal::State),
+            _ if state.answered == request_id => Err(Refusal::State),
+            _ => Err(Refusal::RequestId),
+        }
+    }
+
+    /// Nothing of the answer is worth anything: the bootstrap may try again.
+    pub fn take_back(&self, call: Call) {
+        self.state.borrow_mut().phase = Phase::Running(call);
+        self.settled.notify_one();
+    }
+
+    /// A part of a streaming answer.
+    pub async fn part(&self, call: &Call, kind: Kind, body: &[u8]) {
+        self.say(kind, 0, call.stream, body).await;
+    }
+
+    /// The end of an invocation.
+    pub async fn finish(&self, call: Call, kind: Kind, flags: u8, body: &[u8]) {
+        {
+            // First: the next INVOKE may be here before the write has returned.
+            let mut state = self.state.borrow_mut();
+            state.phase = Phase::Idle;
+            state.answered = call.request_id;
+        }
+        self.say(kind, flags, call.stream, body).await;
+        self.settled.notify_one();
+    }
+
+    /// The end of an invocation that went wrong.
+    pub async fn finish_with(&self, call: Call, fault: &Fault) {
+        fault.say();
+        self.finish(call, Kind::Error, 0, &fault.encode()).await;
+    }
+
+    // Its process.
+
+    /// Until the bootstrap ends: then so does the worker, in the same way.
+    async fn watch(self: Rc<Self>, mut children: Signal) {
+        while children.recv().await.is_some() {
+            let bootstrap = self.state.borrow().bootstrap;
+            let Some(status) = bootstrap::reap(bootstrap) else {
+                continue;
+            };
+            // One that could not load the function has said so, and ends by itself.
+            if matches!(self.state.borrow().phase, Phase::Failed) {
+                continue;
+            }
+            if matches!(self.state.borrow().phase, Phase::Answering(_)) {
+                drop(timeout(LAST_WORDS, self.settled.notified()).await);
+            }
+            self.end(status);
+        }
+    }
+
+    // Frames.
+
+    async fn send(&self, kind: Kind, stream: u32, body: &[u8]) -> Result<(), Error> {
+        self.write(kind, 0, stream, body).await
+    }
+
+    async fn write(&self, kind: Kind, flags: u8, stream: u32, body: &[u8]) -> Result<(), Error> {
+        let mut output = self.output.lock().await;
+        wire::send(&mut output, kind, flags, stream, body).await
+    }
+
+    /// For those who have nobody to tell that Hearth is gone.
+    async fn say(&self, kind: Kind, flags: u8, stream: u32, body: &[u8]) {
+        if self.write(kind, flags, stream, body).await.is_err() {
+            self.end(0);
+        }
+    }
+}
+
+impl Phase {
+    /// What Hearth may send, for those who get something else.
+    fn expected(&self) -> String {
+        match self {
+            Phase::Stem => "INIT, PING or SHUTDOWN before INIT".into(),
+            Phase::Loading(_) => "nothing while the function is loaded".into(),
+            Phase::Failed => "PING or SHUTDOWN after a failed INIT".into(),
+            Phase::Idle => "INVOKE, PING or SHUTDOWN after INIT".into(),
+            Phase::Invoked(Invocation { stream, .. })
+            | Phase::Running(Call { stream, .. })
+            | Phase::Answering(Call { stream, .. }) => format!("CANCEL of stream {stream}"),
+        }
+    }
+
+    /// Nothing is loaded or run just now.
+    fn is_between(&self) -> bool {
+        matches!(self, Phase::Stem | Phase::Failed | Phase::Idle)
+    }
+}
+
+/// Whether it is JSON, however large or deep: it is looked through, not read.
+pub fn json_of(bytes: &[u8]) -> Result<&RawValue, serde_json::Error> {
+    serde_json::from_slice(bytes)
+}
