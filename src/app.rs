@@ -22,6 +22,7 @@ use crate::engine::{self, Engine, sweep};
 use crate::gateway::server;
 use crate::gateway::service::{Gateway, Readiness};
 use crate::pool::{self, Pool, keeper};
+use crate::queue::{self, Queue};
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
@@ -30,6 +31,7 @@ use crate::secrets::{Secrets, key_place};
 use crate::store::Store;
 use crate::store::change::{Change, Changes, News};
 use crate::store::embedded::Embedded;
+use crate::store::events::Bounds;
 use crate::store::redis::{Options as RedisOptions, Redis};
 use crate::task;
 use crate::telemetry::{logging, metrics};
@@ -109,8 +111,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         codes.clone(),
     );
     let scheduler = Scheduler::new(scheduler_options(&config, cores, secrets), pool.clone());
-    let control = Control::new(
+    let queue = Queue::new(
         scheduler.clone(),
+        store.clone(),
+        queue_options(&config.events, &instance),
+    );
+    let control = Control::new(
+        queue.clone(),
         store.clone(),
         catalog.clone(),
         keys.clone(),
@@ -190,10 +197,21 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .is_none()
         .then(|| "the store has not answered yet".to_owned());
     let (unread, store_unread) = watch::channel(unread);
+    let consumer = {
+        let (queue, stop, mut unread) = (queue.clone(), stop.clone(), store_unread.clone());
+        task::spawn(vital.clone(), "events", async move {
+            // Before the functions are known, every event would be one of none.
+            let read = async { unread.wait_for(Option::is_none).await.is_ok() };
+            if stop.run_until_cancelled(read).await == Some(true) {
+                queue.run(stop).await;
+            }
+        })
+    };
     task::spawn(vital, "store follower", follow(reader, changes, unread));
 
     let gateway = Gateway {
         scheduler: scheduler.clone(),
+        queue,
         control: control::router(control),
         keys,
         rendered,
@@ -232,6 +250,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     keeper_stop.cancel();
     let end = async {
         keeper.await.ok();
+        // What was running has ended now, and will be run again: here after the restart, or elsewhere.
+        consumer.await.ok();
         if let Err(error) = sweep::sweep(&*engine, &state.workers()).await {
             tracing::warn!(%error, "containers left for the next start");
         }
@@ -624,6 +644,26 @@ fn pool_options(config: &Config, state: &State, cores: usize) -> pool::Options {
         workers_dir: state.workers(),
         log_line_bytes: config.logs.line_bytes,
         eager_workers: cores,
+    }
+}
+
+fn queue_options(config: &config::Events, instance: &str) -> queue::Options {
+    queue::Options {
+        // A restart is another process: what its predecessor had claimed is not its own.
+        process: format!("{instance}-{}", uuid::Uuid::new_v4().simple()),
+        parallel: config.parallel,
+        lease: config.lease,
+        retry: queue::retry::Options {
+            retries: config.retries,
+            delay: config.retry_delay,
+            max_age: config.max_age,
+        },
+        bounds: Bounds {
+            unfinished: config.waiting_max,
+            finished: config.keep_max,
+            keep: config.keep,
+            dead: config.dead_max,
+        },
     }
 }
 

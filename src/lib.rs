@@ -18,6 +18,7 @@ pub mod engine;
 pub mod gateway;
 pub mod load;
 pub mod pool;
+pub mod queue;
 pub mod router;
 pub mod runtime;
 pub mod scheduler;

@@ -29,6 +29,10 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
     let rest = parts.next().unwrap_or_default();
     match (first.unwrap_or_default(), second) {
         ("runtimes" | "openapi.json", None) | ("docs", _) => Need::AnyKey,
+        // Whose function's it is, the handler sees.
+        ("invocations", Some(_)) if rest.is_empty() && *method == Method::GET => {
+            Need::Scope(Scope::Invoke)
+        }
         ("functions", None) => Need::Scope(Scope::Deploy),
         ("functions", Some("execute")) if rest.is_empty() && *method == Method::POST => {
             Need::Scope(Scope::Invoke)

@@ -107,6 +107,8 @@ pub enum Problem {
         "this is the last key without an end that can make others; `force=true` revokes it all the same"
     )]
     LastAdminKey,
+    #[error("there is no invocation {0:?}, or it is forgotten")]
+    NoInvocation(String),
     #[error("there is nothing at {0:?}")]
     NoPath(String),
     #[error("{path:?} does not take {method}")]
@@ -153,9 +155,10 @@ impl Problem {
             Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
             Problem::Unauthorized => StatusCode::UNAUTHORIZED,
             Problem::ScopeMissing(_) | Problem::FunctionNotAllowed { .. } => StatusCode::FORBIDDEN,
-            Problem::NoFunction(_) | Problem::NoKey(_) | Problem::NoPath(_) => {
-                StatusCode::NOT_FOUND
-            }
+            Problem::NoFunction(_)
+            | Problem::NoInvocation(_)
+            | Problem::NoKey(_)
+            | Problem::NoPath(_) => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Problem::Stale {
                 condition: true, ..
@@ -189,7 +192,10 @@ impl Problem {
             Problem::ScopeMissing(_) => "scope_missing",
             Problem::FunctionNotAllowed { .. } => "function_not_allowed",
             Problem::LastAdminKey => "last_admin_key",
-            Problem::NoFunction(_) | Problem::NoKey(_) | Problem::NoPath(_) => "not_found",
+            Problem::NoFunction(_)
+            | Problem::NoInvocation(_)
+            | Problem::NoKey(_)
+            | Problem::NoPath(_) => "not_found",
             Problem::Method { .. } => "method_not_allowed",
             Problem::NameTaken { .. } => "name_taken",
             Problem::RouteTaken { .. } => "route_taken",
@@ -235,6 +241,7 @@ impl Problem {
             | Problem::LastAdminKey
             | Problem::NoKey(_)
             | Problem::NoFunction(_)
+            | Problem::NoInvocation(_)
             | Problem::NoPath(_)
             | Problem::Method { .. }
             | Problem::NameTaken { .. }

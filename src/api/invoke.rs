@@ -7,19 +7,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Response;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::body::Body;
-use crate::api::error;
+use crate::api::error::{self, Problem};
+use crate::domain::event::State;
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
-use crate::domain::limits::PAYLOAD_MAX;
+use crate::domain::limits::{EVENT_MAX, PAYLOAD_MAX};
+use crate::queue::Queue;
 use crate::scheduler::{Answer, Called, Scheduler, Target};
+use crate::store;
 
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub const START: HeaderName = HeaderName::from_static("x-hearth-start");
+/// As the AWS Lambda API has it.
+pub const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 pub const VERSION: HeaderName = HeaderName::from_static("x-hearth-version");
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -27,12 +34,69 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 /// `POST /functions/{name}/execute`: `name` is the id or the name, `payload` the whole body.
 pub async fn execute(
     scheduler: &Arc<Scheduler>,
+    queue: &Queue,
     name: &str,
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Response<Body> {
+    if let Some(kind) = headers.get(INVOCATION_TYPE) {
+        match kind.as_bytes() {
+            b"Event" => return submit(scheduler, queue, name, is_raw(headers), payload).await,
+            b"RequestResponse" => {}
+            _ => {
+                let wrong = "must be Event or RequestResponse";
+                return error::refused(&Problem::invalid(INVOCATION_TYPE.as_str(), wrong));
+            }
+        }
+    }
     let (called, target) = call(scheduler, name, payload, is_raw(headers)).await;
     respond(called, target.as_deref())
+}
+
+/// The answer to a call that is run later.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Accepted {
+    pub request_id: String,
+    /// Always `queued`.
+    pub state: &'static str,
+}
+
+/// Keeps a call to be run later; the answer is given when the store has it.
+async fn submit(
+    scheduler: &Arc<Scheduler>,
+    queue: &Queue,
+    name: &str,
+    raw: bool,
+    payload: Bytes,
+) -> Response<Body> {
+    let Some(target) = scheduler.find(name) else {
+        return refuse(Fault::NotFound(name.into()));
+    };
+    let (size, limit) = (payload.len() as u64, EVENT_MAX as u64);
+    if size > limit {
+        return refuse(Fault::PayloadTooLarge { size, limit });
+    }
+    let request_id = match queue.submit(&target, payload, raw).await {
+        Ok(request_id) => request_id,
+        Err(store::Error::Full) => return error::refused(&Problem::TooManyEvents),
+        Err(error) => {
+            tracing::warn!(function = %target.function.name, %error, "an asynchronous call could not be kept");
+            return error::refused(&Problem::StoreUnavailable);
+        }
+    };
+    let accepted = Accepted {
+        request_id: request_id.to_string(),
+        state: State::Queued.as_str(),
+    };
+    let mut response = Response::new(Body::Full(error::to_json(&accepted)));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, error::JSON);
+    headers.insert(error::REQUEST_ID, error::request_id_value(request_id));
+    let location = format!("/invocations/{request_id}");
+    let location = HeaderValue::try_from(location).expect("an id is ASCII");
+    headers.insert(LOCATION, location);
+    response
 }
 
 /// The answer to a call that never reached a function: its body did not arrive, or nothing is accepted any more.

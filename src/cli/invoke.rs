@@ -31,6 +31,9 @@ pub struct Args {
     /// The payload is bytes and not JSON
     #[arg(long)]
     binary: bool,
+    /// Have it run later, and print the request id: GET /invocations/ID says how it stands
+    #[arg(long = "async", conflicts_with = "raw")]
+    later: bool,
     /// Print the answer byte for byte: nothing is laid out, no line end is added
     #[arg(long)]
     raw: bool,
@@ -48,11 +51,23 @@ pub async fn run(args: Args, client: &Client, output: &mut Output) -> Result<(),
         } else {
             "application/json"
         }),
+        headers: match args.later {
+            true => vec![("x-amz-invocation-type", "Event".into())],
+            false => Vec::new(),
+        },
         ..Content::default()
     };
     let path = client::path(&["functions", &args.name, "execute"]);
     let from = clock::now();
     let Opened { headers, mut body } = client.open(Method::POST, &path, content).await?;
+    if args.later {
+        let id = client::header(&headers, "x-request-id");
+        match output.json {
+            true => output.document(&json!({ "request_id": id, "state": "queued" }))?,
+            false => output.line(id)?,
+        }
+        return Ok(());
+    }
     let is_json = client::header(&headers, "content-type").starts_with("application/json");
 
     if output.json {

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::redis;
-use crate::config::{Config, Engine, Limits, Log, Logs, Pool, Server, Store, Worker};
+use crate::config::{Config, Engine, Events, Limits, Log, Logs, Pool, Server, Store, Worker};
 use crate::domain::limits::Mebibytes;
 
 /// No timer needs more, and time stays far from where adding to the clock overflows.
@@ -81,6 +81,17 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             max_wait: read.time("limits.max_wait"),
             batch_max: read.whole("limits.batch_max", 1..=10_000),
             batch_parallel: read.whole("limits.batch_parallel", 1..=10_000),
+        },
+        events: Events {
+            parallel: read.whole("events.parallel", 1..=10_000),
+            retries: read.whole("events.retries", 0..=100),
+            retry_delay: read.time("events.retry_delay"),
+            max_age: read.time("events.max_age"),
+            lease: read.time("events.lease"),
+            waiting_max: read.whole("events.waiting_max", 1..=100_000_000),
+            keep: read.time("events.keep"),
+            keep_max: read.whole("events.keep_max", 1..=100_000_000),
+            dead_max: read.whole("events.dead_max", 0..=100_000_000),
         },
         worker: Worker {
             tmp: Mebibytes(read.whole("worker.tmp_mb", 1..=10_240)),

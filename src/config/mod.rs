@@ -23,6 +23,7 @@ pub struct Config {
     pub runtimes_dir: PathBuf,
     pub pool: Pool,
     pub limits: Limits,
+    pub events: Events,
     pub worker: Worker,
     pub logs: Logs,
     pub log: Log,
@@ -80,6 +81,20 @@ pub struct Limits {
     pub max_wait: Duration,
     pub batch_max: usize,
     pub batch_parallel: usize,
+}
+
+/// Asynchronous calls.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Events {
+    pub parallel: usize,
+    pub retries: u32,
+    pub retry_delay: Duration,
+    pub max_age: Duration,
+    pub lease: Duration,
+    pub waiting_max: u64,
+    pub keep: Duration,
+    pub keep_max: u64,
+    pub dead_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -23,6 +23,8 @@ impl fmt::Display for Mebibytes {
 
 /// A synchronous payload and answer: 6 MiB, AWS's documented quota.
 pub const PAYLOAD_MAX: usize = 6 * 1024 * 1024;
+/// An asynchronous payload: 1 MiB, AWS's documented quota.
+pub const EVENT_MAX: usize = 1024 * 1024;
 /// AWS lets a buffered answer be 100 bytes longer than the payload quota.
 pub const ANSWER_MAX: usize = PAYLOAD_MAX + 100;
 /// A function's timeout, in seconds.

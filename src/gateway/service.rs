@@ -21,6 +21,7 @@ use crate::domain::key::Grant;
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::gateway::route::{Route, route};
 use crate::gateway::{body, keys, screen};
+use crate::queue::Queue;
 use crate::scheduler::Scheduler;
 use crate::telemetry::metrics;
 
@@ -38,6 +39,7 @@ pub struct Readiness {
 #[derive(Debug, Clone)]
 pub struct Gateway {
     pub scheduler: Arc<Scheduler>,
+    pub queue: Arc<Queue>,
     pub control: Router,
     pub keys: Arc<Keys>,
     pub rendered: PrometheusHandle,
@@ -125,7 +127,9 @@ impl Gateway {
             return error::not_found(head.uri.path());
         };
         match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
-            Ok(payload) => invoke::execute(&self.scheduler, &name, &head.headers, payload).await,
+            Ok(payload) => {
+                invoke::execute(&self.scheduler, &self.queue, &name, &head.headers, payload).await
+            }
             Err(fault) => invoke::refuse(fault),
         }
     }

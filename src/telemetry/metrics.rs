@@ -72,6 +72,10 @@ fn describe() {
             "Requests whose key opened nothing, or not this, by reason.",
         ),
         (
+            "hearth_events_total",
+            "Asynchronous calls by outcome: accepted, refused, lost, and of their attempts succeeded, retried, failed.",
+        ),
+        (
             "hearth_store_errors_total",
             "Calls to the store that failed, by operation.",
         ),
@@ -343,6 +347,11 @@ pub fn auth_failed(reason: &'static str) {
 
 pub fn store_error(operation: &'static str) {
     metrics::counter!("hearth_store_errors_total", "operation" => operation).increment(1);
+}
+
+/// Something became of an asynchronous call.
+pub fn event(outcome: &'static str) {
+    metrics::counter!("hearth_events_total", "outcome" => outcome).increment(1);
 }
 
 pub fn store_up(up: bool) {

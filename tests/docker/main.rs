@@ -33,6 +33,7 @@ mod holding;
 mod hostile;
 mod images;
 mod keys;
+mod later;
 mod limiting;
 mod metering;
 mod multiplexing;

@@ -19,14 +19,14 @@ const CODE: &str = "def handler(event, context):\n    return {'said': event, 'by
 const CHANGED: &str = "def handler(event, context):\n    return {'said': event, 'by': 'second'}\n";
 
 /// A real Redis that keeps what it acknowledged, on a socket of its own. It ends with this.
-struct Redis {
+pub(crate) struct Redis {
     /// Taken by whoever needs it after the end.
     directory: Option<TempDir>,
     child: Child,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("hearth-redis-").tempdir();
         Self::start_in(directory.unwrap())
     }
@@ -56,7 +56,7 @@ impl Redis {
         directory.path().join("redis.sock")
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.socket().display())
     }
 

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use crate::api::control::Control;
 use crate::api::control::intake::Name;
 use crate::api::control::openapi::CallErrors;
-use crate::api::invoke;
+use crate::api::invoke::{self, Accepted};
 use crate::domain::fault::Fault;
 use crate::domain::limits::PAYLOAD_MAX;
 
@@ -20,9 +20,15 @@ use crate::domain::limits::PAYLOAD_MAX;
 /// The body is the event: JSON, or with `content-type: application/octet-stream` bytes; nothing is the event `{}`. The answer's body
 /// is what the handler returned. `server-timing` says where the time went, in milliseconds: waiting in line, creating a
 /// container, loading the code, running the handler.
+///
+/// With `x-amz-invocation-type: Event` the answer is 202 as soon as the call is kept: it is run at least once, tried again when it fails,
+/// and `/invocations/{id}` says how it stands. Its event may have up to 1 MiB.
 #[utoipa::path(
     post, path = "/functions/{id}/execute", tag = "calls", operation_id = "execute_function",
-    params(("id" = String, Path, description = "id or name")),
+    params(
+        ("id" = String, Path, description = "id or name"),
+        ("x-amz-invocation-type" = Option<String>, Header, nullable = false, description = "`Event`: run it later; `RequestResponse`, or none: run it now"),
+    ),
     request_body(description = "the event", content(
         (serde_json::Value = "application/json", example = json!({"name": "world"})),
         ([u8] = "application/octet-stream"),
@@ -36,6 +42,10 @@ use crate::domain::limits::PAYLOAD_MAX;
             ("x-hearth-start" = String, description = "`warm`: an idle worker. `stem`: a started one was given the code. `cold`: a container was created"),
             ("x-hearth-version" = String, description = "the beginning of the function's version"),
         )),
+        (status = 202, body = Accepted, description = "the call is kept and will be run", headers(
+            ("x-request-id" = String, description = "the id of the call"),
+            ("location" = String, description = "where to look how it stands"),
+        )),
         CallErrors,
     )
 )]
@@ -46,7 +56,9 @@ pub async fn execute(
     body: Body,
 ) -> Response {
     let answer = match read(body).await {
-        Ok(payload) => invoke::execute(&control.scheduler, &id, &headers, payload).await,
+        Ok(payload) => {
+            invoke::execute(&control.scheduler, &control.queue, &id, &headers, payload).await
+        }
         Err(fault) => invoke::refuse(fault),
     };
     answer.map(Body::new)

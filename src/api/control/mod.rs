@@ -13,6 +13,7 @@ mod environment_tests;
 pub mod execute;
 pub mod functions;
 pub mod intake;
+pub mod invocations;
 pub mod keys;
 pub mod locks;
 pub mod logs;
@@ -43,6 +44,7 @@ use crate::api::error::{self, Problem};
 use crate::api::keys::Keys;
 use crate::config;
 use crate::domain::id::RequestId;
+use crate::queue::Queue;
 use crate::runtime::Catalog;
 use crate::runtime::package::Places;
 use crate::scheduler::Scheduler;
@@ -58,6 +60,7 @@ pub struct Control {
     scheduler: Arc<Scheduler>,
     runtimes: Arc<Catalog>,
     deploy: Arc<Deploy>,
+    queue: Arc<Queue>,
     limits: Arc<config::Limits>,
     room: Room,
     keys: Arc<Keys>,
@@ -69,7 +72,7 @@ pub struct Control {
 
 impl Control {
     pub fn new(
-        scheduler: Arc<Scheduler>,
+        queue: Arc<Queue>,
         store: Arc<dyn Store>,
         runtimes: Arc<Catalog>,
         keys: Arc<Keys>,
@@ -77,6 +80,7 @@ impl Control {
         places: Places,
         stop: CancellationToken,
     ) -> Self {
+        let scheduler = queue.scheduler().clone();
         Self {
             deploy: Arc::new(Deploy {
                 scheduler: scheduler.clone(),
@@ -88,6 +92,7 @@ impl Control {
             }),
             scheduler,
             runtimes,
+            queue,
             limits: Arc::new(limits.clone()),
             room: Room::default(),
             keys,
@@ -135,6 +140,7 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(functions::code))
         .routes(routes!(execute::execute))
         .routes(routes!(batch::execute))
+        .routes(routes!(invocations::read))
         .routes(routes!(logs::read))
         .routes(routes!(runtimes::list))
         .routes(routes!(keys::list, keys::create))

@@ -27,6 +27,7 @@ use crate::domain::id::{FunctionId, RequestId};
 use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::limits::Mebibytes;
 use crate::pool::{self, Pool, keeper};
+use crate::queue::{self, Queue};
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
 use crate::scheduler::{self, Scheduler};
@@ -48,6 +49,8 @@ pub struct World {
     pub control: Control,
     pub router: Router,
     pub scheduler: Arc<Scheduler>,
+    /// Nobody runs it unless the test does.
+    pub queue: Arc<Queue>,
     pub store: Arc<Hooked>,
     pub keys: Arc<Keys>,
     pub stop: CancellationToken,
@@ -150,8 +153,28 @@ impl World {
             keeper::run(pool, events, keeper_stop.clone()),
         );
         let keys = Arc::new(Keys::default());
-        let control = Control::new(
+        let queue = Queue::new(
             scheduler.clone(),
+            store.clone(),
+            queue::Options {
+                process: "world".into(),
+                parallel: 4,
+                lease: DEADLINE,
+                retry: queue::retry::Options {
+                    retries: 1,
+                    delay: Duration::from_millis(10),
+                    max_age: DEADLINE,
+                },
+                bounds: Bounds {
+                    unfinished: 3,
+                    finished: 100,
+                    keep: DEADLINE,
+                    dead: 100,
+                },
+            },
+        );
+        let control = Control::new(
+            queue.clone(),
             store.clone(),
             catalog,
             keys.clone(),
@@ -160,6 +183,7 @@ impl World {
             stop.clone(),
         );
         Self {
+            queue,
             router: control::router(control.clone()),
             control,
             scheduler,

@@ -17,6 +17,7 @@ fn args(data: &str) -> Args {
         data: data.into(),
         binary: false,
         raw: false,
+        later: false,
     }
 }
 
@@ -146,4 +147,26 @@ fn timings_of_any_server_are_read_or_left_out() {
     assert_eq!(names("miss, db;desc=x;dur=1, bad;dur=x"), ["db"]);
     let headers = HeaderMap::new();
     assert_eq!(summary(&headers, Duration::from_millis(3)), "3.0 ms in all");
+}
+
+#[tokio::test]
+async fn what_is_run_later_has_a_request_id() {
+    let later = || Args {
+        later: true,
+        ..args("{}")
+    };
+    let server = answering(
+        r#"{"request_id":"r-1","state":"queued"}"#,
+        "application/json",
+    )
+    .await;
+    let (done, out, _) = invoke(&server, later(), false).await;
+    done.expect("accepted");
+    assert_eq!(out, "r-1\n");
+    let kind = server.header(0, "x-amz-invocation-type");
+    assert_eq!(kind.as_deref(), Some("Event"));
+    let (done, out, _) = invoke(&server, later(), true).await;
+    done.expect("accepted");
+    let document: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(document, json!({"request_id": "r-1", "state": "queued"}));
 }

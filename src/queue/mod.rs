@@ -1,0 +1,249 @@
+//! Asynchronous calls: taken in when the store has them, run like any other call, and tried again until they have an end. One task claims
+//! what is due and runs a bounded number at a time; what it cannot finish, because it is killed, another process claims when the lease is
+//! over, or this one after its restart. So an event is run at least once, and may be run more often.
+//!
+//! ```text
+//! api ─▶ submit ─▶ store ──(202)──▶ caller
+//!                    └─ claim ─▶ Scheduler::invoke ─▶ retry::decide ─▶ settle
+//! ```
+
+pub mod retry;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::domain::event::{Claimed, Event, Record, Verdict};
+use crate::domain::fault::Fault;
+use crate::domain::id::RequestId;
+use crate::domain::invocation::Invocation;
+use crate::scheduler::{Answer, Scheduler, Target};
+use crate::store::events::{Bounds, Depth};
+use crate::store::{self, Store};
+use crate::task;
+use crate::telemetry::metrics;
+
+/// Between two looks for events whose time has come, or whose process is gone. Events of this process are claimed at once.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Between two attempts to reach a store that is away.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// How often an end is tried to be told to the store. After that the event will be run again.
+const SETTLE_ATTEMPTS: usize = 120;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// This process, unlike any other and any before it.
+    pub process: String,
+    /// Events run at the same time.
+    pub parallel: usize,
+    pub lease: Duration,
+    pub retry: retry::Options,
+    pub bounds: Bounds,
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    scheduler: Arc<Scheduler>,
+    store: Arc<dyn Store>,
+    options: Options,
+    /// There is something new to claim.
+    submitted: Notify,
+}
+
+impl Queue {
+    pub fn new(scheduler: Arc<Scheduler>, store: Arc<dyn Store>, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            scheduler,
+            store,
+            options,
+            submitted: Notify::new(),
+        })
+    }
+
+    /// Where synchronous calls go.
+    pub fn scheduler(&self) -> &Arc<Scheduler> {
+        &self.scheduler
+    }
+
+    /// Takes a call in: when this returns, the store has it, and it will be run whatever happens to this process.
+    pub async fn submit(
+        &self,
+        target: &Target,
+        payload: Bytes,
+        raw: bool,
+    ) -> Result<RequestId, store::Error> {
+        let event = Event {
+            request_id: RequestId::generate(),
+            function: target.function.id.clone(),
+            name: target.function.name.clone(),
+            raw,
+            accepted_at: clock::wall(),
+        };
+        let request_id = event.request_id;
+        let kept = self.store.append(event, payload, self.options.bounds).await;
+        metrics::event(match &kept {
+            Ok(()) => "accepted",
+            Err(store::Error::Full) => "refused",
+            Err(_) => "lost",
+        });
+        kept?;
+        self.submitted.notify_one();
+        Ok(request_id)
+    }
+
+    pub async fn record(&self, id: &RequestId) -> Result<Option<Record>, store::Error> {
+        self.store.record(id).await
+    }
+
+    pub async fn depth(&self) -> Result<Depth, store::Error> {
+        self.store.depth().await
+    }
+
+    /// Runs what is due until `stop`, and then to its end what was begun.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut running = FuturesUnordered::new();
+        let mut claims: HashMap<RequestId, ()> = HashMap::new();
+        let mut renew = tokio::time::interval(self.options.lease / 3);
+        renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut away = false;
+        let mut claim = true;
+        loop {
+            let free = self.options.parallel.saturating_sub(running.len());
+            if claim && free > 0 && !stop.is_cancelled() {
+                let by = &self.options.process;
+                match self.store.claim(by, free, self.options.lease).await {
+                    Ok(claimed) => {
+                        if std::mem::take(&mut away) {
+                            tracing::info!("asynchronous calls go on");
+                        }
+                        for claimed in claimed {
+                            let request_id = claimed.event.request_id;
+                            claims.insert(request_id, ());
+                            let this = self.clone();
+                            let one = task::spawn(task::Kind::Local, "event", async move {
+                                this.serve(claimed).await;
+                            });
+                            running.push(async move {
+                                one.await.ok();
+                                request_id
+                            });
+                        }
+                    }
+                    Err(error) => {
+                        // Once for each time it goes away, and no warning: whoever listens for changes has warned already.
+                        if !std::mem::replace(&mut away, true) {
+                            let error: &dyn std::error::Error = &error;
+                            tracing::info!(error, "asynchronous calls wait for the store");
+                        }
+                    }
+                }
+            }
+            if stop.is_cancelled() && running.is_empty() {
+                return;
+            }
+            let pause = if away { STORE_RETRY } else { LOOK_AGAIN };
+            tokio::select! {
+                ended = running.next(), if !running.is_empty() => {
+                    if let Some(request_id) = ended {
+                        claims.remove(&request_id);
+                    }
+                    claim = !away;
+                }
+                () = self.submitted.notified() => claim = !away,
+                () = tokio::time::sleep(pause) => claim = true,
+                _ = renew.tick() => {
+                    claim = false;
+                    self.renew(&claims).await;
+                }
+                () = stop.cancelled(), if running.is_empty() => return,
+            }
+        }
+    }
+
+    async fn renew(&self, claims: &HashMap<RequestId, ()>) {
+        if claims.is_empty() {
+            return;
+        }
+        let ids: Vec<RequestId> = claims.keys().copied().collect();
+        let by = &self.options.process;
+        match self.store.renew(by, &ids, self.options.lease).await {
+            Ok(lost) => {
+                for request_id in lost {
+                    tracing::debug!(%request_id, "an event is not this process's any more");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "claims cannot be renewed"),
+        }
+    }
+
+    async fn serve(&self, claimed: Claimed) {
+        let result = self.attempt(&claimed).await;
+        let age = clock::wall().duration_since(claimed.event.accepted_at);
+        let age = Duration::try_from(age).unwrap_or_default();
+        let verdict = retry::decide(result, claimed.attempt, age, &self.options.retry);
+        let (request_id, name) = (claimed.event.request_id, &claimed.event.name);
+        match &verdict {
+            Verdict::Succeeded => metrics::event("succeeded"),
+            Verdict::Again { .. } => metrics::event("retried"),
+            Verdict::Failed(failure) => {
+                metrics::event("failed");
+                tracing::info!(%request_id, function = %name, attempts = claimed.attempt, code = failure.code, "event given up");
+            }
+        }
+        for _ in 0..SETTLE_ATTEMPTS {
+            let (by, bounds) = (&self.options.process, self.options.bounds);
+            match self
+                .store
+                .settle(by, &claimed, verdict.clone(), bounds)
+                .await
+            {
+                Ok(true) => return,
+                Ok(false) => {
+                    tracing::debug!(%request_id, "an event was somebody else's before its end could be told");
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(%request_id, %error, "the end of an event cannot be told");
+                    tokio::time::sleep(STORE_RETRY).await;
+                }
+            }
+        }
+        tracing::warn!(%request_id, function = %name, "an event that was run will be run again");
+    }
+
+    async fn attempt(&self, claimed: &Claimed) -> Result<(), Fault> {
+        let event = &claimed.event;
+        // One that took its process with it so often is not tried once more.
+        if claimed.attempt > self.options.retry.attempts() {
+            return Err(Fault::Interrupted);
+        }
+        let found = self.scheduler.find(event.function.as_str());
+        let target = found.filter(|target| target.function.id == event.function);
+        let Some(target) = target else {
+            return Err(Fault::NotFound(event.name.to_string()));
+        };
+        let invocation = Invocation {
+            request_id: event.request_id,
+            payload: claimed.payload.clone(),
+            raw: event.raw,
+            context: Bytes::new(),
+        };
+        match self.scheduler.invoke(&target, invocation).await.result? {
+            Answer::Whole { .. } => Ok(()),
+            // Nobody reads it, but it has not ended well before it has ended.
+            Answer::Stream { mut body, .. } => {
+                while let Some(piece) = body.next().await {
+                    piece?;
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Asynchronous calls: what was accepted is run, whatever happens to the process that accepted it.
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::client::Answer;
+use crate::server::{Server, State};
+use crate::sharing::Redis;
+use crate::wait::eventually;
+
+const CODE: &str = "def handler(event, context):\n    print('ran', event['n'])\n    return event\n";
+const FAILING: &str = "def handler(event, context):\n    raise ValueError('never')\n";
+
+const EVENT: (&str, &str) = ("x-amz-invocation-type", "Event");
+
+async fn submit(server: &Server, name: &str, body: String) -> Answer {
+    let path = format!("/functions/{name}/execute");
+    let submitted = server.client.send_with(Method::POST, &path, &[EVENT], body);
+    submitted.await
+}
+
+/// Has so many calls accepted, and returns their ids.
+async fn accepted(server: &Server, name: &str, many: usize) -> Vec<String> {
+    let mut ids = Vec::new();
+    for n in 0..many {
+        let answer = submit(server, name, json!({"n": n}).to_string()).await;
+        let answer = answer.expect(202);
+        let id = answer.json()["request_id"].as_str().unwrap().to_owned();
+        assert_eq!(answer.headers["x-request-id"], *id);
+        assert_eq!(answer.headers["location"], *format!("/invocations/{id}"));
+        ids.push(id);
+    }
+    ids
+}
+
+/// Waits until a call has an end.
+async fn ended(server: &Server, id: &str) -> Value {
+    eventually("the call to have an end", || async {
+        let answer = server.client.get(&format!("/invocations/{id}")).await;
+        let known = answer.expect(200).json();
+        matches!(known["state"].as_str(), Some("succeeded" | "failed")).then_some(known)
+    })
+    .await
+}
+
+async fn all_succeed(server: &Server, ids: &[String]) {
+    for id in ids {
+        let known = ended(server, id).await;
+        assert_eq!(known["state"], "succeeded", "{known}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asynchronous_call_is_run_and_tried_again_when_it_fails() {
+    let server = Server::start(&[("events.retry_delay", "50ms")]);
+    server.deploy("later", CODE, json!({})).await;
+    let id = accepted(&server, "later", 1).await.remove(0);
+    let known = ended(&server, &id).await;
+    assert_eq!(known["state"], "succeeded", "{known}");
+    assert_eq!(
+        (&known["attempts"], &known["function"]),
+        (&json!(1), &json!("later"))
+    );
+    assert_eq!(known["error"], Value::Null);
+    assert_eq!(server.lines("later", Some(&id)).await, ["ran 0"]);
+
+    server.deploy("failing", FAILING, json!({})).await;
+    let id = accepted(&server, "failing", 1).await.remove(0);
+    let known = ended(&server, &id).await;
+    assert_eq!(
+        (&known["state"], &known["attempts"]),
+        (&json!("failed"), &json!(3))
+    );
+    assert_eq!(known["error"]["code"], "function_error");
+    let metrics = server.client.get("/metrics").await;
+    let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+    for line in [
+        "accepted\"} 2",
+        "retried\"} 2",
+        "failed\"} 1",
+        "succeeded\"} 1",
+    ] {
+        assert!(
+            metrics.contains(&format!("hearth_events_total{{outcome=\"{line}")),
+            "{line}"
+        );
+    }
+
+    submit(&server, "nobody", "{}".into()).await.expect(404);
+    submit(&server, "later", format!("\"{}\"", "x".repeat(1024 * 1024)))
+        .await
+        .expect(413);
+    let path = "/functions/later/execute";
+    let headers = [("x-amz-invocation-type", "Later")];
+    let refused = server
+        .client
+        .send_with(Method::POST, path, &headers, "{}")
+        .await;
+    assert_eq!(
+        refused.expect(400).json()["error"]["faults"][0]["field"],
+        headers[0].0
+    );
+    server.client.get("/invocations/none").await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_is_run_after_a_crash() {
+    let server = Server::start(&[]);
+    server.deploy("later", CODE, json!({})).await;
+    let ids = accepted(&server, "later", 30).await;
+    let server = Server::start_on(server.crash(), &[]);
+    all_succeed(&server, &ids).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_accepted_is_run_by_another() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let settings = [("store.url", url.as_str()), ("events.lease", "2s")];
+    let (a, b) = (Server::start(&settings), Server::start(&settings));
+    a.deploy("later", CODE, json!({})).await;
+    eventually("the function to be known", || async {
+        let answer = b.client.get("/functions/later").await;
+        (answer.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    let ids = accepted(&a, "later", 30).await;
+    let left: State = a.crash();
+    all_succeed(&b, &ids).await;
+    // Only to have its containers cleared away.
+    drop(Server::start_on(left, &settings));
+}
