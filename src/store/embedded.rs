@@ -13,6 +13,7 @@
 
 mod events;
 mod packages;
+mod permits;
 mod tables;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::change::{Changes, Teller};
 use crate::store::embedded::packages::{Packages, Staged};
+use crate::store::embedded::permits::Granted;
 use crate::store::embedded::tables::Tables;
 use crate::store::{Error, Store, record};
 use crate::task;
@@ -194,6 +196,7 @@ pub struct Embedded {
     writer: Option<JoinHandle<()>>,
     /// Never sent to: the lock on the file keeps everybody else away.
     changes: Teller,
+    granted: Granted,
 }
 
 impl Embedded {
@@ -227,6 +230,7 @@ impl Embedded {
             packages,
             writer: Some(thread),
             changes: Teller::default(),
+            granted: Granted::default(),
         }))
     }
 

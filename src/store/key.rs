@@ -44,6 +44,15 @@ pub const USES: &str = "{hearth}:uses:";
 /// Before a name of the writer's own: a package that is still arriving.
 pub const STAGED: &str = "{hearth}:staged:";
 
+/// Names of the processes that hold permits.
+pub const PROCESSES: &str = "{hearth}:permits";
+/// When the ledger of permits was last asked.
+pub const LEDGER: &str = "{hearth}:permits:ledger";
+/// Before a process's name: what it holds.
+pub const PROCESS: &str = "{hearth}:permits:of:";
+/// Before a process's name: the channel on which it is told to ask for permits again.
+pub const TOLD: &str = "{hearth}:permits:told:";
+
 /// How many pieces a package has, beside the pieces themselves, which are called by their number.
 pub const PIECES: &str = "pieces";
 /// Bytes in a piece. Redis does one thing at a time, and nobody should wait long for the others' code.
@@ -117,6 +126,10 @@ mod tests {
             EVENTS_DONE,
             EVENTS_DEAD,
             EVENT,
+            PROCESSES,
+            LEDGER,
+            PROCESS,
+            TOLD,
         ] {
             assert_eq!(tag(key), Some("hearth"), "{key}");
         }

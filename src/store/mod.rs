@@ -5,6 +5,7 @@ pub mod change;
 pub mod embedded;
 pub mod events;
 pub mod key;
+pub mod permits;
 pub mod record;
 pub mod redis;
 #[cfg(test)]

@@ -13,6 +13,7 @@
 //! everybody's wish would withdraw every function there is.
 
 mod events;
+mod leases;
 mod place;
 mod pool;
 mod scripts;
@@ -40,6 +41,7 @@ use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::change::{Changes, Teller};
 use crate::store::redis::events::EventScripts;
+use crate::store::redis::leases::Leases;
 use crate::store::redis::place::Place;
 use crate::store::redis::pool::{Connection, Pool};
 use crate::store::redis::scripts::{Asked, Scripts};
@@ -112,11 +114,13 @@ fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
 
 /// The handle. Dropping it ends the task that listens for changes.
 pub struct Redis {
+    place: Arc<Place>,
     calls: Calls,
     scripts: Scripts,
     events: EventScripts,
     /// Told by the task that listens.
     changes: Teller,
+    leases: Leases,
     _listening: DropGuard,
 }
 
@@ -247,7 +251,7 @@ impl Redis {
         let changes = Teller::default();
         let ended = CancellationToken::new();
         let listener = watch::Listener {
-            place,
+            place: place.clone(),
             calls: calls.clone(),
             changes: changes.clone(),
             look_again: options.look_again,
@@ -257,9 +261,11 @@ impl Redis {
             listening.run_until_cancelled(listener.run()).await;
         });
         Ok(Arc::new(Self {
+            place,
             calls,
             scripts: Scripts::new(),
             events: EventScripts::new(),
+            leases: Leases::new(),
             changes,
             _listening: ended.drop_guard(),
         }))

@@ -61,6 +61,17 @@ async fn passes_the_suite() {
 }
 
 #[tokio::test]
+async fn passes_the_suite_of_permits() {
+    let root = temp();
+    let make = async || {
+        let ledger: Arc<dyn crate::store::permits::Permits> =
+            open(&root.path().join(Uuid::new_v4().to_string()));
+        ledger
+    };
+    crate::store::permits::suite::run(make).await;
+}
+
+#[tokio::test]
 async fn everything_is_there_after_reopening() {
     let dir = temp();
     let store = open(dir.path());
@@ -377,6 +388,7 @@ async fn a_full_queue_is_an_answer_not_a_wait() {
         packages: Arc::new(Packages::open(dir.path()).expect("opens")),
         writer: None,
         changes: Teller::default(),
+        granted: Granted::default(),
     };
     let mut waits = store.put_key(key("a"));
     assert!(futures_util::poll!(&mut waits).is_pending());

@@ -18,7 +18,7 @@ use crate::store::suite::{self, function, key as api_key, next, package};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A real Redis that keeps what it acknowledged. It ends with this.
-struct Server {
+pub(super) struct Server {
     dir: tempfile::TempDir,
     options: Vec<String>,
     password: Option<String>,
@@ -26,11 +26,11 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::with(&[]).await
     }
 
-    async fn with(options: &[&str]) -> Self {
+    pub(super) async fn with(options: &[&str]) -> Self {
         let options = options.iter().map(|&o| o.to_owned()).collect();
         Self::with_login(None, options).await
     }
@@ -76,14 +76,14 @@ impl Server {
         )
     }
 
-    async fn connection(&self) -> Result<Connection, RedisError> {
+    pub(super) async fn connection(&self) -> Result<Connection, RedisError> {
         let client = redis::Client::open(self.url())?;
         let connection = client.get_multiplexed_async_connection().await;
         connection.map(Connection::One)
     }
 
     /// Asks it something behind the store's back.
-    async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(super) async fn ask<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let mut connection = self.connection().await.expect("it is there");
         let mut command = cmd(words[0]);
         for word in &words[1..] {
@@ -108,7 +108,7 @@ impl Server {
         self.wait().await;
     }
 
-    async fn store(&self) -> Arc<Redis> {
+    pub(super) async fn store(&self) -> Arc<Redis> {
         self.store_within(Duration::from_secs(20)).await
     }
 
