@@ -83,10 +83,11 @@ pub enum Seen<'a> {
     Done {
         container: u64,
     },
-    /// It did what no worker does.
+    /// It did what no worker does; `idle`: while nothing was asked of it.
     Lied {
         container: u64,
         how: String,
+        idle: bool,
     },
     /// Hearth did what it must not do.
     Wrong {
@@ -303,10 +304,11 @@ impl Process {
         self.container.watch.see(seen);
     }
 
-    fn lied(&self, how: &str) {
+    fn lied(&self, how: &str, idle: bool) {
         self.see(Seen::Lied {
             container: self.container.number,
             how: how.into(),
+            idle,
         });
     }
 
@@ -314,12 +316,12 @@ impl Process {
         match what {
             Idle::Dies => return Some(exit(6)),
             Idle::Speaks => {
-                self.lied("spoke while idle");
+                self.lied("spoke", true);
                 let said = Frame::new(Kind::ResponseEnd, 1, "nobody asked");
                 self.socket.send(&[said]).await;
             }
             Idle::ClosesLog => {
-                self.lied("closed its log while idle");
+                self.lied("closed its log", true);
                 self.log = None;
             }
         }
@@ -396,7 +398,7 @@ impl Process {
                     container: self.container.number,
                 }),
                 Step::CloseLog => {
-                    self.lied("closed its log");
+                    self.lied("closed its log", false);
                     self.log = None;
                 }
                 Step::CloseSocket => self.socket.stream = None,

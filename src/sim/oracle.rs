@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::clock;
 use crate::domain::fault::Fault;
-use crate::engine::Exit;
 use crate::sim::container::{Invoked, Seen, Watch};
 use crate::sim::engine::STEM_MEMORY;
 use crate::sim::plan::{Call, Does, Plan, Settings, StreamEnd};
@@ -86,6 +85,8 @@ struct Seat {
     ready: bool,
     running: Option<usize>,
     lied: bool,
+    /// Since when anybody who looks sees that it cannot be used.
+    unusable: Option<Instant>,
     ended: bool,
 }
 
@@ -254,6 +255,9 @@ impl Oracle {
         if !seat.ready || seat.ended {
             return Err("it was not ready".into());
         }
+        if seat.unusable.is_some_and(|since| since < now) {
+            return Err("it had shown that it cannot be used".into());
+        }
         let settings = expected.settings.as_ref().ok_or("it was deleted")?;
         let init = seat.init.clone().unwrap_or_default();
         if init != (expected.id.clone(), settings.version) {
@@ -364,16 +368,20 @@ impl Watch for Oracle {
                     seat.running = None;
                 }
             }
-            Seen::Lied { container, .. } => {
+            Seen::Lied {
+                container, idle, ..
+            } => {
                 if let Some(seat) = state.seats.get_mut(&container) {
                     seat.lied = true;
+                    if idle {
+                        seat.unusable.get_or_insert(clock::now());
+                    }
                 }
             }
             Seen::Wrong { container, what } => {
                 state.wrong(self.begun, &format!("c{container}: {what}"));
             }
-            Seen::Ended { container, exit } => {
-                let Exit { .. } = exit;
+            Seen::Ended { container, .. } => {
                 if let Some(seat) = state.seats.get_mut(&container) {
                     (seat.ended, seat.running) = (true, None);
                 }
@@ -501,6 +509,7 @@ fn judge(
         }
         Fault::Exited { .. } => {
             let does = matches!(does, Does::Exit | Does::RunOutOfMemory);
+            ok(runs, "it was given a dead worker")?;
             ok(does || !calm && !healed, "its worker did not exit")
         }
         Fault::OutOfMemory { .. } => ok(runs && does == Does::RunOutOfMemory, "it did not"),

@@ -24,6 +24,15 @@ pub struct Plan {
     pub outages: Vec<Outage>,
     /// Nothing goes wrong but what the functions do to themselves, and they do no wrong either.
     pub calm: bool,
+    /// Everything takes a multiple of this: the coarser it is, the more happens at the same moment.
+    pub grain: u64,
+}
+
+/// How calls of one seed are: how many go wrong and in which ways, and how many clients leave, in hundred.
+struct Manners {
+    wrong: u32,
+    wrongs: Vec<Does>,
+    leave: u32,
 }
 
 #[derive(Debug)]
@@ -65,8 +74,17 @@ pub struct Call {
     pub does: Does,
     pub takes: Duration,
     pub ignores_cancel: bool,
-    /// The client goes away after this time.
-    pub leaves: Option<Duration>,
+    pub leaves: Option<Leaves>,
+}
+
+/// The client goes away.
+#[derive(Debug, Clone, Copy)]
+pub struct Leaves {
+    pub after: Duration,
+    /// Turns that others have at that moment before it does.
+    pub turns: u32,
+    /// It goes even if its answer comes at that moment.
+    pub first: bool,
 }
 
 /// What the code does with a call.
@@ -149,9 +167,12 @@ impl Plan {
         let mut rng = StdRng::seed_from_u64(seed);
         let rng = &mut rng;
         let calm = rng.random_ratio(1, 6);
-        let wrong = match calm {
-            true => 0,
-            false => rng.random_range(0..=40),
+        let manners = Manners {
+            wrong: if calm { 0 } else { rng.random_range(0..=60) },
+            wrongs: (0..rng.random_range(1..=4))
+                .map(|_| pick(rng, &WRONGS))
+                .collect(),
+            leave: pick(rng, &[0, 10, 50]),
         };
         let odds = match calm {
             true => Odds::default(),
@@ -181,17 +202,21 @@ impl Plan {
             odds,
             outages: Vec::new(),
             calm,
+            grain: pick(rng, &[1, 5, 20, 50]),
         };
-        plan.draw_calls(rng, wrong);
+        plan.draw_calls(rng, &manners);
         plan.draw_changes(rng, versions);
         if !calm {
             plan.draw_disasters(rng);
+        }
+        for (at, _) in &mut plan.events {
+            *at = coarse(*at, plan.grain);
         }
         plan.events.sort_by_key(|(at, _)| *at);
         plan
     }
 
-    fn draw_calls(&mut self, rng: &mut StdRng, wrong: u32) {
+    fn draw_calls(&mut self, rng: &mut StdRng, manners: &Manners) {
         let mut at = 0;
         for _ in 0..rng.random_range(3..=12) {
             at = rng.random_range(at..=BUSY.min(at + 3000));
@@ -199,7 +224,7 @@ impl Plan {
             let within = pick(rng, &[20, 200, 1500]);
             for _ in 0..rng.random_range(1..=8) {
                 let when = at + rng.random_range(0..=within);
-                let call = Call::draw(rng, function, wrong);
+                let call = Call::draw(rng, function, manners, self.grain);
                 let event = Event::Call(self.calls.len());
                 self.calls.push(call);
                 self.events.push((Duration::from_millis(when), event));
@@ -291,14 +316,20 @@ fn draw_limit(rng: &mut StdRng) -> Option<u32> {
     rng.random_bool(0.6).then(|| rng.random_range(1..=6))
 }
 
+/// Rounded up to a multiple of the grain.
+pub fn coarse(time: Duration, grain: u64) -> Duration {
+    let ms = time.as_millis() as u64;
+    Duration::from_millis(ms.div_ceil(grain) * grain)
+}
+
 fn pick<T: Copy>(rng: &mut StdRng, from: &[T]) -> T {
     from[rng.random_range(0..from.len())]
 }
 
 impl Call {
-    fn draw(rng: &mut StdRng, function: usize, wrong: u32) -> Self {
-        let does = if rng.random_ratio(wrong, 100) {
-            pick(rng, &WRONGS)
+    fn draw(rng: &mut StdRng, function: usize, manners: &Manners, grain: u64) -> Self {
+        let does = if rng.random_ratio(manners.wrong, 100) {
+            pick(rng, &manners.wrongs)
         } else {
             match rng.random_range(0..20) {
                 0 => Does::Fail,
@@ -310,14 +341,18 @@ impl Call {
         };
         let slow = rng.random_bool(0.3);
         let takes = rng.random_range(1..=if slow { 600 } else { 30 });
-        let leaves = rng.random_ratio(1, 10);
-        let leaves_after = rng.random_range(0..=1500);
+        let within = pick(rng, &[20, 300, 1500]);
+        let leaves = Leaves {
+            after: coarse(Duration::from_millis(rng.random_range(0..=within)), grain),
+            turns: rng.random_range(0..=6),
+            first: rng.random_bool(0.5),
+        };
         Self {
             function,
             does,
-            takes: Duration::from_millis(takes),
-            ignores_cancel: rng.random_bool(0.3),
-            leaves: leaves.then(|| Duration::from_millis(leaves_after)),
+            takes: coarse(Duration::from_millis(takes), grain),
+            ignores_cancel: rng.random_bool(0.5),
+            leaves: rng.random_ratio(manners.leave, 100).then_some(leaves),
         }
     }
 }

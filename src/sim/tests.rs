@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::sim::plan::{Call, Does, Event, Plan};
+use crate::sim::weather::Odds;
 use crate::sim::world::{self, Report};
 
 /// Threads that try seeds, each in a world of its own.
@@ -40,6 +42,56 @@ fn one() {
     let report = world::run(seed);
     println!("{}", report.log);
     check(seed, &report);
+}
+
+/// A seed's plan with every call an answer and no weather but what `odds` say.
+fn fair(seed: u64, odds: Odds) -> Plan {
+    let mut plan = Plan::draw(seed);
+    (plan.odds, plan.outages, plan.calm) = (odds, Vec::new(), false);
+    let answer = |call: &mut Call| (call.does, call.leaves) = (Does::Answer, None);
+    plan.calls.iter_mut().for_each(answer);
+    plan.events
+        .retain(|(_, event)| !matches!(event, Event::LoseImage));
+    plan
+}
+
+fn holds(plan: Plan) {
+    let seed = plan.seed;
+    check(seed, &world::play(plan));
+}
+
+/// They were left to the next start's sweep, and their memory was given away while they ran.
+#[test]
+fn containers_that_do_not_boot_are_cleared_away_until_they_are_gone() {
+    for seed in 0..20 {
+        let odds = Odds {
+            boot_fails: 500,
+            remove_fails: 600,
+            ..Odds::default()
+        };
+        holds(fair(seed, odds));
+    }
+}
+
+/// It was forgotten whenever a start was refused, and ran on.
+#[test]
+fn a_network_holder_outlives_a_refused_start() {
+    for seed in 0..20 {
+        let odds = Odds {
+            operation_fails: 300,
+            ..Odds::default()
+        };
+        let mut plan = fair(seed, odds);
+        for function in &mut plan.functions {
+            function.egress = true;
+        }
+        for (_, event) in &mut plan.events {
+            if let Event::Deploy(_, settings) = event {
+                settings.egress = true;
+            }
+        }
+        holds(plan);
+    }
 }
 
 #[test]

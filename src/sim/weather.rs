@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::clock;
 use crate::engine;
+use crate::sim::plan::{Plan, coarse};
 
 /// A simulated engine's deadline for every call.
 pub const ENGINE_DEADLINE: Duration = Duration::from_secs(2);
@@ -142,6 +143,7 @@ pub struct Weather {
     rng: Option<Mutex<StdRng>>,
     odds: Odds,
     outages: Vec<Outage>,
+    grain: u64,
     begun: Instant,
     calm: AtomicBool,
     image_gone: AtomicBool,
@@ -154,18 +156,23 @@ pub struct Weather {
 impl Weather {
     /// Everything goes well and takes no time.
     pub fn none() -> Self {
-        Self::new(None, Odds::default(), Vec::new())
+        Self::new(None)
     }
 
-    pub fn seeded(seed: u64, odds: Odds, outages: Vec<Outage>) -> Self {
-        Self::new(Some(Mutex::new(StdRng::seed_from_u64(seed))), odds, outages)
+    pub fn of(plan: &Plan) -> Self {
+        let mut weather = Self::new(Some(Mutex::new(StdRng::seed_from_u64(plan.seed))));
+        weather.odds = plan.odds;
+        weather.outages = plan.outages.clone();
+        weather.grain = plan.grain;
+        weather
     }
 
-    fn new(rng: Option<Mutex<StdRng>>, odds: Odds, outages: Vec<Outage>) -> Self {
+    fn new(rng: Option<Mutex<StdRng>>) -> Self {
         Self {
             rng,
-            odds,
-            outages,
+            odds: Odds::default(),
+            outages: Vec::new(),
+            grain: 1,
             begun: clock::now(),
             calm: AtomicBool::new(false),
             image_gone: AtomicBool::new(false),
@@ -220,6 +227,7 @@ impl Weather {
         };
         let mut rng = rng.lock();
         let usual = Duration::from_millis(rng.random_range(operation.takes()));
+        let usual = coarse(usual, self.grain);
         let name = operation.as_str();
         let timeout = engine::Error::Timeout {
             operation: name,
@@ -268,7 +276,10 @@ impl Weather {
             return Fate::default();
         };
         let mut rng = rng.lock();
-        let mut ms = |from, to| Duration::from_millis(rng.random_range(from..=to));
+        let mut ms = |from, to| {
+            let time = Duration::from_millis(rng.random_range(from..=to));
+            coarse(time, self.grain)
+        };
         let mut fate = Fate {
             boots_in: ms(5, 150),
             loads_in: ms(2, 120),

@@ -30,7 +30,7 @@ use crate::secrets::Secrets;
 use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
 use crate::sim::engine::{STEM_MEMORY, Simulated, catalog};
 use crate::sim::oracle::{Oracle, Outcome, code_text, number};
-use crate::sim::plan::{CODES, Call, Does, Event, Plan, Settings, StreamEnd};
+use crate::sim::plan::{CODES, Call, Does, Event, Leaves, Plan, Settings, StreamEnd, coarse};
 use crate::sim::store::Packages;
 use crate::sim::time;
 use crate::sim::weather::{ENGINE_DEADLINE, Weather};
@@ -61,6 +61,11 @@ pub struct Report {
 
 /// Runs one seed, on the thread that asks.
 pub fn run(seed: u64) -> Report {
+    play(Plan::draw(seed))
+}
+
+/// Runs one plan.
+pub fn play(plan: Plan) -> Report {
     let errors = Arc::new(Mutex::new(String::new()));
     let written = errors.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -69,12 +74,15 @@ pub fn run(seed: u64) -> Report {
         .without_time()
         .with_ansi(false)
         .finish();
-    let mut disk = StdRng::seed_from_u64(seed ^ 0xd15c);
-    let takes = move || Duration::from_millis(disk.random_range(0..=8));
-    let dir = tempfile::tempdir().expect("temp dir");
+    let mut disk = StdRng::seed_from_u64(plan.seed ^ 0xd15c);
+    let grain = plan.grain;
+    let takes = move || coarse(Duration::from_millis(disk.random_range(0..=8)), grain);
+    // In memory where that can be: a seed makes many small files.
+    let memory = tempfile::tempdir_in("/dev/shm");
+    let dir = memory.or_else(|_| tempfile::tempdir()).expect("temp dir");
     let path = dir.path().to_owned();
     let mut report = tracing::subscriber::with_default(subscriber, || {
-        time::run(takes, async move { World::new(seed, &path).live().await })
+        time::run(takes, async move { World::new(plan, &path).live().await })
     });
     // Whatever is logged as an error needs somebody to look: a task that panicked, a container that was given up.
     let errors = errors.lock();
@@ -112,13 +120,20 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64, dir: &std::path::Path) -> Self {
-        let plan = Arc::new(Plan::draw(seed));
+    fn new(plan: Plan, dir: &std::path::Path) -> Self {
+        let plan = Arc::new(plan);
         let oracle = Arc::new(Oracle::new(&plan));
-        oracle.note(&format!("seed {seed}: {:?} {:?}", plan.instance, plan.odds));
-        oracle.note(&format!("outages {:?}", plan.outages));
-        let weather = Weather::seeded(seed, plan.odds, plan.outages.clone());
-        let weather = Arc::new(weather);
+        let Plan {
+            seed,
+            instance,
+            odds,
+            outages,
+            grain,
+            ..
+        } = &*plan;
+        oracle.note(&format!("seed {seed}, grain {grain}: {instance:?}"));
+        oracle.note(&format!("{odds:?}, {outages:?}"));
+        let weather = Arc::new(Weather::of(&plan));
         let program = {
             let (plan, oracle) = (plan.clone(), oracle.clone());
             Arc::new(move |invoked: &Invoked| script(&plan, &oracle, invoked))
@@ -328,11 +343,13 @@ impl World {
                     }
                 }
             };
-            let leaves = tokio::time::sleep(plan.leaves.unwrap_or(bound * 2));
+            let outcome = tokio::time::timeout(bound, outcome);
+            let leaves_first = plan.leaves.is_some_and(|leaves| leaves.first);
             let outcome = tokio::select! {
                 biased;
-                outcome = tokio::time::timeout(bound, outcome) => outcome.unwrap_or(Outcome::Nothing),
-                () = leaves => Outcome::Left,
+                () = leave(plan.leaves), if leaves_first => Outcome::Left,
+                outcome = outcome => outcome.unwrap_or(Outcome::Nothing),
+                () = leave(plan.leaves), if !leaves_first => Outcome::Left,
             };
             oracle.call_ended(number, &outcome);
         });
@@ -449,6 +466,16 @@ impl World {
     }
 }
 
+async fn leave(leaves: Option<Leaves>) {
+    let Some(leaves) = leaves else {
+        return std::future::pending().await;
+    };
+    tokio::time::sleep(leaves.after).await;
+    for _ in 0..leaves.turns {
+        tokio::task::yield_now().await;
+    }
+}
+
 fn name(index: usize) -> FunctionName {
     FunctionName::parse(&format!("f{index}")).expect("a name")
 }
@@ -471,6 +498,7 @@ fn script(plan: &Plan, oracle: &Oracle, invoked: &Invoked) -> Script {
         oracle.see(Seen::Lied {
             container: invoked.container,
             how: format!("{:?}", planned.does),
+            idle: false,
         });
     }
     let code = std::fs::read_to_string(invoked.task.join("app.txt")).unwrap_or_default();
