@@ -106,6 +106,14 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
                     .ok_or_else(|| format!("{cores} is out of range, expected 0 to 64"))
             }),
             code_path_roots: read.value("worker.code_path_roots", roots),
+            code_path_watch: read.text("worker.code_path_watch", |text| match text {
+                "auto" => Ok(None),
+                "on" => Ok(Some(true)),
+                "off" => Ok(Some(false)),
+                other => Err(format!(
+                    "{other:?} is unknown, expected \"auto\", \"on\" or \"off\""
+                )),
+            }),
         },
         logs: Logs {
             keep_bytes: read.whole::<usize>("logs.keep_kb", 1..=1024 * 1024) * 1024,

@@ -29,6 +29,14 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// Whether code is taken over from where it came from when it changes there: unless said otherwise, on a developer's machine.
+    pub fn watches_code_paths(&self) -> bool {
+        let alone = self.server.listen.ip().is_loopback() && self.store == Store::Embedded;
+        self.worker.code_path_watch.unwrap_or(alone)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     pub listen: SocketAddr,
@@ -105,6 +113,8 @@ pub struct Worker {
     pub group: u32,
     pub cpu_floor_cores: f64,
     pub code_path_roots: Vec<PathBuf>,
+    /// `None` is up to where this is used.
+    pub code_path_watch: Option<bool>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

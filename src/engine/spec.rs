@@ -289,6 +289,7 @@ mod tests {
             group: 994,
             cpu_floor_cores: 1.0,
             code_path_roots: Vec::new(),
+            code_path_watch: None,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_PACKED_MAX, PACKAGE_UNP
 use crate::runtime::package::entry::{Kind, Reason, Tree};
 use crate::runtime::package::outline::{outline, overlapping, span};
 
-pub use crate::runtime::package::pack::{Places, pack_inline, pack_path};
+pub use crate::runtime::package::pack::{LEFT_OUT, Places, pack_inline, pack_path};
 pub use crate::runtime::package::unpack::{clear_partial, link_into, unpack};
 
 /// How often a package may hold itself, once it is larger than `RATIO_FREE`. Code and its data stay below 20.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::clock;
 use crate::config;
 use crate::domain::environment::Variables;
@@ -116,6 +118,8 @@ pub struct Scheduler {
     account: Arc<Gate>,
     options: Options,
     draining: AtomicBool,
+    /// Counts what was published and withdrawn.
+    changes: watch::Sender<u64>,
 }
 
 impl Scheduler {
@@ -127,6 +131,7 @@ impl Scheduler {
             account,
             options,
             draining: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
         })
     }
 
@@ -149,6 +154,15 @@ impl Scheduler {
         self.table.all()
     }
 
+    /// Grows whenever another function, or another revision of one, is there.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
+    }
+
     /// Makes a function, or its new revision, callable: every call that starts after this returns runs it. Calls under way
     /// finish on the old one. An older revision than the published one changes nothing.
     pub fn publish(&self, function: Function) {
@@ -163,6 +177,7 @@ impl Scheduler {
             self.close_unless_current(&old);
         }
         metrics::functions(self.table.all().len());
+        self.changed();
     }
 
     /// Makes everything that was stored callable, at the start.
@@ -175,6 +190,7 @@ impl Scheduler {
         let packages = targets.iter().map(|t| t.function.code.sha256.clone());
         self.pool.prepare(packages.collect());
         metrics::functions(targets.len());
+        self.changed();
     }
 
     /// Forgets a function.
@@ -183,6 +199,7 @@ impl Scheduler {
             self.close_unless_current(&old);
         }
         metrics::functions(self.table.all().len());
+        self.changed();
     }
 
     fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {

@@ -46,3 +46,4 @@ mod sharing;
 mod streaming;
 mod updating;
 mod warming;
+mod watching;

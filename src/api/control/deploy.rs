@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::api::control::code::Package;
+use crate::api::control::code::{self, Package};
 use crate::api::control::draft::{Draft, Rules};
 use crate::api::control::intake::Upload;
 use crate::api::control::locks::{Held, Key, Locks};
@@ -46,6 +46,15 @@ struct Differs {
     /// What is published is gone, or newer than what is stored.
     withdraw: bool,
     publish: Option<Function>,
+}
+
+/// Why code was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrefreshed {
+    #[error(transparent)]
+    Code(#[from] code::Error),
+    #[error(transparent)]
+    Problem(#[from] Problem),
 }
 
 /// What a client says the function is like before its change: the value of If-Match.
@@ -290,6 +299,37 @@ impl Deploy {
             Ok(())
         })
         .await
+    }
+
+    /// Takes over the code that is now where a function's came from. Whether that was another.
+    pub async fn refresh(&self, id: &FunctionId) -> Result<bool, Unrefreshed> {
+        let _turn = self.turn(id.as_str()).await?;
+        for _ in 0..ATTEMPTS {
+            let current = self.current(id.as_str(), None)?;
+            let base = current.clone();
+            let places = self.places.clone();
+            let draft = task::blocking("pack code", move || Draft::refresh(&base, &places)).await?;
+            let Some(draft) = draft else {
+                return Ok(false);
+            };
+            let function = &draft.function;
+            match self.write(&draft, Some(current.revision)).await {
+                Ok(()) => self.scheduler.publish(function.clone()),
+                Err(store::Error::Stale) => {
+                    self.catch_up(&current.id).await;
+                    continue;
+                }
+                Err(error) => return Err(self.failed(&error, function).await.into()),
+            }
+            tracing::info!(
+                function = %function.name,
+                id = %function.id,
+                revision = function.revision,
+                "code taken over from its directory"
+            );
+            return Ok(true);
+        }
+        Err(Problem::Contended.into())
     }
 
     async fn draft<F>(&self, caller: Arc<Grant>, make: F) -> Result<Draft, Problem>

@@ -11,7 +11,7 @@ use crate::api::error::Problem;
 use crate::clock;
 use crate::domain::environment::{Environment, MASK, Value, Variables};
 use crate::domain::fault::Blame;
-use crate::domain::function::{Function, Network};
+use crate::domain::function::{Function, Network, Origin};
 use crate::domain::id::FunctionId;
 use crate::domain::key::{Denied, Grant, Scope};
 use crate::domain::limits::{ENVIRONMENT_MAX, Mebibytes};
@@ -184,6 +184,27 @@ impl Draft {
             function: settled(next, change),
             package,
         })
+    }
+
+    /// The next revision of `current` with the code that is now where it came from; `None` if that is no place, or the same code.
+    pub fn refresh(current: &Function, places: &Places) -> Result<Option<Self>, code::Error> {
+        let Origin::Path(path) = &current.code.origin else {
+            return Ok(None);
+        };
+        let package = code::pack(Incoming::Path(path.clone()), places)?;
+        if package.code.sha256 == current.code.sha256 {
+            return Ok(None);
+        }
+        let function = Function {
+            revision: current.revision + 1,
+            updated_at: clock::wall(),
+            code: package.code.clone(),
+            ..current.clone()
+        };
+        Ok(Some(Self {
+            function,
+            package: Some(package),
+        }))
     }
 }
 

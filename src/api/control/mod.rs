@@ -21,6 +21,7 @@ pub mod openapi;
 pub mod runtimes;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 #[cfg(test)]
 pub mod world;
 
@@ -104,6 +105,11 @@ impl Control {
     /// Makes everything the store has callable, and says how many functions that is. Before the first request.
     pub async fn restore(&self) -> Result<usize, store::Error> {
         self.deploy.restore().await
+    }
+
+    /// Keeps functions in step with the directories their code came from, for as long as it is polled.
+    pub async fn watch_code_paths(self) {
+        watch::run(self.deploy).await;
     }
 
     /// Makes what other instances wrote callable, and forgets what they deleted. Says how many functions that were.

@@ -191,6 +191,7 @@ fn ranges_hold() {
         ("worker.cpu_floor_cores", "-0.5"),
         ("worker.cpu_floor_cores", "64.5"),
         ("worker.code_path_roots", "/ok,relative"),
+        ("worker.code_path_watch", "yes"),
         ("log.format", "xml"),
         ("log.level", "loud"),
         ("store.url", "memory"),
@@ -212,6 +213,22 @@ fn ranges_hold() {
     ] {
         assert!(set(key, good).is_ok(), "{key} = {good}");
     }
+}
+
+#[test]
+fn code_is_watched_on_a_developers_machine_unless_said_otherwise() {
+    let watched = |given: &[(&str, &str)]| {
+        load(sources(None, &[], given))
+            .expect("good")
+            .watches_code_paths()
+    };
+    let (public, shared) = (("server.listen", "0.0.0.0:80"), ("store.url", "redis://h"));
+    let switch = |to| ("worker.code_path_watch", to);
+    assert!(watched(&[]));
+    assert!(!watched(&[public]));
+    assert!(!watched(&[shared]));
+    assert!(!watched(&[switch("off")]));
+    assert!(watched(&[public, shared, switch("on")]));
 }
 
 #[test]

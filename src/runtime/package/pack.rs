@@ -15,7 +15,7 @@ use crate::runtime::package::Error;
 use crate::runtime::package::entry::{self, Reason};
 
 /// Made by tools for themselves, and different each time they run.
-const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
+pub const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
 
 /// What the kernel makes up: what is in there is of this process or of all, and never code.
 const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];

@@ -45,6 +45,7 @@ pub(super) fn worker_config() -> config::Worker {
         group: USER,
         cpu_floor_cores: 0.5,
         code_path_roots: vec![PathBuf::from("/")],
+        code_path_watch: None,
     }
 }
 
