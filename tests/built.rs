@@ -1,6 +1,7 @@
-//! What a runtime's folder needs before its image can be built: a `build.sh`, where it has one, was run. `make` does it before the
-//! tests; this is for whoever starts them alone.
+//! What a runtime's folder needs before its image can be built, or its cases be played: a `build.sh`, where it has one, was run. `make`
+//! does it for the image before the tests; this is for the cases, and for whoever starts the tests alone.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
@@ -11,7 +12,12 @@ use hearth::runtime::manifest::Manifest;
 static BUILDING: Mutex<()> = Mutex::new(());
 
 pub(crate) fn built(runtime: &Manifest) -> Result<()> {
-    let script = runtime.folder.join("build.sh");
+    build(&runtime.folder)
+}
+
+/// Runs the folder's `build.sh`, which is quick where nothing changed.
+pub(crate) fn build(folder: &Path) -> Result<()> {
+    let script = folder.join("build.sh");
     if !script.is_file() {
         return Ok(());
     }

@@ -43,6 +43,7 @@ fn runtimes() -> Result<Vec<Manifest>> {
     anyhow::ensure!(!found.is_empty(), "no runtime was found");
     for manifest in &found {
         built::built(manifest)?;
+        built::build(&manifest.folder.join("contract"))?;
     }
     Ok(found)
 }

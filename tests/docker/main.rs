@@ -40,6 +40,7 @@ mod multiplexing;
 mod networking;
 mod outage;
 mod printing;
+mod programs;
 mod routing;
 mod secrets;
 mod sharing;

@@ -125,7 +125,7 @@ fn event(invocation: Invocation, settings: &Settings) -> Reply {
     let said = |key: &str| match invocation.extra.get(key) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) => Some(text.clone()),
-        Some(other) => Some(other.to_string()),
+        Some(other) => Some(ascii(&other.to_string())),
     };
     let arn = said("invoked_function_arn").unwrap_or_else(|| settings.function_arn.clone());
     let headers = [
@@ -152,6 +152,21 @@ fn event(invocation: Invocation, settings: &Settings) -> Reply {
         }
     }
     reply
+}
+
+/// JSON as clients can read it from a header: some end at the first character that is not ASCII.
+fn ascii(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character.is_ascii() {
+            text.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                text.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    text
 }
 
 /// In a task of its own: a bootstrap that hangs up must not leave the worker in the middle of an answer.
