@@ -17,6 +17,8 @@ missing_packages() {
     command -v cc >/dev/null || echo build-essential
     command -v curl >/dev/null || echo curl ca-certificates
     command -v python3 >/dev/null || echo python3
+    # Only the tests make an environment of Python packages. Debian has that in a package of its own.
+    python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v node >/dev/null || echo nodejs
     # Only the tests start one.
     command -v redis-server >/dev/null || echo redis-server

@@ -60,5 +60,7 @@ fi
 cargo test --locked
 say "Fuzzing, for a while"
 scripts/fuzz.sh 10
+say "The OpenAPI document against a server"
+tests/openapi/run.sh
 say "The README's commands"
 HEARTH_STATE_DIR=$work/state PORT=$(free_port) PROFILE=dev tests/readme.sh
