@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use hearth::api::keys::Keys;
+use hearth::domain::fault::Throttle;
 use hearth::domain::id::{FunctionId, FunctionName};
 use hearth::domain::key::Wish;
 use hearth::gateway::keys::admit;
 use hearth::gateway::route;
 use hearth::router::table::{Entry, Table};
-use hearth::scheduler::admit::{self, Gate};
+use hearth::scheduler::admit::{self, Gate, Gates, UNLIMITED};
 use http::{HeaderMap, Method};
 
 #[derive(Debug)]
@@ -67,8 +68,15 @@ fn find(c: &mut Criterion) {
 
 fn admission(c: &mut Criterion) {
     let (function, account) = (Gate::new(1_000), Gate::new(1_000));
+    let unreserved = Gate::new(UNLIMITED);
     c.bench_function("route/admit and leave", |b| {
-        b.iter(|| admit::admit(&function, &account).unwrap());
+        let gates = Gates {
+            function: &function,
+            limited_by: Throttle::FunctionConcurrency,
+            unreserved: Some(&unreserved),
+            account: &account,
+        };
+        b.iter(|| admit::admit(black_box(gates)).unwrap());
     });
     let keys = Keys::default();
     let (secret, record) = Wish::admin().issue(hearth::clock::wall());

@@ -26,12 +26,14 @@ use crate::queue::{self, Queue};
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
+use crate::scheduler::share::{self, Share};
 use crate::scheduler::{self, Scheduler};
 use crate::secrets::{Secrets, key_place};
 use crate::store::Store;
 use crate::store::change::{Change, Changes, News};
 use crate::store::embedded::Embedded;
 use crate::store::events::Bounds;
+use crate::store::permits::Permits;
 use crate::store::redis::{Options as RedisOptions, Redis};
 use crate::task;
 use crate::telemetry::{logging, metrics};
@@ -90,7 +92,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let state = prepare_state(&config.state_dir)?;
     let instance = instance_id(&state)?;
     let stop = CancellationToken::new();
-    let store = open_store(&config.store, &state, &stop)?;
+    let (store, permits) = open_store(&config.store, &state, &stop)?;
     // Before anything is read: what is written after that is noticed.
     let changes = store.changes();
     let secrets = Arc::new(open_secrets(&config, &state)?);
@@ -110,7 +112,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         catalog.clone(),
         codes.clone(),
     );
-    let scheduler = Scheduler::new(scheduler_options(&config, cores, secrets), pool.clone());
+    let options = scheduler_options(&config, cores, secrets);
+    let sharing = permits.map(|permits| (Share::new(share_options(&config, &instance)), permits));
+    let scheduler = match &sharing {
+        Some((share, _)) => Scheduler::sharing(options, pool.clone(), share.clone()),
+        None => Scheduler::new(options, pool.clone()),
+    };
     let queue = Queue::new(
         scheduler.clone(),
         store.clone(),
@@ -147,6 +154,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Err(error) => return Err(error),
     };
     metrics::store_up(restored.is_some());
+    // From here on, with all functions known, this process takes its part of the limits.
+    let sharing_stop = CancellationToken::new();
+    let sharing = sharing.map(|(share, permits)| {
+        let asking = share::run(share, permits, sharing_stop.clone());
+        task::spawn(task::Kind::Vital(stop.clone()), "permits", asking)
+    });
     let old = state.root.join("code.old");
     task::spawn(task::Kind::Local, "remove old code", async move {
         let removed = task::blocking("remove old code", move || std::fs::remove_dir_all(old)).await;
@@ -256,8 +269,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         keeper.await.ok();
         // What was running has ended now, and will be run again: here after the restart, or elsewhere.
         consumer.await.ok();
-        if let Err(error) = sweep::sweep(&*engine, &state.workers()).await {
-            tracing::warn!(%error, "containers left for the next start");
+        match sweep::sweep(&*engine, &state.workers()).await {
+            Ok(_) => {
+                // Nothing runs any more, so others may have this process's part.
+                sharing_stop.cancel();
+                if let Some(sharing) = sharing {
+                    sharing.await.ok();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "containers left for the next start"),
         }
         if let Some(rest) = undrained {
             // Their containers are gone, so these calls have an answer now: that they were interrupted.
@@ -377,14 +397,19 @@ fn open_secrets(config: &Config, state: &State) -> anyhow::Result<Secrets> {
     opened.context("nothing can be encrypted")
 }
 
+/// The store, and its ledger of permits if others share it.
+type Opened = (Arc<dyn Store>, Option<Arc<dyn Permits>>);
+
 fn open_store(
     configured: &config::Store,
     state: &State,
     stop: &CancellationToken,
-) -> anyhow::Result<Arc<dyn Store>> {
+) -> anyhow::Result<Opened> {
     Ok(match configured {
         config::Store::Embedded => {
-            Embedded::open(&state.root).context("the embedded store cannot be opened")?
+            let store = Embedded::open(&state.root);
+            // Nobody else can open it, so there is nobody to share limits with.
+            (store.context("the embedded store cannot be opened")?, None)
         }
         config::Store::Redis {
             place,
@@ -398,7 +423,9 @@ fn open_store(
                 deadline: *call_timeout,
                 look_again: *look_again,
             };
-            Redis::new(&options, stop.clone()).context("the Redis store cannot be used")?
+            let store = Redis::new(&options, stop.clone());
+            let store = store.context("the Redis store cannot be used")?;
+            (store.clone(), Some(store))
         }
     })
 }
@@ -679,6 +706,17 @@ fn scheduler_options(config: &Config, cores: usize, secrets: Arc<Secrets>) -> sc
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
         log_keep_bytes: config.logs.keep_bytes,
         secrets,
+    }
+}
+
+fn share_options(config: &Config, instance: &str) -> share::Options {
+    share::Options {
+        process: instance.to_owned(),
+        incarnation: uuid::Uuid::new_v4().simple().to_string(),
+        lease: config.limits.lease,
+        wait: config.limits.permit_wait,
+        waiting: config.limits.line_depth,
+        cancel_grace: config.pool.cancel_grace,
     }
 }
 

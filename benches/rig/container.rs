@@ -143,6 +143,7 @@ fn function(manifest: &Manifest, memory: Mebibytes) -> anyhow::Result<Function> 
         tags: BTreeMap::new(),
         route: None,
         max_concurrency: None,
+        reserved_concurrency: None,
         network: Network::None,
         created_at: now,
         updated_at: now,

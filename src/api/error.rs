@@ -33,8 +33,8 @@ pub struct ErrorDetail<'a> {
     pub blame: &'static str,
     /// `safe`: nothing ran, try again. `unsafe`: the handler may have run. `never`: it will fail the same way again.
     pub retry: &'static str,
-    /// Which limit refused a call: `function_concurrency`, `account_concurrency` or `line_full`; or which scope the key lacks:
-    /// `admin`, `deploy` or `invoke`.
+    /// Which limit refused a call: `function_concurrency`, `reserved_concurrency`, `unreserved_concurrency`, `account_concurrency` or
+    /// `line_full`; or which scope the key lacks: `admin`, `deploy` or `invoke`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<&'static str>,
@@ -377,6 +377,7 @@ pub fn fault_status(fault: &Fault) -> StatusCode {
         | Fault::CodeUnavailable(_)
         | Fault::EnvironmentUnreadable(_)
         | Fault::NoMemory(_)
+        | Fault::PermitsLost
         | Fault::Draining
         | Fault::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -500,6 +501,7 @@ mod tests {
             (Fault::CodeUnavailable("x".into()), 503),
             (Fault::EnvironmentUnreadable("x".into()), 503),
             (Fault::NoMemory(Mebibytes(128)), 503),
+            (Fault::PermitsLost, 503),
             (Fault::Draining, 503),
             (Fault::Interrupted, 503),
         ];

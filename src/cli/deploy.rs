@@ -63,6 +63,9 @@ pub struct Args {
     /// Calls that may be under way at once, or "none" for the account's limit only
     #[arg(long, value_name = "CALLS", value_parser = optional_number)]
     max_concurrency: Option<Optional<u32>>,
+    /// Calls that only this function may have under way, and its most, or "none"
+    #[arg(long, value_name = "CALLS", value_parser = optional_number)]
+    reserved_concurrency: Option<Optional<u32>>,
     /// Path at which the function answers plain HTTP, or "none"
     #[arg(long, value_name = "/PATH", value_parser = optional_text)]
     route: Option<Optional<String>>,

@@ -112,7 +112,10 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
             Some("function_concurrency") => format!(
                 "nothing ran; try again{wait}, or raise the function's limit with 'hearth deploy --max-concurrency'"
             ),
-            Some("account_concurrency") => {
+            Some("reserved_concurrency") => format!(
+                "nothing ran; try again{wait}, or reserve more with 'hearth deploy --reserved-concurrency'"
+            ),
+            Some("account_concurrency" | "unreserved_concurrency") => {
                 format!("nothing ran; try again{wait}, or raise limits.concurrency of the server")
             }
             _ => format!("nothing ran; try again{wait}"),

@@ -81,6 +81,9 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             max_wait: read.time("limits.max_wait"),
             batch_max: read.whole("limits.batch_max", 1..=10_000),
             batch_parallel: read.whole("limits.batch_parallel", 1..=10_000),
+            unreserved_percent: read.whole("limits.unreserved_percent", 0..=100),
+            lease: read.text("limits.lease", lease),
+            permit_wait: read.time_or_zero("limits.permit_wait"),
         },
         events: Events {
             parallel: read.whole("events.parallel", 1..=10_000),
@@ -234,6 +237,14 @@ impl Reader<'_> {
     }
 }
 
+/// Shorter ones would be lost to a busy processor, longer ones keep a dead process's permits for too long.
+fn lease(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    let good = (Duration::from_millis(500)..=Duration::from_secs(600)).contains(&time);
+    good.then_some(time)
+        .ok_or_else(|| format!("{text:?} is out of range, expected 500ms to 10m"))
+}
+
 fn duration(text: &str) -> Result<Duration, String> {
     let expected = "expected one like 250ms, 30s, 10m or 1h";
     let signed: jiff::SignedDuration = text
@@ -264,6 +275,14 @@ mod tests {
         }
         for bad in ["", "30", "soon", "-5s", "5s ago", "9000h 0", "99999999h"] {
             assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_lease_is_neither_too_short_nor_too_long() {
+        assert_eq!(lease("2s"), Ok(Duration::from_secs(2)));
+        for bad in ["0s", "499ms", "11m", "long"] {
+            assert!(lease(bad).is_err(), "{bad}");
         }
     }
 

@@ -89,6 +89,17 @@ pub struct Limits {
     pub max_wait: Duration,
     pub batch_max: usize,
     pub batch_parallel: usize,
+    pub unreserved_percent: u32,
+    pub lease: Duration,
+    pub permit_wait: Duration,
+}
+
+impl Limits {
+    /// Calls that reservations have to leave to functions without one.
+    pub fn unreserved_least(&self) -> u32 {
+        let part = u64::from(self.concurrency) * u64::from(self.unreserved_percent);
+        u32::try_from(part.div_ceil(100)).unwrap_or(u32::MAX)
+    }
 }
 
 /// Asynchronous calls.

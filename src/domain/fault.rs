@@ -60,6 +60,8 @@ pub struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Throttle {
     FunctionConcurrency,
+    ReservedConcurrency,
+    UnreservedConcurrency,
     AccountConcurrency,
     LineFull,
 }
@@ -68,6 +70,8 @@ impl Throttle {
     pub const fn as_str(self) -> &'static str {
         match self {
             Throttle::FunctionConcurrency => "function_concurrency",
+            Throttle::ReservedConcurrency => "reserved_concurrency",
+            Throttle::UnreservedConcurrency => "unreserved_concurrency",
             Throttle::AccountConcurrency => "account_concurrency",
             Throttle::LineFull => "line_full",
         }
@@ -118,6 +122,9 @@ pub enum Fault {
     EnvironmentUnreadable(String),
     #[error("the host's memory budget has no room for a worker of {0}")]
     NoMemory(Mebibytes),
+    /// The store that shares the limits among processes has not answered for so long that others may have been given the permits.
+    #[error("no permits: the store that shares the limits does not answer")]
+    PermitsLost,
     #[error("the server is shutting down")]
     Draining,
     #[error("the server stopped before the function had answered")]
@@ -146,6 +153,7 @@ impl Fault {
             | Fault::CodeUnavailable(_)
             | Fault::EnvironmentUnreadable(_)
             | Fault::NoMemory(_)
+            | Fault::PermitsLost
             | Fault::Draining
             | Fault::Interrupted => Blame::Platform,
         }
@@ -163,6 +171,7 @@ impl Fault {
             | Fault::CodeUnavailable(_)
             | Fault::EnvironmentUnreadable(_)
             | Fault::NoMemory(_)
+            | Fault::PermitsLost
             | Fault::Draining => Retry::Safe,
             // Module code may have had effects of its own, but the handler did not run.
             Fault::Init(_) | Fault::InitTimeout(_) | Fault::Loading(_) => Retry::Safe,
@@ -198,6 +207,7 @@ impl Fault {
             Fault::CodeUnavailable(_) => "code_unavailable",
             Fault::EnvironmentUnreadable(_) => "environment_unreadable",
             Fault::NoMemory(_) => "no_memory",
+            Fault::PermitsLost => "permits_lost",
             Fault::Draining => "draining",
             Fault::Interrupted => "interrupted",
         }
@@ -208,6 +218,14 @@ fn throttle_text(reason: Throttle, limit: u32) -> String {
     match reason {
         Throttle::FunctionConcurrency => {
             format!("the function's max_concurrency of {limit} is reached")
+        }
+        Throttle::ReservedConcurrency => {
+            format!("the function's reserved_concurrency of {limit} is reached")
+        }
+        Throttle::UnreservedConcurrency => {
+            format!(
+                "the {limit} calls that reservations leave to all other functions are under way"
+            )
         }
         Throttle::AccountConcurrency => {
             format!("the account's concurrency limit of {limit} is reached")

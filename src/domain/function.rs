@@ -32,6 +32,9 @@ pub struct Function {
     pub route: Option<String>,
     /// How many invocations may be under way at once; `None` leaves only the account's limit.
     pub max_concurrency: Option<u32>,
+    /// A part of the account's limit that is this function's alone, and all it can have. Not in records of older versions.
+    #[serde(default)]
+    pub reserved_concurrency: Option<u32>,
     pub network: Network,
     pub created_at: jiff::Timestamp,
     pub updated_at: jiff::Timestamp,

@@ -1,32 +1,130 @@
 //! May this call run? Counts what is under way, per function and for the account, and refuses what would pass a limit. Warm
-//! path: two atomic steps in, two out; no lock.
+//! path: one atomic step for each limit in, one out; no lock.
 //!
 //! A place is taken before anything else happens for a call and is given back when its code has stopped running, so that
-//! what runs never exceeds what was counted.
+//! what runs never exceeds what was counted. A process alone on its store has as many places as the limit says. One of several has
+//! those it was granted; `share` asks for more and gives back, and a gate only keeps count.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::domain::fault::{Fault, Throttle};
+
+/// More than any limit that counts: places without number.
+pub const UNLIMITED: u32 = PLACES;
+
+/// A gate's three counts share a word of 64 bits, so that they change together or not at all.
+const BITS: u32 = 21;
+const PLACES: u32 = (1 << BITS) - 1;
+
+/// What a gate counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Places {
+    in_use: u32,
+    /// So many may be in use.
+    room: u32,
+    /// The most that were in use since somebody last looked.
+    peak: u32,
+}
+
+impl Places {
+    fn pack(self) -> u64 {
+        let [in_use, room, peak] = [self.in_use, self.room, self.peak].map(u64::from);
+        in_use | room << BITS | peak << (2 * BITS)
+    }
+
+    fn unpack(word: u64) -> Self {
+        let places = |n: u32| {
+            let bits = word >> (n * BITS) & u64::from(PLACES);
+            u32::try_from(bits).expect("it has 21 bits")
+        };
+        Self {
+            in_use: places(0),
+            room: places(1),
+            peak: places(2),
+        }
+    }
+
+    /// Room above `keep` goes, but none that is in use.
+    fn without_idle(self, keep: u32) -> Self {
+        match self.room > keep {
+            true => Self {
+                room: keep.max(self.room.min(self.in_use)),
+                ..self
+            },
+            false => self,
+        }
+    }
+}
 
 /// A counter with a limit.
 #[derive(Debug)]
 pub struct Gate {
-    under_way: AtomicU32,
+    places: AtomicU64,
+    /// Room above this goes when it is idle. Written by `set_limit` and `settle`.
+    keep: AtomicU32,
     limit: AtomicU32,
+    /// Calls that wait for room.
+    waiting: AtomicU32,
+    /// `None` where the room is the limit.
+    shared: Option<Shared>,
+}
+
+/// How a gate with granted room is heard of.
+#[derive(Debug)]
+struct Shared {
+    /// Told when room runs short, and when some was given up.
+    short: Arc<Notify>,
+    /// Tells one of those who wait, for each place that becomes free.
+    freed: Notify,
 }
 
 impl Gate {
+    /// One whose limit is this process's own affair.
     pub fn new(limit: u32) -> Arc<Self> {
-        Arc::new(Self {
-            under_way: AtomicU32::new(0),
-            limit: AtomicU32::new(limit),
-        })
+        Self::with(limit, None)
     }
 
-    /// A lower limit lets those inside finish and admits nobody until there is room under it.
+    /// One whose limit is shared: it begins without room, unless there is no limit. `short` is told when it should be asked for more.
+    pub fn shared(limit: u32, short: Arc<Notify>) -> Arc<Self> {
+        let freed = Notify::new();
+        Self::with(limit, Some(Shared { short, freed }))
+    }
+
+    fn with(limit: u32, shared: Option<Shared>) -> Arc<Self> {
+        let gate = Self {
+            places: AtomicU64::new(0),
+            keep: AtomicU32::new(0),
+            limit: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+            shared,
+        };
+        gate.set_limit(limit);
+        Arc::new(gate)
+    }
+
+    /// A lower limit lets those inside finish and admits nobody until there is room under it. A higher one that is shared gives
+    /// no room by itself.
     pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Relaxed);
+        let limit = limit.min(UNLIMITED);
+        let granted = self.shared.is_some() && limit < UNLIMITED;
+        self.keep.store(limit, Ordering::Relaxed);
+        self.change(|places| match granted {
+            true if places.room == UNLIMITED => Places { room: 0, ..places },
+            true => places.without_idle(limit),
+            false if places.room > limit => places.without_idle(limit),
+            false => Places {
+                room: limit,
+                ..places
+            },
+        });
+        if let Some(shared) = &self.shared {
+            shared.freed.notify_waiters();
+            shared.short.notify_one();
+        }
     }
 
     pub fn limit(&self) -> u32 {
@@ -34,52 +132,201 @@ impl Gate {
     }
 
     pub fn under_way(&self) -> u32 {
-        self.under_way.load(Ordering::Relaxed)
+        self.places().in_use
+    }
+
+    /// Places there are here, in use or not.
+    pub fn room(&self) -> u32 {
+        self.places().room
+    }
+
+    /// Calls that wait for a place.
+    pub fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// One step: the count is checked and raised at once, so two callers can never share the last place.
     fn enter(&self) -> Result<(), u32> {
-        let limit = self.limit();
-        self.under_way
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| {
-                (count < limit).then(|| count + 1)
+        let entered = self.change_if(|places| {
+            let in_use = places.in_use + 1;
+            (places.in_use < places.room).then(|| Places {
+                in_use,
+                peak: places.peak.max(in_use),
+                ..places
             })
-            .map(drop)
-            .map_err(|_full| limit)
+        });
+        let before = entered.map_err(|_full| self.limit())?;
+        if let Some(shared) = &self.shared {
+            // Once on the way up, not with every call: the next ones should find room that was asked for in time.
+            let left = before.room - before.in_use - 1;
+            if left == before.room / 4 && before.room < self.limit().min(UNLIMITED) {
+                shared.short.notify_one();
+            }
+        }
+        Ok(())
     }
 
     fn leave(&self) {
-        let before = self.under_way.fetch_sub(1, Ordering::AcqRel);
-        assert!(before > 0, "only who entered leaves");
+        let keep = self.keep.load(Ordering::Relaxed);
+        let leave = |places: Places| {
+            assert!(places.in_use > 0, "only who entered leaves");
+            let in_use = places.in_use - 1;
+            Places { in_use, ..places }.without_idle(keep)
+        };
+        let before = self.change(leave);
+        if let Some(shared) = &self.shared {
+            if leave(before).room < before.room {
+                shared.short.notify_one();
+            } else if self.waiting() > 0 {
+                shared.freed.notify_one();
+            }
+        }
+    }
+
+    /// The most that were in use since this was last asked.
+    pub fn take_peak(&self) -> u32 {
+        let before = self.change(|places| Places {
+            peak: places.in_use,
+            ..places
+        });
+        before.peak
+    }
+
+    /// Takes over a grant: `more` places (or fewer) than when it was asked for, of which all above `keep` go back when they are idle.
+    pub fn settle(&self, more: i64, keep: u32) {
+        let keep = keep.min(self.limit());
+        self.keep.store(keep, Ordering::Relaxed);
+        let before = self.change(|places| {
+            if places.room == UNLIMITED {
+                return places;
+            }
+            let room = i64::from(places.room) + more;
+            let room = u32::try_from(room.clamp(0, i64::from(UNLIMITED - 1))).unwrap_or(0);
+            Places { room, ..places }.without_idle(keep)
+        });
+        if let Some(shared) = &self.shared {
+            let now = self.places();
+            if i64::from(now.room) < i64::from(before.room) + more {
+                shared.short.notify_one();
+            }
+            for _ in 0..now.room.saturating_sub(now.in_use).min(self.waiting()) {
+                shared.freed.notify_one();
+            }
+        }
+    }
+
+    /// Waits until a place may be free. Whoever calls has said so by a `Waiting`.
+    pub async fn freed(&self) {
+        match &self.shared {
+            Some(shared) => shared.freed.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn places(&self) -> Places {
+        Places::unpack(self.places.load(Ordering::Relaxed))
+    }
+
+    fn change(&self, change: impl Fn(Places) -> Places) -> Places {
+        let changed = self.change_if(|places| Some(change(places)));
+        changed.unwrap_or_else(|same| same)
+    }
+
+    /// What was there before; an error where there was nothing to change.
+    fn change_if(&self, change: impl Fn(Places) -> Option<Places>) -> Result<Places, Places> {
+        self.places
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |word| {
+                change(Places::unpack(word)).map(Places::pack)
+            })
+            .map(Places::unpack)
+            .map_err(Places::unpack)
     }
 }
 
-/// A call's place under both limits.
+/// One that waits at a gate; dropped, it does not any more.
+#[derive(Debug)]
+pub struct Waiting(Arc<Gate>);
+
+impl Waiting {
+    /// `None` if `most` wait there already.
+    pub fn at(gate: &Arc<Gate>, most: u32) -> Option<Self> {
+        let joined = gate
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |waiting| {
+                (waiting < most).then(|| waiting + 1)
+            });
+        joined.is_ok().then(|| Self(gate.clone()))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The gates a call goes through, the narrowest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Gates<'a> {
+    pub function: &'a Arc<Gate>,
+    /// What the function's limit is called.
+    pub limited_by: Throttle,
+    /// What functions without a reservation share; `None` for one that has its own.
+    pub unreserved: Option<&'a Arc<Gate>>,
+    pub account: &'a Arc<Gate>,
+}
+
+/// A call's place under all limits.
 #[derive(Debug)]
 pub struct Permit {
     function: Arc<Gate>,
+    unreserved: Option<Arc<Gate>>,
     account: Arc<Gate>,
 }
 
-/// Takes a place under the function's limit and the account's, or says which one is full.
-pub fn admit(function: &Arc<Gate>, account: &Arc<Gate>) -> Result<Permit, Fault> {
-    let throttled = |reason, limit| Fault::Throttled { reason, limit };
+/// Which gate was full, and what to say about it.
+#[derive(Debug)]
+pub struct Full<'a> {
+    pub gate: &'a Arc<Gate>,
+    pub fault: Fault,
+}
+
+/// Takes a place under every limit, or says which one is full.
+pub fn admit(gates: Gates<'_>) -> Result<Permit, Full<'_>> {
+    let full = |gate, reason, limit| Full {
+        gate,
+        fault: Fault::Throttled { reason, limit },
+    };
+    let function = gates.function;
     function
         .enter()
-        .map_err(|limit| throttled(Throttle::FunctionConcurrency, limit))?;
-    if let Err(limit) = account.enter() {
+        .map_err(|limit| full(function, gates.limited_by, limit))?;
+    if let Some(unreserved) = gates.unreserved
+        && let Err(limit) = unreserved.enter()
+    {
         function.leave();
-        return Err(throttled(Throttle::AccountConcurrency, limit));
+        return Err(full(unreserved, Throttle::UnreservedConcurrency, limit));
+    }
+    if let Err(limit) = gates.account.enter() {
+        if let Some(unreserved) = gates.unreserved {
+            unreserved.leave();
+        }
+        function.leave();
+        return Err(full(gates.account, Throttle::AccountConcurrency, limit));
     }
     Ok(Permit {
         function: function.clone(),
-        account: account.clone(),
+        unreserved: gates.unreserved.cloned(),
+        account: gates.account.clone(),
     })
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.account.leave();
+        if let Some(unreserved) = &self.unreserved {
+            unreserved.leave();
+        }
         self.function.leave();
     }
 }
@@ -106,6 +353,15 @@ mod tests {
         prop::collection::vec(event, 1..300)
     }
 
+    fn gates<'a>(function: &'a Arc<Gate>, account: &'a Arc<Gate>) -> Gates<'a> {
+        Gates {
+            function,
+            limited_by: Throttle::FunctionConcurrency,
+            unreserved: None,
+            account,
+        }
+    }
+
     proptest! {
         /// Against the obvious model: a list of who is inside.
         #[test]
@@ -119,7 +375,7 @@ mod tests {
                         let of_function = inside.iter().filter(|(g, _)| *g == f).count() as u32;
                         let room = of_function < functions[f].limit();
                         let account_room = (inside.len() as u32) < account_limit;
-                        match admit(&functions[f], &account) {
+                        match admit(gates(&functions[f], &account)).map_err(|full| full.fault) {
                             Ok(permit) => {
                                 prop_assert!(room && account_room);
                                 inside.push((f, permit));
@@ -140,6 +396,12 @@ mod tests {
                 prop_assert_eq!(account.under_way() as usize, inside.len());
             }
         }
+
+        #[test]
+        fn counts_share_a_word(in_use in 0..=PLACES, room in 0..=PLACES, peak in 0..=PLACES) {
+            let places = Places { in_use, room, peak };
+            prop_assert_eq!(Places::unpack(places.pack()), places);
+        }
     }
 
     #[test]
@@ -149,7 +411,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..20_000 {
-                        if let Ok(permit) = admit(&function, &account) {
+                        if let Ok(permit) = admit(gates(&function, &account)) {
                             assert!(function.under_way() <= 3);
                             drop(permit);
                         }
@@ -158,5 +420,59 @@ mod tests {
             }
         });
         assert_eq!((function.under_way(), account.under_way()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_reserved_for_one_is_out_of_reach_for_others() {
+        let (account, unreserved) = (Gate::new(3), Gate::new(1));
+        let (reserved, other) = (Gate::new(2), Gate::new(u32::MAX));
+        let others = Gates {
+            unreserved: Some(&unreserved),
+            ..gates(&other, &account)
+        };
+        let _inside = admit(others).expect("there is room");
+        let full = admit(others).expect_err("the rest is reserved");
+        let expected = Fault::Throttled {
+            reason: Throttle::UnreservedConcurrency,
+            limit: 1,
+        };
+        assert_eq!(full.fault, expected);
+        assert_eq!((other.under_way(), account.under_way()), (1, 1));
+        let own = gates(&reserved, &account);
+        let _two = (admit(own).expect("one"), admit(own).expect("two"));
+        assert!(admit(own).is_err(), "it is a cap too");
+    }
+
+    #[test]
+    fn a_shared_gate_has_the_room_it_was_granted() {
+        let short = Arc::new(Notify::new());
+        let (shared, account) = (Gate::shared(10, short.clone()), Gate::new(100));
+        let enter = || admit(gates(&shared, &account)).ok();
+        assert!(enter().is_none(), "nothing was granted yet");
+        shared.settle(4, 4);
+        let inside: Vec<Permit> = std::iter::from_fn(enter).collect();
+        assert_eq!((inside.len(), shared.take_peak()), (4, 4));
+        // Two of them are wanted elsewhere: they go as calls end.
+        shared.settle(0, 2);
+        assert_eq!(shared.room(), 4);
+        drop(inside);
+        assert_eq!((shared.room(), shared.under_way()), (2, 0));
+        // A lower limit takes what is idle, a higher one gives nothing by itself, no limit needs no grant.
+        shared.set_limit(1);
+        assert_eq!(shared.room(), 1);
+        shared.set_limit(5);
+        assert_eq!(shared.room(), 1);
+        shared.set_limit(u32::MAX);
+        assert_eq!(shared.room(), UNLIMITED);
+        shared.settle(3, 3);
+        assert_eq!(shared.room(), UNLIMITED);
+        shared.set_limit(5);
+        assert_eq!(shared.room(), 0);
+        // What was lost is not counted as held, though calls still use it.
+        shared.settle(3, 3);
+        let _inside = (enter(), enter());
+        shared.settle(-2, 1);
+        assert_eq!((shared.room(), shared.under_way()), (1, 2));
+        assert!(enter().is_none());
     }
 }

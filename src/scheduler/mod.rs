@@ -3,17 +3,20 @@
 
 pub mod admit;
 pub mod dispatch;
+pub mod lease;
+pub mod share;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::clock;
 use crate::config;
 use crate::domain::environment::Variables;
-use crate::domain::fault::{Blame, Fault};
+use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
@@ -22,7 +25,8 @@ use crate::pool::Pool;
 use crate::pool::index::Slot;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Table};
-use crate::scheduler::admit::Gate;
+use crate::scheduler::admit::{Gate, Gates, Permit};
+use crate::scheduler::share::{Share, Term};
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{self, FunctionMeters};
 use crate::worker::specialise::Blueprint;
@@ -39,6 +43,7 @@ pub struct Target {
     /// Shared by all revisions of the function, as are the gate and the meters.
     pub logs: Arc<Book>,
     gate: Arc<Gate>,
+    limited_by: Throttle,
     meters: Arc<FunctionMeters>,
     slot: Arc<Slot>,
     /// Its runtime is here. If not, no worker will ever come, and calls need not wait to be told.
@@ -116,19 +121,42 @@ pub struct Scheduler {
     table: Table<Target>,
     pool: Arc<Pool>,
     account: Arc<Gate>,
+    /// What reservations leave to all other functions.
+    unreserved: Arc<Gate>,
+    /// One recount at a time: of two, the later one is right.
+    recount: Mutex<()>,
+    /// `None` if no other process shares the limits.
+    share: Option<Arc<Share>>,
     options: Options,
     draining: AtomicBool,
     /// Counts what was published and withdrawn.
     changes: watch::Sender<u64>,
 }
 
+/// What the parts of the account's limit are called among processes.
+const ACCOUNT: &str = "account";
+const UNRESERVED: &str = "unreserved";
+
 impl Scheduler {
     pub fn new(options: Options, pool: Arc<Pool>) -> Arc<Self> {
-        let account = Gate::new(options.limits.concurrency);
+        Self::with(options, pool, None)
+    }
+
+    /// One whose limits hold for several processes together; `share::run` must be spawned with it.
+    pub fn sharing(options: Options, pool: Arc<Pool>, share: Arc<Share>) -> Arc<Self> {
+        Self::with(options, pool, Some(share))
+    }
+
+    fn with(options: Options, pool: Arc<Pool>, share: Option<Arc<Share>>) -> Arc<Self> {
+        let account = gate(share.as_ref(), ACCOUNT, options.limits.concurrency);
+        let unreserved = gate(share.as_ref(), UNRESERVED, u32::MAX);
         Arc::new(Self {
             table: Table::default(),
             pool,
             account,
+            unreserved,
+            recount: Mutex::new(()),
+            share,
             options,
             draining: AtomicBool::new(false),
             changes: watch::Sender::new(0),
@@ -176,7 +204,7 @@ impl Scheduler {
         if let Some(old) = old {
             self.close_unless_current(&old);
         }
-        metrics::functions(self.table.all().len());
+        self.recount();
         self.changed();
     }
 
@@ -189,7 +217,7 @@ impl Scheduler {
         self.table.extend(targets.iter().cloned());
         let packages = targets.iter().map(|t| t.function.code.sha256.clone());
         self.pool.prepare(packages.collect());
-        metrics::functions(targets.len());
+        self.recount();
         self.changed();
     }
 
@@ -198,19 +226,48 @@ impl Scheduler {
         if let Some(old) = self.table.replace(id, |_| None) {
             self.close_unless_current(&old);
         }
-        metrics::functions(self.table.all().len());
+        self.recount();
         self.changed();
+    }
+
+    /// What follows from all functions together.
+    fn recount(&self) {
+        let _one_at_a_time = self.recount.lock();
+        let targets = self.table.all();
+        metrics::functions(targets.len());
+        let mut reservations = targets
+            .iter()
+            .filter_map(|t| t.function.reserved_concurrency);
+        let limit = match reservations.next() {
+            None => u32::MAX,
+            Some(first) => {
+                let reserved = reservations.fold(first, u32::saturating_add);
+                self.account.limit().saturating_sub(reserved)
+            }
+        };
+        if self.unreserved.limit() != limit {
+            self.unreserved.set_limit(limit);
+        }
+        if let Some(share) = &self.share {
+            let longest = targets.iter().map(|target| target.function.timeout()).max();
+            share.set_longest_timeout(longest.unwrap_or_default());
+        }
     }
 
     fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {
         let function = Arc::new(function);
         let digest = function.digest();
-        let limit = function.max_concurrency.unwrap_or(u32::MAX);
+        let (limit, limited_by) = limit(&function);
         let (logs, gate) = match old {
             Some(old) => (old.logs.clone(), old.gate.clone()),
-            None => (Book::new(self.options.log_keep_bytes), Gate::new(limit)),
+            None => (
+                Book::new(self.options.log_keep_bytes),
+                gate(self.share.as_ref(), function.id.as_str(), limit),
+            ),
         };
-        gate.set_limit(limit);
+        if gate.limit() != limit {
+            gate.set_limit(limit);
+        }
         let meters = match old {
             Some(old) if old.function.name == function.name => old.meters.clone(),
             _ => Arc::new(FunctionMeters::new(function.name.as_str())),
@@ -250,6 +307,7 @@ impl Scheduler {
             digest,
             logs,
             gate,
+            limited_by,
             meters,
             slot,
         }
@@ -312,8 +370,8 @@ impl Scheduler {
             called.result = Err(Fault::EnvironmentUnreadable(why.clone()));
             return;
         }
-        let permit = match admit::admit(&target.gate, &self.account) {
-            Ok(permit) => permit,
+        let (permit, term) = match self.admit(target).await {
+            Ok(admitted) => admitted,
             Err(fault) => {
                 called.result = Err(fault);
                 return;
@@ -321,6 +379,11 @@ impl Scheduler {
         };
         let since = clock::now();
         match self.pool.acquire(&target.slot, permit, deadline).await {
+            // It waited, or the process was stopped, while others were given its place.
+            Ok((lease, _)) if !self.may_begin(term) => {
+                lease.give_back();
+                called.result = Err(Fault::PermitsLost);
+            }
             Ok((lease, origin)) => {
                 called.start = Some((origin.kind, origin.reason));
                 let ran = dispatch::run(lease, &origin, &target.function, invocation).await;
@@ -344,6 +407,32 @@ impl Scheduler {
         }
     }
 
+    async fn admit(&self, target: &Target) -> Result<(Permit, Option<Term>), Fault> {
+        let unreserved = target.function.reserved_concurrency.is_none();
+        let gates = Gates {
+            function: &target.gate,
+            limited_by: target.limited_by,
+            unreserved: unreserved.then_some(&self.unreserved),
+            account: &self.account,
+        };
+        match &self.share {
+            None => admit::admit(gates)
+                .map(|permit| (permit, None))
+                .map_err(|full| full.fault),
+            Some(share) => {
+                let (permit, term) = share.admit(gates).await?;
+                Ok((permit, Some(term)))
+            }
+        }
+    }
+
+    fn may_begin(&self, term: Option<Term>) -> bool {
+        match (&self.share, term) {
+            (Some(share), Some(term)) => share.still(term),
+            _ => true,
+        }
+    }
+
     /// From now on new calls are refused.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -356,5 +445,21 @@ impl Scheduler {
 
     pub fn concurrency_limit(&self) -> u32 {
         self.account.limit()
+    }
+}
+
+fn gate(share: Option<&Arc<Share>>, scope: &str, limit: u32) -> Arc<Gate> {
+    match share {
+        None => Gate::new(limit),
+        Some(share) => share.gate(scope, limit),
+    }
+}
+
+/// How many calls of a function may be under way, and what that limit is called.
+fn limit(function: &Function) -> (u32, Throttle) {
+    let own = function.max_concurrency.unwrap_or(u32::MAX);
+    match function.reserved_concurrency {
+        Some(reserved) if reserved <= own => (reserved, Throttle::ReservedConcurrency),
+        _ => (own, Throttle::FunctionConcurrency),
     }
 }

@@ -174,6 +174,9 @@ impl World {
             max_wait: MAX_WAIT,
             batch_max: 8,
             batch_parallel: 4,
+            unreserved_percent: 10,
+            lease: Duration::from_secs(10),
+            permit_wait: Duration::ZERO,
         };
         let (pool, events) = Pool::new(options, engine.clone(), catalog, codes);
         let secrets = Secrets::read_or_make(&dir.join("secrets.key")).expect("keys");
@@ -294,6 +297,7 @@ impl World {
             tags: BTreeMap::new(),
             route: None,
             max_concurrency: settings.limit,
+            reserved_concurrency: None,
             network: if settings.egress {
                 Network::Egress
             } else {

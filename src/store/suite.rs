@@ -93,6 +93,7 @@ pub fn function(name: &str, sha256: &str) -> Function {
         tags: BTreeMap::new(),
         route: None,
         max_concurrency: None,
+        reserved_concurrency: None,
         network: Network::None,
         created_at: at,
         updated_at: at,
@@ -172,6 +173,7 @@ async fn what_was_put_is_listed_word_for_word(store: Arc<dyn Store>) {
         tags: pairs(3).collect(),
         route: Some("/a/b".into()),
         max_concurrency: Some(7),
+        reserved_concurrency: Some(5),
         network: Network::Egress,
         code: Code {
             sha256: sha256.clone(),

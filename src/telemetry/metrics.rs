@@ -76,6 +76,22 @@ fn describe() {
             "Asynchronous calls by outcome: accepted, refused, lost, and of their attempts succeeded, retried, failed.",
         ),
         (
+            "hearth_permit_asks_total",
+            "Asks for shared permits, by outcome: ok, away (nobody there), silent (no answer).",
+        ),
+        (
+            "hearth_permit_waits_total",
+            "Calls that found no shared permit at once, by outcome: granted, refused.",
+        ),
+        (
+            "hearth_permits_lost_total",
+            "Shared permits that others were given because the lease had run out.",
+        ),
+        (
+            "hearth_permit_leases_ended_total",
+            "Leases on shared permits that ran out because the store did not answer.",
+        ),
+        (
             "hearth_store_errors_total",
             "Calls to the store that failed, by operation.",
         ),
@@ -129,6 +145,10 @@ fn describe() {
             "Memory reserved for workers.",
         ),
         ("hearth_concurrency", "Invocations under way."),
+        (
+            "hearth_permits",
+            "Shared permits this process has, by scope (account, unreserved, functions) and state: held, in_use.",
+        ),
         (
             "hearth_concurrency_limit",
             "The account's concurrency limit.",
@@ -302,6 +322,29 @@ pub fn memory_budget(used: u64, total: u64) {
 pub fn concurrency(under_way: u32, limit: u32) {
     metrics::gauge!("hearth_concurrency").set(f64::from(under_way));
     metrics::gauge!("hearth_concurrency_limit").set(f64::from(limit));
+}
+
+/// Asked the ledger of shared permits; `outcome` is ok, away or silent.
+pub fn permits_asked(outcome: &'static str) {
+    metrics::counter!("hearth_permit_asks_total", "outcome" => outcome).increment(1);
+}
+
+pub fn permit_waited(granted: bool) {
+    let outcome = if granted { "granted" } else { "refused" };
+    metrics::counter!("hearth_permit_waits_total", "outcome" => outcome).increment(1);
+}
+
+pub fn permits_lost(count: u32) {
+    metrics::counter!("hearth_permits_lost_total").increment(u64::from(count));
+}
+
+pub fn lease_ran_out() {
+    metrics::counter!("hearth_permit_leases_ended_total").increment(1);
+}
+
+pub fn permits(scope: &'static str, held: u32, in_use: u32) {
+    metrics::gauge!("hearth_permits", "scope" => scope, "state" => "held").set(f64::from(held));
+    metrics::gauge!("hearth_permits", "scope" => scope, "state" => "in_use").set(f64::from(in_use));
 }
 
 pub fn functions(count: usize) {

@@ -39,6 +39,7 @@ mod metering;
 mod multiplexing;
 mod networking;
 mod outage;
+mod permits;
 mod printing;
 mod programs;
 mod routing;

@@ -61,6 +61,7 @@ pub struct Change {
     pub description: Option<String>,
     pub tags: Option<BTreeMap<String, String>>,
     pub max_concurrency: Option<Option<u32>>,
+    pub reserved_concurrency: Option<Option<u32>>,
     pub network: Option<Network>,
     /// The revision the change was made from.
     pub revision: Option<u64>,
@@ -112,6 +113,9 @@ pub fn read(
         description: fields.parsed("description", description),
         tags: fields.map("tags", tag, tags_as_whole),
         max_concurrency: fields.nullable("max_concurrency", |value| {
+            whole(value, 0..=account_concurrency, "calls")
+        }),
+        reserved_concurrency: fields.nullable("reserved_concurrency", |value| {
             whole(value, 0..=account_concurrency, "calls")
         }),
         network: fields.parsed("network", network),

@@ -36,6 +36,10 @@ pub struct Deploy {
     pub runtimes: Arc<Catalog>,
     pub account_concurrency: u32,
     pub places: Places,
+    /// What reservations have to leave of it.
+    pub unreserved_least: u32,
+    /// Held from the look at the others' reservations to the publication of a new one.
+    pub reserving: tokio::sync::Mutex<()>,
     pub locks: Locks,
 }
 
@@ -225,6 +229,7 @@ impl Deploy {
                 .await?;
             let function = &draft.function;
             let _turn = this.turn_on_paths(&[function]).await;
+            let _reserving = this.reserve(None, function).await?;
             match this.write(&draft, None).await {
                 Ok(()) => this.scheduler.publish(function.clone()),
                 Err(error) => return Err(this.failed(&error, function).await),
@@ -255,6 +260,7 @@ impl Deploy {
                     .await?;
                 let function = &draft.function;
                 let _paths = this.turn_on_paths(&[&current, function]).await;
+                let _reserving = this.reserve(Some(&current), function).await?;
                 match this.write(&draft, Some(current.revision)).await {
                     Ok(()) => this.scheduler.publish(function.clone()),
                     // Another instance wrote it, or a write of ours went through although it failed.
@@ -371,6 +377,36 @@ impl Deploy {
         self.store
             .put_code(&package.code.sha256, package.zip.clone())
             .await
+    }
+
+    /// Makes sure that the account's limit has room for a function's reservation, and keeps it until the guard is dropped. Another
+    /// process may reserve at the same moment; then less is left than should be, but never is a limit exceeded.
+    async fn reserve(
+        &self,
+        current: Option<&Function>,
+        next: &Function,
+    ) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, Problem> {
+        let before = current.and_then(|function| function.reserved_concurrency);
+        let Some(wanted) = next.reserved_concurrency.filter(|n| Some(*n) > before) else {
+            return Ok(None);
+        };
+        let turn = self.reserving.lock().await;
+        let targets = self.scheduler.targets();
+        let others = targets.iter().filter(|t| t.function.id != next.id);
+        let reserved = others
+            .filter_map(|target| target.function.reserved_concurrency)
+            .fold(0, u32::saturating_add);
+        let (account, least) = (self.account_concurrency, self.unreserved_least);
+        let most = account.saturating_sub(least).saturating_sub(reserved);
+        match wanted <= most {
+            true => Ok(Some(turn)),
+            false => Err(Problem::invalid(
+                "reserved_concurrency",
+                format!(
+                    "may be {most} at most: of the {account} calls there may be, {reserved} are reserved by others and {least} have to stay unreserved"
+                ),
+            )),
+        }
     }
 
     /// The turn on the function that is called this when the turn comes.

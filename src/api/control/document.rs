@@ -34,6 +34,8 @@ pub struct FunctionDocument<'a> {
     route: Option<&'a str>,
     #[schema(required = true)]
     max_concurrency: Option<u32>,
+    #[schema(required = true)]
+    reserved_concurrency: Option<u32>,
     #[schema(value_type = NetworkChoice)]
     network: Network,
     code: CodeDocument<'a>,
@@ -99,6 +101,7 @@ impl<'a> FunctionDocument<'a> {
             tags: &function.tags,
             route: function.route.as_deref(),
             max_concurrency: function.max_concurrency,
+            reserved_concurrency: function.reserved_concurrency,
             network: function.network,
             code: CodeDocument {
                 sha256: &function.code.sha256,
@@ -163,11 +166,15 @@ pub struct NewFunction {
     /// Calls under way at once, over which 429 is answered; null is the account's limit, 0 refuses every call.
     #[schema(minimum = 0)]
     pub max_concurrency: Option<u32>,
+    /// A part of the account's limit that only this function may use, and all it may use; null is none. A part of the limit has to
+    /// stay for functions without one.
+    #[schema(minimum = 0)]
+    pub reserved_concurrency: Option<u32>,
     #[schema(nullable = false, default = "none")]
     pub network: Option<NetworkChoice>,
 }
 
-/// A change of a function: what is left out keeps its value, null takes a route or a `max_concurrency` away.
+/// A change of a function: what is left out keeps its value, null takes a route, a `max_concurrency` or a `reserved_concurrency` away.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionChange {
@@ -200,6 +207,8 @@ pub struct FunctionChange {
     pub route: Option<String>,
     #[schema(minimum = 0)]
     pub max_concurrency: Option<u32>,
+    #[schema(minimum = 0)]
+    pub reserved_concurrency: Option<u32>,
     #[schema(nullable = false)]
     pub network: Option<NetworkChoice>,
     /// The revision the change was made from; the change is refused if there is a newer one. `If-Match` says the same.

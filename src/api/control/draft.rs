@@ -118,6 +118,7 @@ impl Draft {
             tags: BTreeMap::new(),
             route: None,
             max_concurrency: None,
+            reserved_concurrency: None,
             network: Network::None,
             created_at: now,
             updated_at: now,
@@ -310,6 +311,9 @@ fn settled(function: Function, change: Change) -> Function {
         tags: change.tags.unwrap_or(function.tags),
         route: change.route.unwrap_or(function.route),
         max_concurrency: change.max_concurrency.unwrap_or(function.max_concurrency),
+        reserved_concurrency: change
+            .reserved_concurrency
+            .unwrap_or(function.reserved_concurrency),
         network: change.network.unwrap_or(function.network),
         ..function
     }

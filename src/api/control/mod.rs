@@ -89,6 +89,8 @@ impl Control {
                 runtimes: runtimes.clone(),
                 account_concurrency: limits.concurrency,
                 places,
+                unreserved_least: limits.unreserved_least(),
+                reserving: tokio::sync::Mutex::default(),
                 locks: Locks::default(),
             }),
             scheduler,

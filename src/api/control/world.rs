@@ -129,6 +129,9 @@ impl World {
             max_wait: DEADLINE,
             batch_max: 8,
             batch_parallel: 4,
+            unreserved_percent: 10,
+            lease: DEADLINE,
+            permit_wait: Duration::ZERO,
         };
         let scheduler = Scheduler::new(
             scheduler::Options {

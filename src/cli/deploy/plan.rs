@@ -57,6 +57,11 @@ pub(super) fn plan(
         "max_concurrency",
         concurrency.map(|Optional(n)| n.map_or(Value::Null, Value::from)),
     );
+    let reserved = args.reserved_concurrency.clone();
+    set(
+        "reserved_concurrency",
+        reserved.map(|Optional(n)| n.map_or(Value::Null, Value::from)),
+    );
     let route = args.route.clone();
     set(
         "route",
@@ -364,6 +369,7 @@ mod tests {
             unset_env: vec!["B".into()],
             untag: vec!["t".into()],
             max_concurrency: Some(Optional(None)),
+            reserved_concurrency: Some(Optional(Some(4))),
             route: Some(Optional(Some("/f".into()))),
             memory: Some(256),
             ..Args::default()
@@ -372,6 +378,7 @@ mod tests {
         assert_eq!(body["environment"], json!({"A": "", "C": "3"}));
         assert_eq!(body["tags"], json!({}));
         assert!(body.get("max_concurrency").is_some_and(Value::is_null));
+        assert_eq!(body["reserved_concurrency"], 4);
         assert_eq!(body["route"], "/f");
         assert_eq!(body["memory"], 256);
         assert!(body.get("timeout").is_none());

@@ -134,6 +134,8 @@ fn every_bad_value_names_its_field_and_says_what_is_wanted() {
         ("route", json!("/.."), "segments"),
         ("max_concurrency", json!(101), "from 0 to 100"),
         ("max_concurrency", json!("all"), "is \"all\""),
+        ("reserved_concurrency", json!(101), "from 0 to 100"),
+        ("reserved_concurrency", json!(-1), "from 0 to 100"),
         (
             "network",
             json!("host"),
@@ -162,7 +164,7 @@ fn good_values_are_taken_as_they_are() {
         "memory": 10_240, "code": {"inline": "UEsDB is how zips begin"}, "description": "é".repeat(256),
         "environment": {"_a1": "", "AWS_XRAY_CONTEXT_MISSING": "x", "TZ": "UTC"},
         "tags": {"a:b": "c/d=e+f-g@h i", "Größe": "groß"}, "route": "/a/b-c.d/~e",
-        "max_concurrency": 100, "network": "egress", "revision": 7,
+        "max_concurrency": 100, "reserved_concurrency": 90, "network": "egress", "revision": 7,
     }));
     assert_eq!(change.runtime.expect("a runtime").id.as_str(), "sign2.x");
     let inline = Source::Inline("UEsDB is how zips begin".into());
@@ -170,6 +172,7 @@ fn good_values_are_taken_as_they_are() {
     assert_eq!(change.environment.map(|e| e.0.len()), Some(3));
     assert_eq!(change.tags.map(|t| t.len()), Some(2));
     assert_eq!(change.max_concurrency, Some(Some(100)));
+    assert_eq!(change.reserved_concurrency, Some(Some(90)));
     for route in ["/", "/functionsx", "/a", "/x2", "/-"] {
         let change = accepted(&json!({"route": route}));
         assert_eq!(change.route, Some(Some(route.into())));
@@ -225,7 +228,7 @@ const TEXTS: [&str; 11] = [
     "\u{0}",
     "/functions",
 ];
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 17] = [
     "name",
     "language",
     "handler",
@@ -238,6 +241,7 @@ const FIELDS: [&str; 16] = [
     "tags",
     "route",
     "max_concurrency",
+    "reserved_concurrency",
     "network",
     "revision",
     "id",
@@ -249,7 +253,7 @@ fn good() -> Vec<(String, Value)> {
     let good = json!({
         "name": "a", "language": "sign", "handler": "a.b", "timeout": 1, "memory": 128, "code": {"zip": "x"},
         "code_path": "/a", "environment": {"A": "b"}, "description": "", "tags": {"a": "b"},
-        "route": "/a", "max_concurrency": 0, "network": "none", "revision": 1,
+        "route": "/a", "max_concurrency": 0, "reserved_concurrency": 0, "network": "none", "revision": 1,
     });
     let Value::Object(good) = good else {
         unreachable!("it is written as one")

@@ -28,6 +28,7 @@ fn function(route: &str) -> Function {
         tags: BTreeMap::new(),
         route: Some(route.into()),
         max_concurrency: None,
+        reserved_concurrency: None,
         network: Network::None,
         created_at: at,
         updated_at: at,

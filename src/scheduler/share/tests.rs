@@ -1,0 +1,442 @@
+//! Several processes on one ledger, as far as they decide anything: time, messages and faults come from here. What runs is compared
+//! with the limit after every step.
+
+use futures_util::future::BoxFuture;
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::fault::Throttle;
+use crate::store::permits::ledger::{Ledger, Sight};
+
+const LIMIT: u32 = 10;
+const PROCESSES: usize = 3;
+const LEASE: u64 = 1_000;
+const TIMEOUT: u64 = 500;
+
+/// Never asked: messages are carried by the test.
+#[derive(Debug)]
+struct Nobody;
+
+impl Permits for Nobody {
+    fn exchange<'a>(&'a self, _: &'a Ask) -> BoxFuture<'a, Result<Answer, Error>> {
+        unreachable!("the test carries the messages")
+    }
+
+    fn listen<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<BoxStream<'static, ()>, Error>> {
+        unreachable!("the test carries the messages")
+    }
+}
+
+type Claims = Vec<(Arc<Gate>, Claim)>;
+
+/// A message on its way, and back.
+struct Sent {
+    at: Duration,
+    ask: Ask,
+    claims: Claims,
+    answer: Option<Answer>,
+}
+
+struct Process {
+    asking: Asking,
+    account: Arc<Gate>,
+    function: Arc<Gate>,
+    sent: Option<Sent>,
+    /// Admitted, and waiting for a worker.
+    admitted: Vec<(Permit, Term)>,
+    /// Running until then.
+    running: Vec<(Permit, u64)>,
+    stopped: bool,
+    /// The ledger's closing of the connection has not been seen.
+    unread_close: bool,
+}
+
+impl Process {
+    fn start(number: usize, run: usize, now: Instant) -> Self {
+        let share = Share::new(Options {
+            process: format!("p{number}"),
+            incarnation: format!("p{number}, run {run}"),
+            lease: Duration::from_millis(LEASE),
+            wait: Duration::ZERO,
+            waiting: 0,
+            cancel_grace: Duration::ZERO,
+        });
+        share.set_longest_timeout(Duration::from_millis(TIMEOUT));
+        let account = share.gate(ACCOUNT, LIMIT);
+        let function = share.gate("f", u32::MAX);
+        let mut asking = Asking::new(share, Arc::new(Nobody));
+        asking.next_whole = now;
+        Self {
+            asking,
+            account,
+            function,
+            sent: None,
+            admitted: Vec::new(),
+            running: Vec::new(),
+            stopped: false,
+            unread_close: false,
+        }
+    }
+
+    fn gates(&self) -> Gates<'_> {
+        Gates {
+            function: &self.function,
+            limited_by: Throttle::FunctionConcurrency,
+            unreserved: None,
+            account: &self.account,
+        }
+    }
+}
+
+struct World {
+    ledger: Ledger,
+    up: bool,
+    run: usize,
+    /// What the ledger's clock is ahead.
+    ahead: i64,
+    jumped: bool,
+    listening: Vec<bool>,
+    processes: Vec<Process>,
+    /// Asks that were given up and may still arrive.
+    late: Vec<Ask>,
+    now: u64,
+    origin: Instant,
+    starts: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Pass(u64),
+    Admit(usize),
+    Begin(usize, u64),
+    Ask(usize),
+    Arrive(usize),
+    Answer(usize),
+    GiveUp(usize),
+    ArriveLate,
+    Stop(usize),
+    Continue(usize),
+    Restart(usize),
+    LedgerEnds,
+    LedgerStarts,
+    Jump(i64),
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let who = || 0..PROCESSES;
+    let event = prop_oneof![
+        8 => (1u64..60).prop_map(Event::Pass),
+        2 => (60u64..400).prop_map(Event::Pass),
+        20 => who().prop_map(Event::Admit),
+        20 => (who(), 1..=TIMEOUT).prop_map(|(p, time)| Event::Begin(p, time)),
+        14 => who().prop_map(Event::Ask),
+        14 => who().prop_map(Event::Arrive),
+        14 => who().prop_map(Event::Answer),
+        2 => who().prop_map(Event::GiveUp),
+        1 => Just(Event::ArriveLate),
+        1 => who().prop_map(Event::Stop),
+        2 => who().prop_map(Event::Continue),
+        1 => who().prop_map(Event::Restart),
+        1 => Just(Event::LedgerEnds),
+        2 => Just(Event::LedgerStarts),
+        1 => (-5_000i64..5_000).prop_map(Event::Jump),
+    ];
+    prop::collection::vec(event, 1..600)
+}
+
+impl World {
+    fn new() -> Self {
+        let origin = clock::now();
+        Self {
+            ledger: Ledger::default(),
+            up: true,
+            run: 0,
+            ahead: 0,
+            jumped: false,
+            listening: vec![false; PROCESSES],
+            processes: (0..PROCESSES)
+                .map(|p| Process::start(p, 0, origin))
+                .collect(),
+            late: Vec::new(),
+            now: 100_000,
+            origin,
+            starts: 0,
+        }
+    }
+
+    fn boot(&self) -> Duration {
+        Duration::from_millis(self.now)
+    }
+
+    fn instant(&self) -> Instant {
+        self.origin + self.boot() - Duration::from_millis(100_000)
+    }
+
+    fn sight(&self) -> Sight {
+        let listening = (0..PROCESSES).filter(|p| self.listening[*p]);
+        Sight {
+            now: (1_000_000 + self.now).saturating_add_signed(self.ahead),
+            run: format!("run {}", self.run),
+            listening: listening.map(|p| format!("p{p}")).collect(),
+        }
+    }
+
+    /// At each process, as many calls wait for a permit as there could ever be.
+    fn all_wait(&self) -> Vec<Waiting> {
+        let wait = |p: &Process| {
+            (0..100)
+                .filter_map(|_| Waiting::at(&p.account, 100))
+                .collect()
+        };
+        let waiting: Vec<Vec<Waiting>> = self.processes.iter().map(wait).collect();
+        waiting.into_iter().flatten().collect()
+    }
+
+    fn running(&self) -> usize {
+        let all = self.processes.iter().flat_map(|p| &p.running);
+        all.filter(|(_, until)| self.now < *until).count()
+    }
+
+    /// Time passes for those who are not stopped: what has ended is given back.
+    fn settle(&mut self) {
+        for process in self.processes.iter_mut().filter(|p| !p.stopped) {
+            process.running.retain(|(_, until)| self.now < *until);
+            if std::mem::take(&mut process.unread_close) {
+                process.asking.lease.closed();
+            }
+        }
+    }
+
+    fn step(&mut self, event: &Event) {
+        let (boot, instant) = (self.boot(), self.instant());
+        match *event {
+            Event::Pass(millis) => self.now += millis,
+            Event::Admit(p)
+            | Event::Begin(p, _)
+            | Event::Ask(p)
+            | Event::Answer(p)
+            | Event::GiveUp(p)
+                if self.processes[p].stopped => {}
+            Event::Admit(p) => {
+                let process = &mut self.processes[p];
+                let share = process.asking.share.clone();
+                if let Ok(admitted) = share.try_admit(process.gates(), boot) {
+                    process.admitted.push(admitted);
+                }
+            }
+            Event::Begin(p, time) => {
+                let process = &mut self.processes[p];
+                if let Some((permit, term)) = process.admitted.pop()
+                    && process.asking.share.still_at(term, boot)
+                {
+                    process.running.push((permit, self.now + time));
+                }
+            }
+            Event::Ask(p) => {
+                let process = &mut self.processes[p];
+                if process.sent.is_none() {
+                    let (ask, claims) = process.asking.next_ask(false, instant, boot);
+                    let at = boot;
+                    process.sent = Some(Sent {
+                        at,
+                        ask,
+                        claims,
+                        answer: None,
+                    });
+                }
+            }
+            Event::Arrive(p) => {
+                let sight = self.sight();
+                if let Some(sent) = self.processes[p].sent.as_mut()
+                    && sent.answer.is_none()
+                    && self.up
+                {
+                    sent.answer = Some(self.ledger.exchange(&sent.ask, &sight).0);
+                }
+            }
+            Event::Answer(p) => {
+                let up = self.up;
+                let process = &mut self.processes[p];
+                match process.sent.take() {
+                    Some(Sent {
+                        at,
+                        claims,
+                        answer: Some(answer),
+                        ..
+                    }) => {
+                        let listens = matches!(answer, Answer::Granted(_)) && up;
+                        process.asking.answered(at, &claims, Ok(answer), boot);
+                        self.listening[p] |= listens;
+                    }
+                    // Refused at once.
+                    Some(sent) if !up => {
+                        let away = Error::Away(Box::new(Late(Duration::ZERO)));
+                        process
+                            .asking
+                            .answered(sent.at, &sent.claims, Err(away), boot);
+                    }
+                    other => process.sent = other,
+                }
+            }
+            Event::GiveUp(p) => {
+                let process = &mut self.processes[p];
+                if let Some(sent) = process.sent.take() {
+                    let silent = Error::Silent(Box::new(Late(Duration::ZERO)));
+                    process
+                        .asking
+                        .answered(sent.at, &sent.claims, Err(silent), boot);
+                    // A first ask takes over, and a process does not start twice while one is under way.
+                    if sent.answer.is_none() && sent.ask.sequence > 1 {
+                        self.late.push(sent.ask);
+                    }
+                }
+            }
+            Event::ArriveLate => {
+                if self.up
+                    && let Some(ask) = self.late.pop()
+                {
+                    let sight = self.sight();
+                    self.ledger.exchange(&ask, &sight);
+                }
+            }
+            Event::Stop(p) => self.processes[p].stopped = true,
+            Event::Continue(p) => self.processes[p].stopped = false,
+            Event::Restart(p) => {
+                self.starts += 1;
+                self.processes[p] = Process::start(p, self.starts, instant);
+                self.listening[p] = false;
+            }
+            Event::LedgerEnds => {
+                self.up = false;
+                for p in 0..PROCESSES {
+                    let listened = std::mem::take(&mut self.listening[p]);
+                    self.processes[p].unread_close |= listened;
+                }
+                // What was under way is lost with it.
+                self.late.clear();
+            }
+            Event::LedgerStarts => {
+                if !self.up {
+                    self.up = true;
+                    self.run += 1;
+                }
+            }
+            // More than one such fault at a time is nobody's promise.
+            Event::Jump(by) if !self.jumped => {
+                self.jumped = true;
+                self.ahead += by;
+            }
+            Event::Jump(_) => {}
+        }
+        self.settle();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn what_runs_never_exceeds_the_limit(events in events()) {
+        let mut world = World::new();
+        for (number, event) in events.iter().enumerate() {
+            world.step(event);
+            let running = world.running();
+            prop_assert!(running <= LIMIT as usize, "{running} after step {number}");
+        }
+    }
+}
+
+/// All want more than there is: what is there is used, and nobody is left out.
+#[test]
+fn nearly_everything_is_used_when_all_want_more() {
+    for limit in [1, 2, 3, 10, 100] {
+        let mut world = World::new();
+        for process in &world.processes {
+            process.account.set_limit(limit);
+        }
+        let _waiting = world.all_wait();
+        let (mut used, mut possible) = (0, 0);
+        let mut served = [0; PROCESSES];
+        for millis in 0..6_000u64 {
+            world.step(&Event::Pass(1));
+            for (p, served) in served.iter_mut().enumerate() {
+                // As a process under load does: asks often, and its calls wait.
+                if (millis as usize + p).is_multiple_of(4) {
+                    world.step(&Event::Ask(p));
+                    world.step(&Event::Arrive(p));
+                    world.step(&Event::Answer(p));
+                }
+                for _ in 0..limit {
+                    let before = world.processes[p].admitted.len();
+                    world.step(&Event::Admit(p));
+                    if world.processes[p].admitted.len() == before {
+                        break;
+                    }
+                    world.step(&Event::Begin(p, 20 + (millis * 7 + p as u64) % 20));
+                    *served += 1;
+                }
+            }
+            let running = world.running();
+            assert!(running <= limit as usize);
+            if millis > 1_000 {
+                used += running;
+                possible += limit as usize;
+            }
+        }
+        assert!(
+            used * 100 >= possible * 85,
+            "{limit}: {used} of {possible}, {served:?}"
+        );
+        let least = served.iter().min().expect("there are some");
+        let most = served.iter().max().expect("there are some");
+        assert!(*least > 0 && least * 5 > *most, "{limit}: {served:?}");
+    }
+}
+
+/// As each finds it in itself: a killed process's part is the others' after its lease, a stopped one's after its tail.
+#[test]
+fn what_others_held_comes_back() {
+    let mut world = World::new();
+    let round = |world: &mut World, p: usize| {
+        for event in [Event::Ask(p), Event::Arrive(p), Event::Answer(p)] {
+            world.step(&event);
+        }
+    };
+    for p in 0..PROCESSES {
+        round(&mut world, p);
+        round(&mut world, p);
+    }
+    let held = |world: &World, p: usize| world.processes[p].account.room();
+    assert_eq!((0..PROCESSES).map(|p| held(&world, p)).sum::<u32>(), LIMIT);
+    let takes = |world: &mut World, victim: usize| {
+        let _waiting = world.all_wait();
+        let begun = world.now;
+        let mut others: Vec<usize> = (0..PROCESSES).filter(|p| *p != victim).collect();
+        loop {
+            world.step(&Event::Pass(10));
+            for &p in &others {
+                world.step(&Event::Admit(p));
+                round(world, p);
+            }
+            others.rotate_left(1);
+            let sum: u32 = others.iter().map(|&p| held(world, p)).sum();
+            if sum == LIMIT {
+                return world.now - begun;
+            }
+            assert!(world.now < begun + 20_000, "it stays at {sum}");
+        }
+    };
+    // Killed: only its listening ends.
+    world.listening[0] = false;
+    world.processes[0].stopped = true;
+    assert!(takes(&mut world, 0) <= LEASE + 100);
+
+    let mut world = World::new();
+    for p in [0, 1, 2, 0, 1, 2] {
+        round(&mut world, p);
+    }
+    world.step(&Event::Stop(0));
+    let took = takes(&mut world, 0);
+    assert!(took >= LEASE + TIMEOUT, "{took}");
+    assert!(took <= 3 * LEASE + TIMEOUT, "{took}");
+}

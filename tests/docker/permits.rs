@@ -1,0 +1,349 @@
+//! One limit for several Hearths on one Redis: what runs at the same time is measured by the functions themselves, while processes are
+//! killed and stopped, and Redis goes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use crate::limiting::{Interval, most_at_once};
+use crate::server::{Server, State};
+use crate::sharing::Redis;
+use crate::wait::eventually;
+
+const LIMIT: usize = 10;
+const LEASE: Duration = Duration::from_secs(2);
+
+/// All containers are on one host, so they have one clock.
+const TELLS_WHEN: &str = r#"
+import time
+def handler(event, context):
+    begun = time.monotonic()
+    time.sleep(event)
+    return [begun, time.monotonic()]
+"#;
+
+/// Clients that call as fast as they are answered, until they are told to stop. What their calls said of themselves comes out.
+struct Load {
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Vec<Interval>>>,
+}
+
+impl Load {
+    /// More clients than there may be calls, so that the limit is what holds them back.
+    fn on(server: &Server) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let clients = (0..LIMIT + 2).map(|_| {
+            let (client, stop) = (server.client.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut intervals = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let Ok(mut connection) = client.connect().await else {
+                        break;
+                    };
+                    // A server that is killed takes the connection with it.
+                    while !stop.load(Ordering::Relaxed)
+                        && let Ok(answer) = connection
+                            .post("/functions/counted/execute", &json!(0.05))
+                            .await
+                    {
+                        match answer.status.as_u16() {
+                            200 => intervals.push(serde_json::from_value(answer.json()).unwrap()),
+                            // Refused; or the server was stopped for longer than the call may take.
+                            429 | 503 | 504 => {}
+                            other => panic!("{other}: {}", answer.text()),
+                        }
+                    }
+                }
+                intervals
+            })
+        });
+        let clients = clients.collect();
+        Self { stop, clients }
+    }
+
+    async fn end(self) -> Vec<Interval> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for client in self.clients {
+            all.extend(client.await.unwrap());
+        }
+        all
+    }
+}
+
+async fn end(loads: Vec<Load>) -> Vec<Interval> {
+    let ends = loads.into_iter().map(Load::end);
+    let all = futures_util::future::join_all(ends).await;
+    all.into_iter().flatten().collect()
+}
+
+/// One of those that share the limit.
+fn hearth(redis: &Redis) -> Server {
+    hearth_on(redis, State::new())
+}
+
+fn hearth_on(redis: &Redis, state: State) -> Server {
+    let (limit, lease) = (LIMIT.to_string(), format!("{}s", LEASE.as_secs()));
+    let settings = [
+        ("store.url", &redis.url()[..]),
+        ("limits.concurrency", &limit),
+        ("limits.lease", &lease),
+        // The machine may be busy, and this is no test of how fast it is.
+        ("limits.permit_wait", "5s"),
+        ("pool.stem_min", "0"),
+    ];
+    Server::start_on(state, &settings)
+}
+
+async fn knows(server: &Server, name: &str) {
+    eventually(&format!("{name} to be callable"), || async {
+        (server.call(name, &json!(0)).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// Calls under way at this process.
+async fn under_way(server: &Server) -> f64 {
+    server.metrics().await.sum("hearth_concurrency", &[])
+}
+
+/// Waits until these together use so much of the limit that it counts as used.
+async fn nearly_all_used(servers: &[&Server], what: &str) {
+    eventually(what, || async {
+        let mut sum = 0.0;
+        for server in servers {
+            sum += under_way(server).await;
+        }
+        (sum >= 0.9 * LIMIT as f64).then_some(())
+    })
+    .await;
+}
+
+/// Lets a load go on for so many calls as a process answers in a while.
+async fn for_some_calls(server: &Server, calls: f64) {
+    let count = async || {
+        let metrics = server.metrics().await;
+        metrics.sum("hearth_invocations_total", &[("outcome", "ok")])
+    };
+    let before = count().await;
+    eventually("calls to be answered", || async {
+        (count().await >= before + calls).then_some(())
+    })
+    .await;
+}
+
+fn check(intervals: &[Interval]) {
+    let most = most_at_once(intervals);
+    assert!(most <= LIMIT, "{most} at once");
+    assert!(most * 10 >= LIMIT * 9, "{most} at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_processes_keep_one_limit() {
+    let redis = Redis::start();
+    let (a, b, c) = (hearth(&redis), hearth(&redis), hearth(&redis));
+    a.deploy("counted", TELLS_WHEN, json!({"timeout": 2})).await;
+    for server in [&b, &c] {
+        knows(server, "counted").await;
+    }
+    let mut all = Vec::new();
+
+    // Load on all.
+    let mut loads: Vec<Load> = [&a, &b, &c].map(Load::on).into();
+    nearly_all_used(&[&a, &b, &c], "the limit to be used by all three").await;
+    for server in [&a, &b, &c] {
+        for_some_calls(server, 20.0).await;
+    }
+
+    // One is stopped for longer than its lease and what its calls may take; meanwhile the others get its part.
+    c.signal(Signal::SIGSTOP);
+    nearly_all_used(
+        &[&a, &b],
+        "the limit to be used by the two that are not stopped",
+    )
+    .await;
+    for_some_calls(&a, 100.0).await;
+    for warning in [
+        "others have been given some",
+        "the lease on permits ran out",
+        "changes by other processes go unnoticed",
+        "call failed",
+    ] {
+        c.expects(warning);
+    }
+    c.signal(Signal::SIGCONT);
+    for_some_calls(&c, 10.0).await;
+    for server in [&a, &b] {
+        for_some_calls(server, 20.0).await;
+    }
+
+    // One is killed: the others have its part within its lease.
+    let state = c.crash();
+    let last = loads.pop().expect("there are three");
+    nearly_all_used(&[&a, &b], "the limit to be used by the two that are left").await;
+    for server in [&a, &b] {
+        for_some_calls(server, 50.0).await;
+    }
+    all.extend(last.end().await);
+    all.extend(end(loads).await);
+    check(&all);
+    // What it left behind goes with its next start.
+    drop(hearth_on(&redis, state));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_on_while_redis_is_away() {
+    let redis = Redis::start();
+    let (a, b) = (hearth(&redis), hearth(&redis));
+    a.deploy("counted", TELLS_WHEN, json!({"timeout": 2})).await;
+    for server in [&a, &b] {
+        knows(server, "counted").await;
+        server.expects("changes by other processes go unnoticed");
+        server.expects("what others changed cannot be read");
+    }
+
+    let kept = redis.stop();
+    for server in [&a, &b] {
+        let labels = [("outcome", "away")];
+        // Longer than its lease.
+        let away = async || {
+            server
+                .metrics()
+                .await
+                .sum("hearth_permit_asks_total", &labels)
+        };
+        eventually("more attempts than fit into a lease", || async {
+            assert_eq!(
+                server.call("counted", &json!(0)).await.expect(200).start(),
+                "warm"
+            );
+            (away().await >= 16.0).then_some(())
+        })
+        .await;
+    }
+    let loads: Vec<Load> = [&a, &b].map(Load::on).into();
+    for server in [&a, &b] {
+        for_some_calls(server, 20.0).await;
+    }
+    let _redis = Redis::start_in(kept);
+    for server in [&a, &b] {
+        let log = || server.log().contains("the ledger of permits answers again");
+        eventually("the ledger to be heard of", || async {
+            log().then_some(())
+        })
+        .await;
+    }
+    nearly_all_used(&[&a, &b], "the limit to be used again").await;
+    // Those that are under way may still wait for a worker; a while later there are enough.
+    for server in [&a, &b] {
+        for_some_calls(server, 50.0).await;
+    }
+    check(&end(loads).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_redis_ends_the_lease() {
+    let redis = Redis::start();
+    let a = hearth(&redis);
+    a.deploy("counted", TELLS_WHEN, json!({"timeout": 2})).await;
+    a.call("counted", &json!(0)).await.expect(200);
+    a.expects("changes by other processes go unnoticed");
+    a.expects("what others changed cannot be read");
+    a.expects("the lease on permits ran out");
+    a.expects("call failed");
+    redis.signal(Signal::SIGSTOP);
+    // First from memory, then not any more: others may be served.
+    a.call("counted", &json!(0)).await.expect(200);
+    let refused = eventually("the lease to run out", || async {
+        let answer = a.call("counted", &json!(0)).await;
+        (answer.status != 200).then_some(answer)
+    })
+    .await;
+    let error = refused.error(503);
+    assert_eq!(
+        (&error["code"], &error["retry"]),
+        (&json!("permits_lost"), &json!("safe"))
+    );
+    assert_eq!(refused.header("retry-after"), "1");
+    redis.signal(Signal::SIGCONT);
+    eventually("calls to be served again", || async {
+        (a.call("counted", &json!(0)).await.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_is_a_cap_and_a_guarantee_on_all_processes() {
+    let redis = Redis::start();
+    let (a, b) = (hearth(&redis), hearth(&redis));
+    a.deploy("counted", TELLS_WHEN, json!({"timeout": 30}))
+        .await;
+    let own = json!({"timeout": 30, "reserved_concurrency": 4});
+    a.deploy("own", TELLS_WHEN, own).await;
+    for server in [&a, &b] {
+        for name in ["counted", "own"] {
+            knows(server, name).await;
+        }
+    }
+    // What cannot be promised is refused.
+    let refused = a
+        .client
+        .put("/functions/counted", &json!({"reserved_concurrency": 6}))
+        .await;
+    let faults = refused.error(400)["faults"].clone();
+    assert_eq!(faults[0]["field"], "reserved_concurrency", "{faults}");
+    assert!(
+        faults[0]["message"].as_str().unwrap().contains("5 at most"),
+        "{faults}"
+    );
+
+    // The other function takes all it can get, on both; the reservation is still there, also where nobody asked for it before.
+    let loads: Vec<Load> = [&a, &b].map(Load::on).into();
+    eventually("all that is not reserved to be used", || async {
+        let sum = under_way(&a).await + under_way(&b).await;
+        (sum >= (LIMIT - 4) as f64).then_some(())
+    })
+    .await;
+    for server in [&a, &b] {
+        let time = json!(0.3);
+        let four = (0..4).map(|_| server.call("own", &time));
+        let answers = futures_util::future::join_all(four).await;
+        let intervals: Vec<Interval> = answers
+            .iter()
+            .map(|answer| {
+                assert_eq!(answer.status, 200, "{}", answer.text());
+                serde_json::from_value(answer.json()).unwrap()
+            })
+            .collect();
+        assert!(most_at_once(&intervals) <= 4);
+    }
+    let others = end(loads).await;
+    assert!(most_at_once(&others) <= LIMIT - 4);
+    assert!(most_at_once(&others) >= LIMIT - 5);
+
+    // And it is a cap.
+    let time = json!(1);
+    let many = (0..8).map(|n| [&a, &b][n % 2].call("own", &time));
+    let answers = futures_util::future::join_all(many).await;
+    let served: Vec<Interval> = answers
+        .iter()
+        .filter(|answer| answer.status == 200)
+        .map(|answer| serde_json::from_value(answer.json()).unwrap())
+        .collect();
+    assert_eq!(most_at_once(&served), 4);
+    let refused: Vec<Value> = answers
+        .iter()
+        .filter(|answer| answer.status != 200)
+        .map(|answer| answer.error(429)["reason"].clone())
+        .collect();
+    assert!(
+        refused
+            .iter()
+            .all(|reason| reason == "reserved_concurrency"),
+        "{refused:?}"
+    );
+}
