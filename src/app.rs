@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::control::{self, Control};
@@ -20,7 +21,9 @@ use crate::domain::key::{self, KeyRecord, Wish};
 use crate::engine::docker::Docker;
 use crate::engine::{self, Engine, sweep};
 use crate::gateway::server;
-use crate::gateway::service::{Gateway, Readiness};
+use crate::gateway::service::{self, Gateway, Readiness};
+use crate::gateway::slowdown::Slowdown;
+use crate::gateway::tls::Tls;
 use crate::pool::{self, Pool, keeper};
 use crate::queue::{self, Queue};
 use crate::runtime::Catalog;
@@ -168,8 +171,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = TcpListener::bind(config.server.listen)
         .await
         .with_context(|| format!("cannot listen on {}", config.server.listen))?;
+    let tls = match config.server.tls.clone() {
+        Some(files) => Some(Arc::new(Tls::open(files).context("no TLS can be spoken")?)),
+        None => None,
+    };
     let url = format!(
-        "http://{}",
+        "{}://{}",
+        if tls.is_some() { "https" } else { "http" },
         listener
             .local_addr()
             .context("the listener has an address")?
@@ -238,11 +246,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             store: store_unread,
         },
         body_timeout: config.server.body_timeout,
+        slowdown: Arc::new(Mutex::new(Slowdown::new(config.server.failed_keys))),
+        held: Arc::new(Semaphore::new(service::HELD_MAX)),
     };
+    if let Some(tls) = tls.clone() {
+        let hangup = signal(SignalKind::hangup()).context("signals cannot be listened to")?;
+        task::spawn(task::Kind::Local, "certificate", tls.watch(hangup));
+    }
     let options = server::Options {
         max_connections: config.server.max_connections,
         header_timeout: config.server.header_timeout,
         drain_grace: config.server.drain_grace,
+        tls: tls.clone(),
     };
     let hurry = CancellationToken::new();
     let serving = server::run(listener, gateway, options, stop.clone(), hurry.clone());

@@ -93,6 +93,11 @@ pub enum Problem {
     Expectation(String),
     #[error("a page from elsewhere may not do this")]
     CrossOrigin,
+    #[error("too many wrong keys came from this address; a good one opens at any time")]
+    TooManyWrongKeys {
+        /// Seconds until the next may be tried.
+        wait: u64,
+    },
     #[error("a key is needed: send `Authorization: Bearer <key>`")]
     Unauthorized,
     #[error("this key may not do this: it needs the scope \"{}\"", .0.as_str())]
@@ -154,6 +159,7 @@ impl Problem {
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
             Problem::Unauthorized => StatusCode::UNAUTHORIZED,
+            Problem::TooManyWrongKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
             Problem::ScopeMissing(_) | Problem::FunctionNotAllowed { .. } => StatusCode::FORBIDDEN,
             Problem::NoFunction(_)
             | Problem::NoInvocation(_)
@@ -189,6 +195,7 @@ impl Problem {
             Problem::TooLarge { .. } => "body_too_large",
             Problem::BodyIncomplete(_) => "body_incomplete",
             Problem::Unauthorized => "unauthorized",
+            Problem::TooManyWrongKeys { .. } => "too_many_wrong_keys",
             Problem::ScopeMissing(_) => "scope_missing",
             Problem::FunctionNotAllowed { .. } => "function_not_allowed",
             Problem::LastAdminKey => "last_admin_key",
@@ -236,6 +243,7 @@ impl Problem {
             | Problem::CrossOrigin
             | Problem::TooLarge { .. }
             | Problem::Unauthorized
+            | Problem::TooManyWrongKeys { .. }
             | Problem::ScopeMissing(_)
             | Problem::FunctionNotAllowed { .. }
             | Problem::LastAdminKey
@@ -297,6 +305,9 @@ impl Problem {
         headers.insert(REQUEST_ID, request_id_value(request_id));
         if *self == Problem::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Problem::TooManyWrongKeys { wait } = self {
+            headers.insert(RETRY_AFTER, (*wait).into());
         }
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));

@@ -50,6 +50,15 @@ pub struct Global {
         hide_env_values = true
     )]
     pub key: Option<String>,
+    /// Certificate authorities to trust, in PEM, when the address is https [default: the machine's]
+    #[arg(
+        long,
+        global = true,
+        env = "HEARTH_CA",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub ca: Option<PathBuf>,
     /// State directory of the instance on this machine [default: /var/lib/hearth]
     #[arg(
         long,

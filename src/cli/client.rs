@@ -1,7 +1,9 @@
 //! The control API as a client sees it: sends requests, and turns every answer that is not a success into an error a person can
 //! act on. Owns the HTTP connection; the commands own what they ask for and what they make of it.
 
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,9 +13,13 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +29,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1_200);
 /// No answer is longer; a listing page or a function's answer is far below.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
+/// Where machines keep the authorities they trust: Debian and its kin, Red Hat and its kin, Alpine.
+const MACHINE_ROOTS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
 /// How much of an upload is handed over at a time, so that progress is seen.
 const UPLOAD_STEP: usize = 64 * 1024;
 
@@ -30,6 +42,8 @@ const UPLOAD_STEP: usize = 64 * 1024;
 pub enum Error {
     #[error("{url:?} is not an address of a server: {reason}")]
     BadUrl { url: String, reason: &'static str },
+    #[error("the certificate authorities in {path} cannot be read: {reason}")]
+    Authorities { path: PathBuf, reason: String },
     #[error("the key cannot be sent: it has characters no key has")]
     BadKey,
     /// The reason is the innermost one; what the HTTP client says around it helps nobody.
@@ -162,7 +176,7 @@ impl Content {
 
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: legacy::Client<HttpConnector, Upload>,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Upload>,
     base: String,
     key: Option<String>,
     /// How long an answer is waited for.
@@ -171,9 +185,30 @@ pub struct Client {
 
 impl Client {
     pub fn new(url: &str, key: Option<String>) -> Result<Self, Error> {
+        Self::trusting(url, key, None)
+    }
+
+    /// One that trusts servers with certificates of the authorities in this file, or without one, those the machine trusts.
+    pub fn trusting(url: &str, key: Option<String>, ca: Option<&Path>) -> Result<Self, Error> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
+        connector.enforce_http(false);
+        let roots = match url.starts_with("https://") {
+            true => roots(ca)?,
+            false => RootCertStore::empty(),
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider has what the default versions need")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(config)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
         Ok(Self {
             http: legacy::Client::builder(TokioExecutor::new()).build(connector),
             base: base(url)?,
@@ -372,6 +407,32 @@ pub fn escape(text: &str, into: &mut String) {
     }
 }
 
+/// The authorities to trust.
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, Error> {
+    let path = match ca {
+        Some(path) => path,
+        None => {
+            let there = MACHINE_ROOTS.iter().map(Path::new).find(|p| p.exists());
+            there.unwrap_or(Path::new(MACHINE_ROOTS[0]))
+        }
+    };
+    let failed = |reason: String| Error::Authorities {
+        path: path.into(),
+        reason,
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
+        .map_err(|error| failed(error.to_string()))?
+        .collect();
+    let mut roots = RootCertStore::empty();
+    // A machine's list may have some that are too old to be understood.
+    let (added, _) =
+        roots.add_parsable_certificates(found.map_err(|error| failed(error.to_string()))?);
+    match added {
+        0 => Err(failed("there is no certificate in it".into())),
+        _ => Ok(roots),
+    }
+}
+
 /// Checks an address and drops the slash at its end.
 fn base(url: &str) -> Result<String, Error> {
     let bad = |reason| Error::BadUrl {
@@ -380,13 +441,8 @@ fn base(url: &str) -> Result<String, Error> {
     };
     let parsed: Uri = url.parse().map_err(|_invalid| bad("it cannot be read"))?;
     match parsed.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(bad(
-                "this client speaks http only; reach the server directly",
-            ));
-        }
-        _ => return Err(bad("it must start with http://")),
+        Some("http" | "https") => {}
+        _ => return Err(bad("it must start with http:// or https://")),
     }
     if parsed.query().is_some() {
         return Err(bad("it has a query"));

@@ -24,15 +24,15 @@ pub struct Args {
 
 pub async fn run(args: Args, global: &Global, output: &mut Output) -> Result<(), Error> {
     let config = args.settings.load(global)?.config;
-    let running = running(&config).await;
+    let running = running(&config, global).await;
     let findings = Box::pin(doctor::examine(&config, running.as_deref())).await;
     show(&findings, output)
 }
 
 /// The address of the Hearth that runs on this state directory.
-async fn running(config: &Config) -> Option<String> {
+async fn running(config: &Config, global: &Global) -> Option<String> {
     let instance = instance::read(&config.state_dir).ok()?;
-    let client = Client::new(&instance.url, None).ok()?;
+    let client = Client::trusting(&instance.url, None, global.ca.as_deref()).ok()?;
     client.answers(PROBE).await.then_some(instance.url)
 }
 

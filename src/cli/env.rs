@@ -33,7 +33,12 @@ enum Shell {
 
 pub async fn run(args: Args, global: &Global, output: &mut Output) -> Result<(), Error> {
     let (url, key) = running(global).await?;
-    let settings = settings(&url, &key);
+    let mut settings = settings(&url, &key).to_vec();
+    if let Some(ca) = &global.ca {
+        let path = ca.display().to_string();
+        settings.push(("HEARTH_CA", path.clone()));
+        settings.push(("AWS_CA_BUNDLE", path));
+    }
     if output.json {
         let object: Map<String, Value> = settings
             .into_iter()
@@ -58,7 +63,10 @@ pub async fn run(args: Args, global: &Global, output: &mut Output) -> Result<(),
 async fn running(global: &Global) -> Result<(String, String), Error> {
     let state_dir = global.state_dir();
     let instance = instance::read(state_dir)?;
-    if !Client::new(&instance.url, None)?.answers(PROBE).await {
+    if !Client::trusting(&instance.url, None, global.ca.as_deref())?
+        .answers(PROBE)
+        .await
+    {
         return Err(Error::Instance(instance::Error::Gone {
             path: state_dir.join("instance.json"),
             pid: instance.pid,

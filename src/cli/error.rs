@@ -42,7 +42,11 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::Config(_) => 2,
-            Error::Client(client::Error::BadUrl { .. } | client::Error::BadKey) => 2,
+            Error::Client(
+                client::Error::BadUrl { .. }
+                | client::Error::BadKey
+                | client::Error::Authorities { .. },
+            ) => 2,
             // Whoever read the output has seen enough: `hearth list | head`.
             Error::Output(e) if e.kind() == std::io::ErrorKind::BrokenPipe => 0,
             _ => 1,
@@ -59,6 +63,11 @@ impl Error {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Error::Client(client::Error::Unreachable { reason, .. })
+                if reason.contains("certificate") =>
+            {
+                Some("name the authority of its certificate with --ca or HEARTH_CA".into())
+            }
             Error::Client(client::Error::Unreachable { .. }) => Some(
                 "is it running? start it with 'make up' or 'hearth serve', or name another address \
                  with --url or HEARTH_URL"
@@ -214,7 +223,11 @@ fn code(error: &Error) -> &'static str {
         Error::Config(_) => "configuration",
         Error::Client(client::Error::Unreachable { .. }) => "unreachable",
         Error::Client(client::Error::Timeout { .. }) => "no_answer",
-        Error::Client(client::Error::BadUrl { .. } | client::Error::BadKey) => "usage",
+        Error::Client(
+            client::Error::BadUrl { .. }
+            | client::Error::BadKey
+            | client::Error::Authorities { .. },
+        ) => "usage",
         Error::Client(_) => "bad_answer",
         Error::Instance(_) => "no_instance",
         Error::Package(_) => "package",

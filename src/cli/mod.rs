@@ -44,5 +44,9 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
 
 fn connect(global: &Global) -> Result<Client, Error> {
     let target = instance::target(global);
-    Ok(Client::new(&target.url, target.key)?)
+    Ok(Client::trusting(
+        &target.url,
+        target.key,
+        global.ca.as_deref(),
+    )?)
 }

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::redis;
-use crate::config::{Config, Engine, Events, Limits, Log, Logs, Pool, Server, Store, Worker};
+use crate::config::{Config, Engine, Events, Limits, Log, Logs, Pool, Server, Store, Tls, Worker};
 use crate::domain::limits::Mebibytes;
 
 /// No timer needs more, and time stays far from where adding to the clock overflows.
@@ -34,6 +34,8 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             header_timeout: read.time("server.header_timeout"),
             body_timeout: read.time("server.body_timeout"),
             drain_grace: read.time_or_zero("server.drain_grace"),
+            failed_keys: read.whole("server.failed_keys", 1..=1_000_000),
+            tls: read.tls(),
             threads: not_zero(read.whole("server.threads", 0..=1024)),
         },
         state_dir: read.path("state.dir"),
@@ -206,6 +208,25 @@ impl Reader<'_> {
             url if url.contains("://") => Err(format!("{url:?} is a URL, expected a path")),
             path => Ok(path.into()),
         })
+    }
+
+    /// Both files or neither.
+    fn tls(&mut self) -> Option<Tls> {
+        const KEYS: [&str; 2] = ["server.tls.certificate", "server.tls.key"];
+        let [certificate, key] = KEYS.map(|key| self.text(key, |text| Ok(PathBuf::from(text))));
+        let [has_certificate, has_key] = [&certificate, &key].map(|p| !p.as_os_str().is_empty());
+        if has_certificate != has_key {
+            let (missing, given) = if has_key {
+                (KEYS[0], KEYS[1])
+            } else {
+                (KEYS[1], KEYS[0])
+            };
+            let origin = &self.values.get(given).origin;
+            let what = format!("is empty, but {given} is given ({origin})");
+            self.faults
+                .push(Fault::of(missing, &self.values.get(missing).origin, what));
+        }
+        (has_certificate && has_key).then_some(Tls { certificate, key })
     }
 
     fn time(&mut self, key: &str) -> Duration {

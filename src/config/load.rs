@@ -12,6 +12,7 @@ pub const RESERVED: &[&str] = &[
     "HEARTH_CONFIG",
     "HEARTH_URL",
     "HEARTH_KEY",
+    "HEARTH_CA",
     "HEARTH_CACHE_DIR",
     "HEARTH_ENGINE_DATA",
     "HEARTH_ENGINE_RUN",

@@ -44,8 +44,20 @@ pub struct Server {
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub drain_grace: Duration,
+    /// Wrong keys an address may try before it is slowed down.
+    pub failed_keys: u32,
+    /// `None` speaks plain HTTP.
+    pub tls: Option<Tls>,
     /// `None` is one per core.
     pub threads: Option<usize>,
+}
+
+/// Files in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and those between it and the authority.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,3 +7,5 @@ pub mod route;
 pub mod screen;
 pub mod server;
 pub mod service;
+pub mod slowdown;
+pub mod tls;

@@ -1,27 +1,32 @@
-//! The listener and its connections: HTTP/1.1 and HTTP/2 on one port, a bound on how many there are, and an orderly end.
+//! The listener and its connections: HTTP/1.1 and HTTP/2 on one port, with or without TLS, a bound on how many there are, and an orderly end.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
-use hyper::service::service_fn;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::body::Body;
 use crate::gateway::service::Gateway;
+use crate::gateway::tls::{Accepted, H2_PREFACE, Tls};
 use crate::task;
 
 /// After an accept that failed for want of file descriptors or memory, the next one waits: trying at once fails again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// An HTTP/2 peer that does not answer a ping for this long is gone.
 const H2_PING: Duration = Duration::from_secs(20);
-/// How an HTTP/2 connection begins.
-const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A TLS handshake takes no longer.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Between two looks at a preface that came in pieces.
 const PREFACE_POLL: Duration = Duration::from_millis(10);
 /// Request heads larger than this are refused.
@@ -32,6 +37,7 @@ pub struct Options {
     pub max_connections: usize,
     pub header_timeout: Duration,
     pub drain_grace: Duration,
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// The end of the connections that were open when the drain was over.
@@ -49,6 +55,11 @@ pub async fn run(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(options.max_connections));
     let server = Arc::new(builder(&options));
+    // With TLS the handshake says which protocol it is.
+    let (http1, http2) = (
+        Arc::new(builder(&options).http1_only()),
+        Arc::new(builder(&options).http2_only()),
+    );
     let first_bytes = options.header_timeout;
     loop {
         // A place first: connections beyond the bound wait in the kernel, where they cost nothing.
@@ -72,12 +83,31 @@ pub async fn run(
             tracing::debug!(%error, "connection without nodelay");
         }
         let (gateway, server, watcher) = (gateway.clone(), server.clone(), graceful.watcher());
-        let stop = stop.clone();
+        let (http1, http2) = (http1.clone(), http2.clone());
+        let (stop, tls) = (stop.clone(), options.tls.clone());
         task::spawn(task::Kind::Local, "connection", async move {
-            let service = service_fn(move |request| {
+            let service = service_fn(move |request: Request<Incoming>| {
                 let gateway = gateway.clone();
                 async move { Ok::<_, Infallible>(gateway.handle(request, peer).await) }
             });
+            if let Some(tls) = tls {
+                let accepted = tokio::select! {
+                    biased;
+                    accepted = tokio::time::timeout(first_bytes.min(HANDSHAKE), tls.accept(stream)) => accepted,
+                    () = stop.cancelled() => return,
+                };
+                match accepted {
+                    Ok(Ok(Accepted::Http1(stream))) => {
+                        serve(&http1, stream, service, watcher).await
+                    }
+                    Ok(Ok(Accepted::Http2(stream))) => {
+                        serve(&http2, stream, service, watcher).await
+                    }
+                    Ok(Err(error)) => tracing::debug!(%error, "no handshake"),
+                    Err(_) => tracing::debug!("connection without a handshake"),
+                }
+                return drop(place);
+            }
             // The server tells the protocols apart by the first bytes, and its own timer starts only after that.
             let spoke = tokio::select! {
                 biased;
@@ -89,11 +119,7 @@ pub async fn run(
                 tracing::debug!("connection without a request");
                 return;
             }
-            let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection).await {
-                // The peer's doing, or an answer that was cut off and logged where it was.
-                tracing::debug!(%error, "connection ended early");
-            }
+            serve(&server, stream, service, watcher).await;
             drop(place);
         });
     }
@@ -104,6 +130,20 @@ pub async fn run(
         () = &mut rest => None,
         () = tokio::time::sleep(options.drain_grace) => Some(rest),
         () = hurry.cancelled() => Some(rest),
+    }
+}
+
+async fn serve<S, I>(server: &auto::Builder<TokioExecutor>, stream: I, service: S, watcher: Watcher)
+where
+    S: Service<Request<Incoming>, Response = Response<Body>> + Send,
+    S::Future: Send + 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        // The peer's doing, or an answer that was cut off and logged where it was.
+        tracing::debug!(%error, "connection ended early");
     }
 }
 

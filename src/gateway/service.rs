@@ -10,16 +10,20 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::keys::Keys;
 use crate::api::{self, access, error, invoke};
+use crate::clock;
 use crate::domain::key::Grant;
 use crate::domain::limits::PAYLOAD_MAX;
+use crate::gateway::keys::Failure;
 use crate::gateway::route::{Route, route};
+use crate::gateway::slowdown::{Slowdown, Verdict};
 use crate::gateway::{body, keys, screen};
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
@@ -45,7 +49,14 @@ pub struct Gateway {
     pub rendered: PrometheusHandle,
     pub readiness: Readiness,
     pub body_timeout: Duration,
+    /// Who tried wrong keys.
+    pub slowdown: Arc<Mutex<Slowdown>>,
+    /// Room for answers that are held back.
+    pub held: Arc<Semaphore>,
 }
+
+/// Answers to wrong keys that are held back at the same time.
+pub const HELD_MAX: usize = 256;
 
 impl Gateway {
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
@@ -71,13 +82,52 @@ impl Gateway {
         } else {
             match keys::admit(&self.keys, request.headers()) {
                 Ok(grant) => self.answer_to(&grant, request, peer).await,
+                // Boxed, so that calls with a good key carry nothing of it.
                 Err(failure) => {
-                    metrics::auth_failed(failure.as_str());
-                    unauthorized()
+                    let version = request.version();
+                    Box::pin(self.turned_away(failure, peer, version)).await
                 }
             }
         };
         metrics::http(face, response.status().as_u16() / 100);
+        response
+    }
+
+    /// The answer to a request without a good key. A wrong one may have been tried too often.
+    async fn turned_away(
+        &self,
+        failure: Failure,
+        peer: IpAddr,
+        version: Version,
+    ) -> Response<Body> {
+        metrics::auth_failed(failure.as_str());
+        if failure == Failure::Missing {
+            // Nothing was tried: a browser asks like this first.
+            return unauthorized();
+        }
+        let now = clock::now();
+        let (verdict, failures) = {
+            let mut slowdown = self.slowdown.lock();
+            (slowdown.failed(peer, now), slowdown.to_log(now))
+        };
+        if let Some(failures) = failures {
+            let reason = failure.as_str();
+            tracing::info!(failures, %peer, reason, "keys that open nothing; this one the last");
+        }
+        let Verdict::Slow { hold, wait } = verdict else {
+            return unauthorized();
+        };
+        metrics::auth_slowed();
+        // However many try, only so many wait here; the rest lose their connection at once.
+        if let Ok(_held) = self.held.try_acquire() {
+            tokio::time::sleep(hold).await;
+        }
+        let wait = wait.as_secs();
+        let mut response = error::refused(&Problem::TooManyWrongKeys { wait });
+        if version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         response
     }
 

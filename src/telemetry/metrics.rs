@@ -92,6 +92,14 @@ fn describe() {
             "Leases on shared permits that ran out because the store did not answer.",
         ),
         (
+            "hearth_auth_slowed_total",
+            "Requests with wrong keys that were answered late, with 429.",
+        ),
+        (
+            "hearth_certificate_reads_total",
+            "Certificates that were read again, by result: used or refused.",
+        ),
+        (
             "hearth_store_errors_total",
             "Calls to the store that failed, by operation.",
         ),
@@ -386,6 +394,15 @@ pub fn http(face: &'static str, class: u16) {
 
 pub fn auth_failed(reason: &'static str) {
     metrics::counter!("hearth_auth_failures_total", "reason" => reason).increment(1);
+}
+
+pub fn auth_slowed() {
+    metrics::counter!("hearth_auth_slowed_total").increment(1);
+}
+
+pub fn certificate_read(used: bool) {
+    let result = if used { "used" } else { "refused" };
+    metrics::counter!("hearth_certificate_reads_total", "result" => result).increment(1);
 }
 
 pub fn store_error(operation: &'static str) {

@@ -196,6 +196,37 @@ async fn a_key_does_what_it_was_made_for_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_tries_keys_is_slowed_down_and_who_has_one_is_not() {
+    let server = Server::start(&[("server.failed_keys", "3"), ("pool.stem_min", "0")]);
+    let with = |key: Option<&str>| Client {
+        address: server.client.address.clone(),
+        key: key.map(str::to_owned),
+    };
+    let (wrong, nobody) = (with(Some("hk_wrong_key")), with(None));
+    // More than are free, however slow this machine is: one is forgiven every second.
+    let slowed = eventually("a wrong key to be slowed down", || async {
+        let answer = wrong.get("/functions/").await;
+        (answer.status != 401).then_some(answer)
+    })
+    .await;
+    assert!(slowed.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert_eq!(slowed.header("connection"), "close");
+    let error = slowed.error(429);
+    assert_eq!(error["code"], "too_many_wrong_keys", "{error}");
+    server.client.get("/functions/").await.expect(200);
+    nobody.get("/functions/").await.error(401);
+    let metrics = server.metrics().await;
+    let failed = |reason: &str| metrics.sum("hearth_auth_failures_total", &[("reason", reason)]);
+    assert!(failed("unknown") >= 4.0 && failed("missing") >= 1.0);
+    assert!(metrics.sum("hearth_auth_slowed_total", &[]) >= 1.0);
+    assert!(
+        server.log().contains("keys that open nothing"),
+        "{}",
+        server.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_ends_at_its_time() {
     let server = Server::shared();
     let (client, path) = issue(&server, json!({"scopes": ["deploy"], "expires_in": 2})).await;

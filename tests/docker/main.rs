@@ -46,6 +46,7 @@ mod routing;
 mod secrets;
 mod sharing;
 mod streaming;
+mod tls;
 mod updating;
 mod warming;
 mod watching;

@@ -148,7 +148,7 @@ fn addresses_are_checked_before_anything_is_sent() {
         url("http://h:1/prefix/").expect("good"),
         "http://h:1/prefix"
     );
-    for bad in ["h:1", "https://h", "ftp://h", "http://h/?q=1", "/path", ""] {
+    for bad in ["h:1", "ftp://h", "http://h/?q=1", "/path", ""] {
         assert!(matches!(url(bad), Err(Error::BadUrl { .. })), "{bad}");
     }
 }
