@@ -133,7 +133,7 @@ async fn a_key_does_what_it_was_made_for_and_no_more() {
         (Method::GET, "/keys/", ""),
         (Method::POST, "/keys/", "{}"),
         (Method::DELETE, "/keys/x", ""),
-        (Method::GET, "/invocations/x", ""),
+        (Method::GET, "/layers/x", ""),
     ];
     let scoped = json!(["scoped-*"]);
     let wanted = [
