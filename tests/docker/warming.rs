@@ -274,15 +274,22 @@ async fn the_memory_budget_evicts_who_is_idle_and_never_who_is_busy() {
 /// Stem workers are a convenience: a call that needs their memory gets it.
 #[tokio::test(flavor = "multi_thread")]
 async fn stem_workers_give_way_to_a_call_that_needs_their_memory() {
+    // One stem worker of each runtime, and not a MiB more.
+    let budget: u32 = languages::all()
+        .iter()
+        .map(|runtime| runtime.stem_memory.0)
+        .sum();
     let settings = [
-        ("pool.memory_budget_mb", "256"),
+        ("pool.memory_budget_mb", &*budget.to_string()),
         ("pool.stem_min", "1"),
         ("pool.stem_max", "1"),
     ];
     let server = Server::start(&settings);
     server.expects("no_memory");
     server.settled(1).await;
-    server.deploy("large", SLEEPS, json!({"memory": 256})).await;
+    server
+        .deploy("large", SLEEPS, json!({"memory": budget}))
+        .await;
     server.call("large", &json!(0)).await.expect(200);
     assert_eq!(
         server.call("large", &json!(0)).await.expect(200).start(),
@@ -290,7 +297,7 @@ async fn stem_workers_give_way_to_a_call_that_needs_their_memory() {
     );
     // What can never fit is told so at once.
     server
-        .deploy("larger", SLEEPS, json!({"memory": 257}))
+        .deploy("larger", SLEEPS, json!({"memory": budget + 1}))
         .await;
     let from = Instant::now();
     let error: Value = server.call("larger", &json!(0)).await.error(503);
