@@ -1,5 +1,7 @@
 //! The composition root: builds everything bottom-up, runs it, and stops it top-down. Alone knows every part.
 
+mod admin;
+
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
+use crate::app::admin::AdminKey;
 use crate::clock;
 use crate::config::{self, Config};
-use crate::domain::key::{self, KeyRecord, Wish};
 use crate::engine::docker::Docker;
 use crate::engine::{self, Engine, sweep};
 use crate::gateway::server;
@@ -31,7 +33,7 @@ use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
 use crate::scheduler::share::{self, Share};
 use crate::scheduler::{self, Scheduler};
-use crate::secrets::{Secrets, key_place};
+use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::store::change::{Change, Changes, News};
 use crate::store::embedded::Embedded;
@@ -99,7 +101,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Before anything is read: what is written after that is noticed.
     let changes = store.changes();
     let secrets = Arc::new(open_secrets(&config, &state)?);
-    let admin = AdminKey::of(&state, &instance, secrets.clone())?;
+    let admin = AdminKey::of(state.admin_key(), &instance, secrets.clone())?;
     let keys = Arc::new(Keys::default());
     // This node's own opens what there is to see while a shared store does not answer.
     keys.replace(&[admin.record()]);
@@ -569,72 +571,6 @@ fn instance_id(state: &State) -> anyhow::Result<String> {
     let id = uuid::Uuid::new_v4().simple().to_string();
     write_private(&path, &id, 0o644)?;
     Ok(id)
-}
-
-/// This instance's admin key: made at its first start, kept for its owner in a file, and in the store as a hash under the instance's
-/// own id. So every node of a shared store has one, each opens all nodes, and a node whose file was lost replaces its key and adds none.
-struct AdminKey {
-    path: PathBuf,
-    id: String,
-    secret: String,
-    secrets: Arc<Secrets>,
-    /// It was made by this process, so if the store does not have it, nobody took it away.
-    new: bool,
-}
-
-impl AdminKey {
-    fn of(state: &State, instance: &str, secrets: Arc<Secrets>) -> anyhow::Result<Self> {
-        let mut admin = Self {
-            path: state.admin_key(),
-            id: format!("admin-{instance}"),
-            secret: String::new(),
-            secrets,
-            new: false,
-        };
-        match std::fs::read_to_string(&admin.path) {
-            Ok(text) if !text.trim().is_empty() => admin.secret = text.trim().to_owned(),
-            _ => admin.make()?,
-        }
-        Ok(admin)
-    }
-
-    fn make(&mut self) -> anyhow::Result<()> {
-        self.secret = key::with_id(&self.id);
-        self.new = true;
-        write_private(&self.path, &self.secret, 0o600)?;
-        tracing::info!(path = %self.path.display(), "admin key made");
-        Ok(())
-    }
-
-    fn record(&self) -> KeyRecord {
-        let place = key_place(&self.id);
-        KeyRecord {
-            sealed: Some(self.secrets.seal(&place, &self.secret)),
-            ..Wish::admin().record(self.id.clone(), &self.secret, clock::wall())
-        }
-    }
-
-    /// Makes sure that the store has it. One that was in the file before and is not in the store was revoked, or
-    /// is another store's: then a new one takes its place.
-    async fn keep(&mut self, store: &dyn Store) -> anyhow::Result<()> {
-        let records = store.keys().await.context("the keys cannot be read")?;
-        let hash = hex::encode(key::hash(&self.secret));
-        let record = match records.into_iter().find(|known| known.sha256 == hash) {
-            Some(known) if known.sealed.is_some() => return Ok(()),
-            // Versions before this one kept no encrypted copy.
-            Some(known) => KeyRecord {
-                sealed: Some(self.secrets.seal(&key_place(&known.id), &self.secret)),
-                ..known
-            },
-            None if self.new => self.record(),
-            None => {
-                self.make()?;
-                self.record()
-            }
-        };
-        let kept = store.put_key(record).await;
-        kept.context("the admin key cannot be stored")
-    }
 }
 
 fn announce(state: &State, url: &str) -> anyhow::Result<()> {
