@@ -8,7 +8,6 @@ use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
-use crate::config::redis;
 use crate::config::{Config, Engine, Events, Limits, Log, Logs, Pool, Server, Store, Tls, Worker};
 use crate::domain::limits::Mebibytes;
 
@@ -48,7 +47,7 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             read.text("store.url", |text| match text {
                 "embedded" => Ok(Store::Embedded),
                 url => Ok(Store::Redis {
-                    place: Box::new(redis::read(url)?),
+                    place: Box::new(crate::config::redis::read(url)?),
                     tls_ca: tls_ca.clone(),
                     call_timeout,
                     look_again,

@@ -65,7 +65,7 @@ pub enum Store {
     Embedded,
     /// Shared by every process that names it.
     Redis {
-        place: Box<redis::Place>,
+        place: Box<self::redis::Place>,
         /// Certificates to trust where there is TLS; `None` are the system's.
         tls_ca: Option<PathBuf>,
         call_timeout: Duration,
