@@ -113,10 +113,12 @@ impl Queue {
         let mut renew = tokio::time::interval(self.options.lease / 3);
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut away = false;
-        let mut claim = true;
+        // A point in time, and not a wait that whatever else happens would begin anew.
+        let mut look_at = clock::now();
         loop {
             let free = self.options.parallel.saturating_sub(running.len());
-            if claim && free > 0 && !stop.is_cancelled() {
+            let due = clock::now() >= look_at;
+            if due && free > 0 && !stop.is_cancelled() {
                 let by = &self.options.process;
                 match self.store.claim(by, free, self.options.lease).await {
                     Ok(claimed) => {
@@ -148,20 +150,23 @@ impl Queue {
             if stop.is_cancelled() && running.is_empty() {
                 return;
             }
-            let pause = if away { STORE_RETRY } else { LOOK_AGAIN };
+            if due {
+                look_at = clock::now() + if away { STORE_RETRY } else { LOOK_AGAIN };
+            }
             tokio::select! {
                 ended = running.next(), if !running.is_empty() => {
                     if let Some(request_id) = ended {
                         claims.remove(&request_id);
                     }
-                    claim = !away;
+                    if !away {
+                        look_at = clock::now();
+                    }
                 }
-                () = self.submitted.notified() => claim = !away,
-                () = tokio::time::sleep(pause) => claim = true,
-                _ = renew.tick() => {
-                    claim = false;
-                    self.renew(&claims).await;
-                }
+                () = self.submitted.notified() => if !away {
+                    look_at = clock::now();
+                },
+                () = tokio::time::sleep_until(look_at.into()) => {}
+                _ = renew.tick() => self.renew(&claims).await,
                 () = stop.cancelled(), if running.is_empty() => return,
             }
         }
