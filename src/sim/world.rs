@@ -46,6 +46,8 @@ const STEM_WINDOW: Duration = Duration::from_secs(5);
 const EXIT_WAIT: Duration = Duration::from_secs(2);
 /// How often it is looked for callers who were forgotten.
 const LOOK: Duration = Duration::from_millis(250);
+/// Whatever was on a bad way when the weather calmed down has ended within this time: a slow engine call, then a silent boot.
+const AFTERMATH: Duration = Duration::from_secs(6);
 /// In calm weather a call is served within this time.
 const SERVED: Duration = Duration::from_secs(8);
 /// By then everything idle has been retired and the stem pools are full: a refill waits at most half a minute after failures.
@@ -362,8 +364,8 @@ impl World {
     /// The faults end: who waits is served or was promised nothing more, and whoever comes now is served at once.
     async fn heal(&mut self) {
         self.weather.calm_down();
-        // So that the last calls have begun when they are counted.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        // What had begun to go wrong ends so; and the last calls have begun when they are counted.
+        tokio::time::sleep(AFTERMATH).await;
         let open = |world: &Self| world.oracle.open_calls() == 0;
         self.until(MAX_WAIT * 2, open, "calls have no outcome")
             .await;
