@@ -74,21 +74,27 @@ impl FunctionId {
 impl FunctionName {
     /// Letters, digits, `-` and `_`, 1 to 64 of them: what AWS accepts as a function's name.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.len() > NAME_MAX {
-            return Err(format!(
-                "must have 1 to {NAME_MAX} characters, has {}",
-                text.chars().count()
-            ));
-        }
-        match text
-            .chars()
-            .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
-        {
-            Some(bad) => Err(format!(
-                "may hold letters, digits, '-' and '_' only, has {bad:?}"
-            )),
-            None => Ok(Self(text.into())),
-        }
+        of_name_characters(text, "", "'-' and '_'")?;
+        Ok(Self(text.into()))
+    }
+}
+
+/// What names and patterns of them have in common: the length, and letters, digits, `-`, `_` and the `others`. `said` names the ones that
+/// are neither letter nor digit.
+pub(super) fn of_name_characters(text: &str, others: &str, said: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > NAME_MAX {
+        return Err(format!(
+            "must have 1 to {NAME_MAX} characters, has {}",
+            text.chars().count()
+        ));
+    }
+    let allowed =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_') || others.contains(c);
+    match text.chars().find(|c| !allowed(*c)) {
+        Some(bad) => Err(format!(
+            "may hold letters, digits, {said} only, has {bad:?}"
+        )),
+        None => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::id::NAME_MAX;
+use crate::domain::id::of_name_characters;
 
 /// `*` stands for any characters, also none; `?` for one; everything else for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,21 +12,8 @@ pub struct Pattern(String);
 
 impl Pattern {
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.is_empty() || text.len() > NAME_MAX {
-            return Err(format!(
-                "must have 1 to {NAME_MAX} characters, has {}",
-                text.chars().count()
-            ));
-        }
-        match text
-            .chars()
-            .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '*' | '?')))
-        {
-            Some(bad) => Err(format!(
-                "may hold letters, digits, '-', '_', '*' and '?' only, has {bad:?}"
-            )),
-            None => Ok(Self(text.into())),
-        }
+        of_name_characters(text, "*?", "'-', '_', '*' and '?'")?;
+        Ok(Self(text.into()))
     }
 
     pub fn as_str(&self) -> &str {
