@@ -68,6 +68,7 @@ struct Keeper {
     to_clear: VecDeque<Leaving>,
     clear_later: VecDeque<(Instant, Leaving)>,
     ticks: u64,
+    clock: clock::Watch,
 }
 
 /// What a runtime's stem pool is to hold, and how its filling goes.
@@ -100,6 +101,7 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
         to_clear: VecDeque::new(),
         clear_later: VecDeque::new(),
         ticks: 0,
+        clock: clock::Watch::begin(),
         pool,
     };
     let mut tick = tokio::time::interval(TICK);
@@ -196,6 +198,11 @@ impl Keeper {
         self.feed_starved();
         self.release_holders(&slots);
         self.report(&slots);
+        if let Some(seconds) = self.clock.jumped() {
+            // Whatever waits here waits by another clock.
+            metrics::clock_jumped();
+            tracing::warn!(seconds, "the machine's clock was set");
+        }
         self.ticks += 1;
         if self.ticks.is_multiple_of(CODE_TICKS) {
             self.forget_code();

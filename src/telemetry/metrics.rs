@@ -64,6 +64,10 @@ fn describe() {
             "Calls to the container engine that failed, by operation and reason.",
         ),
         (
+            "hearth_clock_jumps_total",
+            "Times the machine's wall clock was set while this process ran.",
+        ),
+        (
             "hearth_http_requests_total",
             "HTTP answers by face and status class.",
         ),
@@ -373,6 +377,11 @@ pub fn engine_error(operation: &'static str, reason: &'static str) {
 
 pub fn engine_up(up: bool) {
     metrics::gauge!("hearth_engine_up").set(if up { 1.0 } else { 0.0 });
+}
+
+/// The wall clock was set while the process ran.
+pub fn clock_jumped() {
+    metrics::counter!("hearth_clock_jumps_total").increment(1);
 }
 
 /// A task was spawned, or has ended. Names are literals in the source, so there are few.

@@ -32,6 +32,7 @@ mod failing;
 mod holding;
 mod hostile;
 mod images;
+mod jumping;
 mod keys;
 mod later;
 mod limiting;

@@ -109,6 +109,15 @@ impl Server {
 
     /// One that does not have to become ready.
     pub(crate) fn spawn(state: State, settings: &[(&str, &str)]) -> Self {
+        Self::spawn_with(state, settings, |_| {})
+    }
+
+    /// The same, with something about its process changed.
+    pub(crate) fn spawn_with(
+        state: State,
+        settings: &[(&str, &str)],
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         // One for each start: what is expected of one may not be of the next.
         let mut logs = (0..).map(|n| state.beside(&format!("log-{n}")));
         let log = logs
@@ -130,12 +139,12 @@ impl Server {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         let output = File::options().create(true).append(true).open(&log);
-        let mut child = without_settings(&mut command)
+        without_settings(&mut command)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(output.unwrap())
-            .spawn()
-            .expect("the server starts");
+            .stderr(output.unwrap());
+        change(&mut command);
+        let mut child = command.spawn().expect("the server starts");
         let url = blocking(PATIENCE, || {
             if let Some(status) = child.try_wait().unwrap() {
                 return Some(Err(status));
