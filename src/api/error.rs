@@ -137,6 +137,8 @@ pub enum Problem {
     TooManyEvents,
     #[error("the store cannot do this now")]
     StoreUnavailable,
+    #[error("the disk the store is on is full")]
+    DiskFull,
     #[error("the code of this function is not in the store")]
     CodeUnavailable,
     #[error("an internal error; the server's log says more")]
@@ -178,6 +180,7 @@ impl Problem {
             | Problem::TooManyEvents
             | Problem::StoreUnavailable
             | Problem::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -211,6 +214,7 @@ impl Problem {
             Problem::Busy => "busy",
             Problem::TooManyEvents => "too_many_events",
             Problem::StoreUnavailable => "store_unavailable",
+            Problem::DiskFull => "disk_full",
             Problem::CodeUnavailable => "code_unavailable",
             Problem::Internal => "internal",
         }
@@ -232,6 +236,7 @@ impl Problem {
             | Problem::TooManyEvents
             // A change that was written all the same is found again by its name or its revision.
             | Problem::StoreUnavailable
+            | Problem::DiskFull
             | Problem::CodeUnavailable => Retry::Safe,
             Problem::Internal => Retry::Unsafe,
             Problem::Invalid(_)
@@ -309,7 +314,10 @@ impl Problem {
         if let Problem::TooManyWrongKeys { wait } = self {
             headers.insert(RETRY_AFTER, (*wait).into());
         }
-        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            self.status(),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE
+        ) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -617,9 +625,18 @@ mod tests {
 
     #[test]
     fn a_store_fault_says_when_to_come_back() {
-        let response = Problem::StoreUnavailable.response(RequestId::generate());
-        assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()[RETRY_AFTER], "1");
-        assert_eq!(json(&response)["error"]["blame"], "platform");
+        for (problem, status, code) in [
+            (Problem::StoreUnavailable, 503, "store_unavailable"),
+            (Problem::DiskFull, 507, "disk_full"),
+        ] {
+            let response = problem.response(RequestId::generate());
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers()[RETRY_AFTER], "1");
+            let error = &json(&response)["error"];
+            assert_eq!(
+                (&error["code"], &error["blame"]),
+                (&code.into(), &"platform".into())
+            );
+        }
     }
 }

@@ -22,6 +22,7 @@ use crate::domain::limits::{EVENT_MAX, PAYLOAD_MAX};
 use crate::queue::Queue;
 use crate::scheduler::{Answer, Called, Scheduler, Target};
 use crate::store;
+use crate::telemetry::metrics;
 
 pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 pub const START: HeaderName = HeaderName::from_static("x-hearth-start");
@@ -81,7 +82,15 @@ async fn submit(
         Err(store::Error::Full) => return error::refused(&Problem::TooManyEvents),
         Err(error) => {
             tracing::warn!(function = %target.function.name, %error, "an asynchronous call could not be kept");
-            return error::refused(&Problem::StoreUnavailable);
+            let full = matches!(error, store::Error::DiskFull { .. });
+            if full {
+                metrics::disk_full("store");
+            }
+            return error::refused(if full {
+                &Problem::DiskFull
+            } else {
+                &Problem::StoreUnavailable
+            });
         }
     };
     let accepted = Accepted {

@@ -247,6 +247,22 @@ fn exit_text(code: Option<i64>) -> String {
     }
 }
 
+/// An error and what is behind it, in one line.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let part = source.to_string();
+        // Some print their source themselves.
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        next = source.source();
+    }
+    text
+}
+
 /// The signal an exit status stands for, by the convention of shells and container engines.
 fn signal(code: i64) -> Option<Signal> {
     let number = i32::try_from(code).ok()?.checked_sub(128)?;

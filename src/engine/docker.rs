@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock;
 use crate::config;
+use crate::domain::fault::with_sources;
 use crate::domain::id::WorkerId;
 use crate::engine::docker::build::Build;
 use crate::engine::spec;
@@ -585,7 +586,7 @@ fn typed(operation: &'static str, failure: Failure, container: Option<&Container
         },
         (Failure::Bollard(error), _) => Error::Unreachable {
             operation,
-            reason: chain(&error),
+            reason: with_sources(&error),
         },
     }
 }
@@ -595,22 +596,6 @@ fn not_understood(operation: &'static str, what: &str) -> Error {
         operation,
         reason: format!("its answer cannot be understood: {what}"),
     }
-}
-
-/// An error and what is behind it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let part = source.to_string();
-        // Some libraries print their source themselves.
-        if !text.ends_with(&part) {
-            text.push_str(": ");
-            text.push_str(&part);
-        }
-        next = source.source();
-    }
-    text
 }
 
 /// Written beside and renamed: a container being started must never see half of it.

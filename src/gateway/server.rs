@@ -11,6 +11,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use nix::errno::Errno;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -20,6 +21,7 @@ use crate::api::body::Body;
 use crate::gateway::service::Gateway;
 use crate::gateway::tls::{Accepted, H2_PREFACE, Tls};
 use crate::task;
+use crate::telemetry::metrics;
 
 /// After an accept that failed for want of file descriptors or memory, the next one waits: trying at once fails again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -61,6 +63,7 @@ pub async fn run(
         Arc::new(builder(&options).http2_only()),
     );
     let first_bytes = options.header_timeout;
+    let mut failing = false;
     loop {
         // A place first: connections beyond the bound wait in the kernel, where they cost nothing.
         let place = tokio::select! {
@@ -74,11 +77,25 @@ pub async fn run(
         let (stream, peer) = match accepted {
             Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
             Err(error) => {
-                tracing::warn!(%error, "connection cannot be accepted");
+                let Some(lacking) = lacking(&error) else {
+                    // That connection's own doing: it ended before it was looked at.
+                    tracing::debug!(%error, "connection ended before it was accepted");
+                    continue;
+                };
+                metrics::accept_failed(lacking);
+                // Said once: it will fail again until something is closed.
+                if !failing {
+                    tracing::warn!(%error, lacking, "connections cannot be accepted; those that are open go on");
+                }
+                failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        if failing {
+            tracing::info!("connections are accepted again");
+            failing = false;
+        }
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without nodelay");
         }
@@ -144,6 +161,26 @@ where
     if let Err(error) = watcher.watch(connection).await {
         // The peer's doing, or an answer that was cut off and logged where it was.
         tracing::debug!(%error, "connection ended early");
+    }
+}
+
+/// What an accept that failed lacks; nothing if it was the connection's own fault.
+fn lacking(error: &std::io::Error) -> Option<&'static str> {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE | Errno::ENFILE) => Some("descriptors"),
+        Some(Errno::ENOBUFS | Errno::ENOMEM) => Some("memory"),
+        Some(
+            Errno::ECONNABORTED
+            | Errno::ECONNRESET
+            | Errno::EINTR
+            | Errno::EPERM
+            | Errno::EPROTO
+            | Errno::ENETDOWN
+            | Errno::ENETUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::EHOSTUNREACH,
+        ) => None,
+        _ => Some("other"),
     }
 }
 

@@ -408,6 +408,11 @@ impl Keeper {
     fn not_booted(&mut self, key: &StemKey, urgency: Urgency, error: &boot::Error) {
         tracing::warn!(runtime = %key.runtime, urgency = urgency.as_str(), %error, "container cannot be started");
         metrics::start_failed(key.runtime.as_str());
+        if let boot::Error::Directory(source) = error
+            && source.kind() == std::io::ErrorKind::StorageFull
+        {
+            metrics::disk_full("worker");
+        }
         if urgency == Urgency::Refill {
             if let Some(refill) = self.refills.get_mut(&key.runtime) {
                 refill.failures += 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock;
-use crate::domain::fault::Fault;
+use crate::domain::fault::{Fault, with_sources};
 use crate::domain::invocation::StartKind;
 use crate::domain::limits::Mebibytes;
 use crate::engine::{ContainerId, cgroup};
@@ -122,7 +122,12 @@ impl Pool {
                 .codes
                 .unpacked(&slot.blueprint.function.code.sha256)
                 .await;
-            let code = code.map_err(|error| Fault::CodeUnavailable(error.to_string()))?;
+            let code = code.map_err(|error| {
+                if error.is_full_disk() {
+                    metrics::disk_full("code");
+                }
+                Fault::CodeUnavailable(with_sources(&error))
+            })?;
             specialise::specialise(&*self.engine, &mut worker, &slot.blueprint, code).await
         }
         .await;

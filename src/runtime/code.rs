@@ -30,6 +30,16 @@ pub enum Error {
     Unpack(#[from] package::Error),
 }
 
+impl Error {
+    pub fn is_full_disk(&self) -> bool {
+        match self {
+            Error::Missing(_) => false,
+            Error::Store(error) => matches!(error, store::Error::DiskFull { .. }),
+            Error::Unpack(error) => error.is_full_disk(),
+        }
+    }
+}
+
 impl Codes {
     pub fn new(store: Arc<dyn Store>, directory: PathBuf) -> Self {
         Self {

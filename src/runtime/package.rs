@@ -63,6 +63,13 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
+impl Error {
     /// Whose fault it is: bad code is the client's, a disk that is full is not.
     pub fn blame(&self) -> Blame {
         match self {

@@ -93,6 +93,20 @@ enum Fault {
 }
 
 impl Fault {
+    fn is_full_disk(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let source = match self {
+            Fault::File { source, .. }
+            | Fault::Database(redb::Error::Io(source))
+            | Fault::Open {
+                source: redb::Error::Io(source),
+                ..
+            } => source,
+            _ => return false,
+        };
+        matches!(source.kind(), StorageFull | QuotaExceeded)
+    }
+
     fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Fault::File {
@@ -104,9 +118,16 @@ impl Fault {
 }
 
 fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
-    move |fault| Error::Unavailable {
-        operation,
-        source: Box::new(fault),
+    move |fault| told(operation, &Arc::new(fault))
+}
+
+/// A fault as one of those who wait for it is told.
+fn told(operation: &'static str, fault: &Arc<Fault>) -> Error {
+    let source = Box::new(fault.clone());
+    if fault.is_full_disk() {
+        Error::DiskFull { operation, source }
+    } else {
+        Error::Unavailable { operation, source }
     }
 }
 
@@ -416,8 +437,7 @@ impl Writer {
                 Err(fault) => {
                     let fault = Arc::new(fault);
                     for (operation, answer) in answers {
-                        let source = Box::new(fault.clone());
-                        tell(answer, Err(Error::Unavailable { operation, source }));
+                        tell(answer, Err(told(operation, &fault)));
                     }
                 }
             }

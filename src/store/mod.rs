@@ -36,6 +36,12 @@ pub enum Error {
     CodeMissing(String),
     #[error("more events are waiting than may")]
     Full,
+    #[error("the store cannot {operation}: its disk is full")]
+    DiskFull {
+        operation: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the store cannot {operation}")]
     Unavailable {
         operation: &'static str,

@@ -64,6 +64,14 @@ fn describe() {
             "Calls to the container engine that failed, by operation and reason.",
         ),
         (
+            "hearth_disk_full_total",
+            "Writes that failed because a disk was full, by what was written: store, code, worker.",
+        ),
+        (
+            "hearth_accept_errors_total",
+            "Connections that could not be accepted, by what was lacking: descriptors, memory, other.",
+        ),
+        (
             "hearth_clock_jumps_total",
             "Times the machine's wall clock was set while this process ran.",
         ),
@@ -377,6 +385,16 @@ pub fn engine_error(operation: &'static str, reason: &'static str) {
 
 pub fn engine_up(up: bool) {
     metrics::gauge!("hearth_engine_up").set(if up { 1.0 } else { 0.0 });
+}
+
+/// Something could not be written for want of space: `what` is store, code or worker.
+pub fn disk_full(what: &'static str) {
+    metrics::counter!("hearth_disk_full_total", "what" => what).increment(1);
+}
+
+/// A connection could not be accepted; `reason` is descriptors, memory or other.
+pub fn accept_failed(reason: &'static str) {
+    metrics::counter!("hearth_accept_errors_total", "reason" => reason).increment(1);
 }
 
 /// The wall clock was set while the process ran.

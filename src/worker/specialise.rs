@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::domain::environment::Variables;
-use crate::domain::fault::Fault;
+use crate::domain::fault::{Fault, with_sources};
 use crate::domain::function::{self, Function};
 use crate::domain::id::WorkerId;
 use crate::engine::{Engine, Limits, cgroup};
 use crate::runtime::package;
 use crate::task;
+use crate::telemetry::metrics;
 use crate::worker::connection::{self, Connection};
 use crate::worker::frame::Kind;
 use crate::worker::logs::Book;
@@ -44,7 +45,12 @@ pub async fn specialise(
     let task_dir = worker.remains.directory.join("task");
     task::blocking("link code", move || package::link_into(&code, &task_dir))
         .await
-        .map_err(|error| Fault::CodeUnavailable(error.to_string()))?;
+        .map_err(|error| {
+            if error.is_full_disk() {
+                metrics::disk_full("code");
+            }
+            Fault::CodeUnavailable(with_sources(&error))
+        })?;
     worker.pipe.belong_to(blueprint.logs.clone());
     let limited = limit(
         engine,

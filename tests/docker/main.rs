@@ -34,6 +34,7 @@ mod hostile;
 mod images;
 mod jumping;
 mod keys;
+mod lacking;
 mod later;
 mod limiting;
 mod metering;

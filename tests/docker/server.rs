@@ -395,6 +395,10 @@ impl Drop for Server {
 pub(crate) struct Metrics(String);
 
 impl Metrics {
+    pub(crate) fn of(text: String) -> Self {
+        Self(text)
+    }
+
     /// The sum of all series of this name that have these labels.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.0

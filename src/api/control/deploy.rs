@@ -13,6 +13,7 @@ use crate::api::control::draft::{Draft, Rules};
 use crate::api::control::intake::Upload;
 use crate::api::control::locks::{Held, Key, Locks};
 use crate::api::error::Problem;
+use crate::domain::fault::with_sources;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::{Grant, Scope};
@@ -477,6 +478,13 @@ impl Deploy {
             store::Error::CodeMissing(sha256) => {
                 tracing::error!(function = %function.name, sha256, "code package is gone from the store");
                 Problem::CodeUnavailable
+            }
+            store::Error::DiskFull { operation, source } => {
+                metrics::store_error(operation);
+                metrics::disk_full("store");
+                tracing::error!(function = %function.name, operation, source = with_sources(&**source), "the store's disk is full");
+                self.catch_up(&function.id).await;
+                Problem::DiskFull
             }
             store::Error::Unavailable { operation, source } => {
                 metrics::store_error(operation);

@@ -237,7 +237,7 @@ impl Control {
 
 fn later(problem: Problem) -> Result<(), Problem> {
     match problem {
-        Problem::StoreUnavailable => Ok(()),
+        Problem::StoreUnavailable | Problem::DiskFull => Ok(()),
         other => Err(other),
     }
 }
@@ -246,6 +246,10 @@ fn unavailable(error: &store::Error) -> Problem {
     metrics::store_error("keys");
     let source = std::error::Error::source(error);
     tracing::error!(%error, source, "store failed");
+    if matches!(error, store::Error::DiskFull { .. }) {
+        metrics::disk_full("store");
+        return Problem::DiskFull;
+    }
     Problem::StoreUnavailable
 }
 

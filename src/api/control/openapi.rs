@@ -41,6 +41,7 @@ const UNAVAILABLE: (u16, &str) = (
     503,
     "The platform cannot do it now; `retry-after` says when to try again",
 );
+const NO_ROOM: (u16, &str) = (507, "The disk the store is on is full: `disk_full`");
 
 /// The ways an operation refuses, for its description.
 macro_rules! refusing {
@@ -61,13 +62,13 @@ refusing! {
     ListErrors: INVALID, UNAUTHORIZED, FORBIDDEN;
     ReadErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND;
     CodeErrors: UNAUTHORIZED, FORBIDDEN, NOT_FOUND, UNAVAILABLE;
-    CreateErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
+    CreateErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE, NO_ROOM;
     UpdateErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_SLOW, CONFLICT, PRECONDITION, TOO_LARGE, INTERNAL,
-        UNAVAILABLE;
-    DeleteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, PRECONDITION, INTERNAL, UNAVAILABLE;
+        UNAVAILABLE, NO_ROOM;
+    DeleteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, CONFLICT, PRECONDITION, INTERNAL, UNAVAILABLE, NO_ROOM;
     KeysErrors: INVALID, UNAUTHORIZED, FORBIDDEN, UNAVAILABLE;
-    NewKeyErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, TOO_LARGE, UNAVAILABLE;
-    KeyErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_KEY, LAST_KEY, UNAVAILABLE;
+    NewKeyErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, TOO_LARGE, UNAVAILABLE, NO_ROOM;
+    KeyErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_KEY, LAST_KEY, UNAVAILABLE, NO_ROOM;
     /// What becomes of the calls is in the results.
     BatchErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, TOO_LARGE, UNAVAILABLE;
 }
@@ -98,6 +99,10 @@ impl IntoResponses for CallErrors {
                 "There is no worker: `waited_too_long`, `start_failed`, `no_memory`, `code_unavailable`, `environment_unreadable` or `draining`",
             ),
             (504, "The function took longer than its timeout: `timeout`"),
+            (
+                507,
+                "A call to be run later cannot be kept, because the disk the store is on is full: `disk_full`",
+            ),
         ])
     }
 }

@@ -10,7 +10,8 @@ use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 
 use crate::clock;
-use crate::engine::docker::{Docker, Failure, chain, record, typed};
+use crate::domain::fault::with_sources;
+use crate::engine::docker::{Docker, Failure, record, typed};
 use crate::engine::{Error, ImageSpec, context, spec};
 use crate::task;
 
@@ -58,7 +59,7 @@ impl Docker {
             let folder = image.context.clone();
             let archive = task::blocking("image-context", move || context::archive(&folder))
                 .await
-                .map_err(|error| failed(chain(&error)))?;
+                .map_err(|error| failed(with_sources(&error)))?;
             tracing::info!(image = image.tag, base = image.base_image, "building image");
             let started = clock::now();
             self.run_build(&image, archive).await?;

@@ -449,7 +449,7 @@ async fn a_full_disk_is_told_and_got_over() {
         assert!(kept.len() < 100, "the disk never fills");
     };
     let (big, error) = refused;
-    assert!(matches!(error, Error::Unavailable { .. }));
+    assert!(matches!(error, Error::DiskFull { .. }));
     assert!(
         chain(&error).contains("No space left on device"),
         "{}",
