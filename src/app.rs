@@ -327,6 +327,7 @@ async fn start_clean(
         match sweep::sweep(engine, workers).await {
             Ok(swept) => {
                 tracing::info!(?swept, "leftovers removed");
+                metrics::leftovers(swept.containers, swept.directories);
                 break;
             }
             // That the engine does not answer, its check says.

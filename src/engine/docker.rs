@@ -153,7 +153,7 @@ impl Docker {
             () = answer.closed() => return,
         };
 
-        let client = match inner.client() {
+        let client = match inner.client("create") {
             Ok(client) => client,
             Err(failure) => {
                 let _nobody_waits = answer.send(Err(typed("create", failure, None)));
@@ -210,7 +210,7 @@ impl Inner {
         }
     }
 
-    fn client(&self) -> Result<bollard::Docker, Failure> {
+    fn client(&self, operation: &'static str) -> Result<bollard::Docker, Failure> {
         // bollard's own limit is in whole seconds and covers only a part of each call; ours end every call before it.
         let never = self.options.engine.build_timeout
             + self.options.engine.call_timeout * (LATE_DEADLINES + 1);
@@ -220,7 +220,12 @@ impl Inner {
             never.as_secs() + 1,
             bollard::API_DEFAULT_VERSION,
         )
-        .map_err(Failure::Bollard)
+        .map_err(|error| {
+            // No socket: there is no engine to time.
+            let failure = Failure::Bollard(error);
+            metrics::engine_error(operation, failure.label());
+            failure
+        })
     }
 
     /// One call whose work is of no use to anybody once its caller is gone.
@@ -235,7 +240,7 @@ impl Inner {
         let within = self.options.engine.call_timeout;
         let work = async {
             let _permit = self.calls.acquire().await;
-            let client = self.client()?;
+            let client = self.client(operation)?;
             call(operation, within, ask(client)).await
         };
         // Once more around it all: a call that never got its turn is late as well.

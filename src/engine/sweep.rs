@@ -1,5 +1,6 @@
 //! Removes what a dead Hearth of this instance left: its containers, found by label, then its workers' directories. Called once
-//! at start, before the first worker of the new life exists: everything it finds is a leftover.
+//! at start, before the first worker of the new life exists: everything it finds is a leftover. And, while it lives, what an
+//! engine made after its maker had given up: an engine that hangs or is cut off may still do what it was asked.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -51,6 +52,24 @@ pub async fn sweep(engine: &dyn Engine, workers: &Path) -> Result<Swept, Error> 
     swept.directories = directories;
     swept.left = left.len() + stuck;
     Ok(swept)
+}
+
+/// Removes this instance's workers that have no directory, and says how many: a directory is made before its container is asked
+/// for, and removed after it.
+pub async fn remove_orphans(engine: &dyn Engine, workers: &Path) -> Result<usize, Error> {
+    let mut found = engine.owned().await?;
+    let root = workers.to_owned();
+    // Looked at after the list: what is made meanwhile is in neither.
+    found = task::blocking("find-orphans", move || {
+        found.retain(|found| {
+            let worker = found.worker.as_ref();
+            worker.is_some_and(|worker| !root.join(worker.as_str()).exists())
+        });
+        found
+    })
+    .await;
+    let count = found.len();
+    Ok(count - remove_all(engine, found).await.len())
 }
 
 /// Returns those that could not be removed.
@@ -250,6 +269,26 @@ mod tests {
             }
         );
         assert!(workers.path().join("never").exists());
+    }
+
+    #[tokio::test]
+    async fn orphans_are_those_without_a_directory() {
+        let engine = Leftovers::default();
+        let holder = Found {
+            id: ContainerId("holder".into()),
+            worker: None,
+        };
+        engine.state.lock().containers =
+            vec![found("alive"), found("orphan"), found("stuck"), holder];
+        engine.state.lock().stubborn = HashMap::from([("stuck".into(), 1)]);
+        let workers = tempfile::tempdir().unwrap();
+        std::fs::create_dir(workers.path().join("alive")).unwrap();
+        for (removed, left) in [(1, 3), (1, 2), (0, 2)] {
+            let count = remove_orphans(&engine, workers.path()).await.unwrap();
+            assert_eq!(count, removed);
+            assert_eq!(engine.state.lock().containers.len(), left);
+        }
+        assert!(workers.path().join("alive").exists());
     }
 
     #[tokio::test]

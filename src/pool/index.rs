@@ -11,7 +11,7 @@ use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::domain::fault::Fault;
+use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::{RuntimeId, VersionDigest, WorkerId};
 use crate::domain::invocation::{Phases, StartKind, StartReason};
 use crate::pool::StemKey;
@@ -205,12 +205,16 @@ impl Slot {
         }
     }
 
-    pub fn start_failed(&self, failed: &Failed) {
-        let told = self.state.lock().start_failed();
+    /// A reserved start failed. Says whether anybody in line was told: if not, trying again at once would go on for ever.
+    pub fn start_failed(&self, failed: &Failed) -> bool {
+        let of_platform = failed.fault.blame() == Blame::Platform;
+        let told = self.state.lock().start_failed(of_platform);
+        let any = !told.is_empty();
         for token in told {
             // A caller that left meanwhile has its outcome already.
             token.send(Err(failed.clone())).ok();
         }
+        any
     }
 
     pub fn lost(&self) {

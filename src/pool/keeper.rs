@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
@@ -14,7 +15,7 @@ use crate::domain::fault::Fault;
 use crate::domain::id::{FunctionId, RuntimeId, WorkerId};
 use crate::domain::invocation::StartKind;
 use crate::domain::limits::Mebibytes;
-use crate::engine::{self, ContainerId, Limits};
+use crate::engine::{self, ContainerId, Limits, sweep};
 use crate::pool::demand::Demand;
 use crate::pool::index::{Failed, Slot};
 use crate::pool::lanes::Lanes;
@@ -29,6 +30,8 @@ use crate::worker::{Remains, Worker};
 const TICK: Duration = Duration::from_secs(1);
 /// Unpacked code nobody has deployed any more is looked for every so many ticks.
 const CODE_TICKS: u64 = 300;
+/// Containers nobody knows are looked for every so many ticks.
+const ORPHAN_TICKS: u64 = 15;
 /// A container the engine would not remove is tried again after this.
 const CLEAR_AGAIN: Duration = Duration::from_secs(5);
 /// After failed refills the next one waits, at most this long.
@@ -69,6 +72,8 @@ struct Keeper {
     clear_later: VecDeque<(Instant, Leaving)>,
     ticks: u64,
     clock: clock::Watch,
+    /// The last search for containers nobody knows.
+    orphans: Option<JoinHandle<Option<()>>>,
 }
 
 /// What a runtime's stem pool is to hold, and how its filling goes.
@@ -102,6 +107,7 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
         clear_later: VecDeque::new(),
         ticks: 0,
         clock: clock::Watch::begin(),
+        orphans: None,
         pool,
     };
     let mut tick = tokio::time::interval(TICK);
@@ -204,6 +210,9 @@ impl Keeper {
             tracing::warn!(seconds, "the machine's clock was set");
         }
         self.ticks += 1;
+        if self.ticks.is_multiple_of(ORPHAN_TICKS) {
+            self.remove_orphans();
+        }
         if self.ticks.is_multiple_of(CODE_TICKS) {
             self.forget_code();
         }
@@ -221,6 +230,33 @@ impl Keeper {
             })
             .await;
         });
+    }
+
+    /// Removes what the engine made after whoever asked for it had given up.
+    fn remove_orphans(&mut self) {
+        if self
+            .orphans
+            .as_ref()
+            .is_some_and(|last| !last.is_finished())
+        {
+            return;
+        }
+        let pool = self.pool.clone();
+        self.orphans = Some(task::spawn(
+            task::Kind::Local,
+            "remove orphans",
+            async move {
+                let workers = &pool.options.workers_dir;
+                match sweep::remove_orphans(&*pool.engine, workers).await {
+                    Ok(0) => {}
+                    Ok(containers) => {
+                        metrics::leftovers(containers, 0);
+                        tracing::info!(containers, "containers removed that nobody waited for");
+                    }
+                    Err(error) => tracing::debug!(%error, "orphans cannot be looked for"),
+                }
+            },
+        ));
     }
 
     /// Requests as many stem workers as the runtime lacks.
@@ -421,8 +457,9 @@ impl Keeper {
             }
         } else if let Some(slot) = self.next_need(key) {
             let fault = Fault::StartFailed(error.to_string());
-            slot.start_failed(&Failed::unstarted(fault));
-            self.pool.reconsider(&slot);
+            if slot.start_failed(&Failed::unstarted(fault)) {
+                self.pool.reconsider(&slot);
+            }
         }
     }
 

@@ -153,12 +153,14 @@ impl Pool {
                 let log_tail = worker.pipe.tail().into();
                 self.clear_away(worker.remains.clone());
                 drop(worker);
-                slot.start_failed(&Failed {
+                let fresh = Some(Fresh { kind, start, init });
+                if slot.start_failed(&Failed {
                     fault,
                     log_tail,
-                    fresh: Some(Fresh { kind, start, init }),
-                });
-                self.reconsider(&slot);
+                    fresh,
+                }) {
+                    self.reconsider(&slot);
+                }
             }
         }
         self.index.forget_if_spent(&slot);

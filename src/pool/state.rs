@@ -151,15 +151,16 @@ impl<W, T> State<W, T> {
         self.place(worker, now)
     }
 
-    /// A reserved start failed: who must be told. While other workers live, only the first in line, for whom it was; when
-    /// none is left, everybody: they would all meet the same failure, one start after the other.
-    pub fn start_failed(&mut self) -> Vec<T> {
+    /// A reserved start failed: who must be told. When no worker is left, everybody: they would all meet the same failure, one
+    /// start after the other. While others live, only the first in line, for whom it was; and nobody if it was not the
+    /// function's doing (`of_platform`), because a busy worker will serve them all the same.
+    pub fn start_failed(&mut self, of_platform: bool) -> Vec<T> {
         self.unreserve();
         let alone = self.busy + self.idle.len() + self.starting == 0;
-        let count = if alone {
-            self.line.len()
-        } else {
-            usize::from(!self.line.is_empty())
+        let count = match (alone, of_platform) {
+            (true, _) => self.line.len(),
+            (false, true) => 0,
+            (false, false) => usize::from(!self.line.is_empty()),
         };
         self.line.drain(..count).map(|w| w.token).collect()
     }
@@ -273,7 +274,7 @@ mod tests {
         Finish(usize),
         Lose(usize),
         Started,
-        StartFailed,
+        StartFailed(bool),
         Confirm,
         Evict,
         Expire,
@@ -288,7 +289,7 @@ mod tests {
             4 => (0usize..8).prop_map(Event::Finish),
             1 => (0usize..8).prop_map(Event::Lose),
             4 => Just(Event::Started),
-            1 => Just(Event::StartFailed),
+            1 => any::<bool>().prop_map(Event::StartFailed),
             1 => Just(Event::Confirm),
             1 => Just(Event::Evict),
             1 => Just(Event::Expire),
@@ -406,9 +407,12 @@ mod tests {
                         let given = state.started(worker, now);
                         model.given(given, worker)?;
                     }
-                    Event::StartFailed if model.starting > 0 => {
+                    Event::StartFailed(of_platform) if model.starting > 0 => {
                         model.starting -= 1;
-                        for caller in state.start_failed() {
+                        let others = model.starting + model.busy.len() + model.idle.len();
+                        let told = state.start_failed(of_platform);
+                        prop_assert!(told.is_empty() || others == 0 || !of_platform);
+                        for caller in told {
                             prop_assert_eq!(caller, model.line.remove(0).1);
                             prop_assert!(model.outcomes.insert(caller));
                         }

@@ -76,6 +76,10 @@ fn describe() {
             "Times the machine's wall clock was set while this process ran.",
         ),
         (
+            "hearth_leftovers_total",
+            "What was left by a dead predecessor, or by starts that were given up, and removed, by kind: container, directory.",
+        ),
+        (
             "hearth_http_requests_total",
             "HTTP answers by face and status class.",
         ),
@@ -400,6 +404,13 @@ pub fn accept_failed(reason: &'static str) {
 /// The wall clock was set while the process ran.
 pub fn clock_jumped() {
     metrics::counter!("hearth_clock_jumps_total").increment(1);
+}
+
+/// What a dead predecessor had left was removed.
+pub fn leftovers(containers: usize, directories: usize) {
+    metrics::counter!("hearth_leftovers_total", "kind" => "container").increment(containers as u64);
+    metrics::counter!("hearth_leftovers_total", "kind" => "directory")
+        .increment(directories as u64);
 }
 
 /// A task was spawned, or has ended. Names are literals in the source, so there are few.

@@ -1,5 +1,6 @@
 //! The engine as somebody else sees it: the `docker` command, each time with a deadline, because an engine can hang.
 
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -8,12 +9,19 @@ const SECONDS: &str = "60";
 
 /// Runs `docker` and returns what it printed, if it succeeded.
 pub(crate) fn docker(arguments: &[&str]) -> Result<String, String> {
+    docker_at(None, arguments)
+}
+
+/// The same against another engine than everybody's.
+pub(crate) fn docker_at(engine: Option<&Path>, arguments: &[&str]) -> Result<String, String> {
+    let host = engine.map(|socket| format!("--host=unix://{}", socket.display()));
     let Output {
         status,
         stdout,
         stderr,
     } = Command::new("timeout")
         .args(["--kill-after=5", SECONDS, "docker"])
+        .args(host)
         .args(arguments)
         .output()
         .expect("docker and timeout are installed");
@@ -27,8 +35,13 @@ pub(crate) fn docker(arguments: &[&str]) -> Result<String, String> {
 
 /// Ids of the containers with this label, running or not.
 pub(crate) fn labelled(label: &str) -> Vec<String> {
+    labelled_at(None, label)
+}
+
+pub(crate) fn labelled_at(engine: Option<&Path>, label: &str) -> Vec<String> {
     let filter = format!("label={label}");
-    let list = docker(&["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]);
+    let all = ["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter];
+    let list = docker_at(engine, &all);
     list.expect("the engine lists containers")
         .lines()
         .map(str::to_owned)
@@ -44,10 +57,14 @@ pub(crate) fn inspect(container: &str) -> Option<Value> {
 
 /// Removes containers; those that are gone are no fault.
 pub(crate) fn remove(containers: &[String]) {
+    remove_at(None, containers);
+}
+
+pub(crate) fn remove_at(engine: Option<&Path>, containers: &[String]) {
     if !containers.is_empty() {
         let mut arguments = vec!["rm", "--force"];
         arguments.extend(containers.iter().map(String::as_str));
-        if let Err(error) = docker(&arguments) {
+        if let Err(error) = docker_at(engine, &arguments) {
             eprintln!("{error}");
         }
     }

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 use http::Method;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::Answer;
+use crate::load::{Load, Stream};
 use crate::server::Server;
-use crate::wait::eventually;
+use crate::sweep::Holdings;
+use crate::wait::{PATIENCE, eventually};
 use crate::{containers, languages};
 
 const SLEEPS: &str = "import time\ndef handler(event, context):\n    print('begun', flush=True)\n    time.sleep(event)\n    return 'done'";
@@ -195,4 +198,80 @@ async fn after_a_crash_leftovers_are_removed_and_everything_deployed_answers() {
         server.call("slow", &json!(0)).await.expect(200).json(),
         "done"
     );
+}
+
+/// At no moment in particular: calls and deploys are under way, workers are being made.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_under_load_it_comes_back_with_all_it_acknowledged() {
+    let settings = [("pool.stem_min", "1"), ("pool.stem_max", "2")];
+    let mut server = Server::start(&settings);
+    let streams = ["one", "two"].map(|function| Stream {
+        function,
+        event: json!(0.02),
+        callers: 2,
+        within: Duration::from_secs(5),
+    });
+    for stream in &streams {
+        server
+            .deploy(stream.function, SLEEPS, json!({"timeout": 5}))
+            .await;
+    }
+    let load = Load::begin(&server, &streams).await;
+    let client = server.client.clone();
+    let (acknowledge, mut acknowledged) = watch::channel(Vec::new());
+    let deployer = tokio::spawn(async move {
+        let mut connection = client.connect().await.unwrap();
+        for n in 0.. {
+            let name = format!("deployed-{n}");
+            let code = format!("def handler(event, context): return {n}");
+            let body = json!({"name": name, "language": "python", "code": code});
+            let Ok(answer) = connection.post("/functions/", &body).await else {
+                break;
+            };
+            answer.expect(201);
+            acknowledge.send_modify(|names| names.push(name));
+        }
+    });
+    let enough = tokio::time::timeout(PATIENCE, acknowledged.wait_for(|names| names.len() >= 10));
+    drop(enough.await.expect("ten deploys").unwrap());
+    let leftovers = server.state().containers();
+    assert!(!leftovers.is_empty());
+    server.kill();
+    deployer.await.unwrap();
+    // Whoever called has no answer, which is all that can be said to them; nobody was told anything wrong before.
+    let outcomes = load.end().await;
+    let cut = [("one", "connection"), ("two", "connection")];
+    outcomes.only(&cut, &cut);
+
+    let server = Server::start_on(server.crash(), &settings);
+    for container in &leftovers {
+        assert!(
+            containers::inspect(container).is_none(),
+            "{container} was left"
+        );
+    }
+    let removed = [("kind", "container")];
+    let removed = server
+        .metrics()
+        .await
+        .sum("hearth_leftovers_total", &removed);
+    assert!(removed >= leftovers.len() as f64 - 1.0, "{removed}");
+    let swept = server.log_line("leftovers removed");
+    assert!(
+        swept["swept"].as_str().unwrap().contains("left: 0"),
+        "{swept}"
+    );
+    let names = acknowledged.borrow().clone();
+    for (n, name) in names.iter().enumerate() {
+        let found = server.client.get(&format!("/functions/{name}")).await;
+        found.expect(200);
+        if n % 4 == 0 {
+            assert_eq!(server.call(name, &json!({})).await.expect(200).json(), n);
+        }
+    }
+    let load = Load::begin(&server, &streams).await;
+    load.goes_on(5).await;
+    assert_eq!(load.end().await.only(&[], &[]), 0);
+    let after = Holdings::of(&server).await;
+    after.are_all_of(&server).await;
 }

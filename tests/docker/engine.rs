@@ -17,6 +17,11 @@ use hearth::engine::{ContainerId, Engine, Error, Exit, ImageSpec};
 
 use bench::{BASE, PATIENCE, Running, SOCKET, docker, field, options, until, with_engine};
 
+/// A driver for the engine everybody uses, with an instance of its own.
+pub(crate) fn everybodys(directory: &Path) -> Docker {
+    Docker::new(options(Path::new(SOCKET), directory, PATIENCE)).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hardening_is_in_force_inside() {
     with_engine(async |bench| {

@@ -15,6 +15,7 @@ mod engine;
 mod built;
 mod client;
 mod containers;
+mod dockerd;
 mod languages;
 mod load;
 mod proxy;

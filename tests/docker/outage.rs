@@ -3,14 +3,20 @@
 use std::time::{Duration, Instant};
 
 use http::Method;
+use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
-use crate::containers;
+use crate::dockerd::Dockerd;
 use crate::failing::worker;
-use crate::languages;
+use crate::images::one_runtime;
+use crate::load::{Load, Stream};
 use crate::proxy::Mode;
-use crate::server::Server;
+use crate::server::{Server, State};
+use crate::sweep::Holdings;
 use crate::wait::eventually;
+use crate::{containers, languages};
 
 const TELLS: &str = "import time\ndef handler(event, context):\n    print('begun', flush=True)\n    time.sleep(event)\n    return 'ok'";
 
@@ -35,6 +41,18 @@ fn start(mode: Mode) -> Server {
     server
 }
 
+/// What a health check by ping would go by.
+async fn pings(server: &Server) -> bool {
+    let Ok(mut stream) = UnixStream::connect(server.proxy().path()).await else {
+        return false;
+    };
+    let ping = b"GET /_ping HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\r\n";
+    stream.write_all(ping).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let n = stream.read(&mut answer).await.unwrap();
+    answer[..n].starts_with(b"HTTP/1.1 200")
+}
+
 async fn goes_on(mode: Mode) {
     let server = start(Mode::Forward);
     server.wait_ready();
@@ -47,7 +65,19 @@ async fn goes_on(mode: Mode) {
     server
         .measured("hearth_engine_up", &[], |up| up == 1.0)
         .await;
+    let before = Holdings::of(&server).await;
+    let load = Load::begin(
+        &server,
+        &[Stream {
+            function: "warm",
+            event: json!(0),
+            callers: 2,
+            within: Duration::from_secs(1),
+        }],
+    )
+    .await;
     server.proxy().set(mode).await;
+    assert_eq!(pings(&server).await, mode == Mode::Hang);
 
     let warm = async || {
         for _ in 0..10 {
@@ -86,10 +116,12 @@ async fn goes_on(mode: Mode) {
     server.deploy("meanwhile", TELLS, json!({})).await;
 
     server.proxy().set(Mode::Forward).await;
-    assert_eq!(
-        server.call("new", &json!(0)).await.expect(200).start(),
-        "cold"
-    );
+    // What hung is cut now; whoever was to be served by it is told to try again.
+    let served = eventually("a new worker", || async {
+        let answer = server.call("new", &json!(0)).await;
+        (answer.status == 200).then_some(answer)
+    });
+    assert_eq!(served.await.start(), "cold");
     server.call("meanwhile", &json!(0)).await.expect(200);
     server.call("late", &json!(0)).await.expect(200);
     warm().await;
@@ -97,11 +129,13 @@ async fn goes_on(mode: Mode) {
         .measured("hearth_engine_up", &[], |up| up == 1.0)
         .await;
     server.wait_ready();
-    // The one that could not be removed is, in the end: one worker each is left.
-    eventually("only the workers that are wanted", || async {
-        (server.state().containers().len() == 4).then_some(())
-    })
-    .await;
+    let down = server.log_line("engine does not answer");
+    assert!(down["error"].as_str().unwrap().contains("info"), "{down}");
+    // Those who need no engine have noticed nothing at all.
+    load.goes_on(5).await;
+    assert_eq!(load.end().await.only(&[], &[]), 0);
+    // The one that could not be removed is, in the end.
+    before.are_all_of(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,6 +231,80 @@ async fn a_server_that_starts_before_its_engine_says_so_and_waits_for_it() {
             .text(),
         "ready\n"
     );
+}
+
+/// A real engine that goes and comes back takes its containers with it, however it goes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_restarted_under_load() {
+    let runtimes = languages::all();
+    let runtime = runtimes.into_iter().find(|r| r.answers_to("python"));
+    let mut engine = Dockerd::start(&[runtime.unwrap()]).await;
+    let socket = engine.socket();
+    for how in [Signal::SIGTERM, Signal::SIGKILL] {
+        let state = State::on(&socket);
+        let (runtimes, _) = one_runtime(&state);
+        let settings = [
+            ("engine.socket", socket.to_str().unwrap()),
+            ("engine.call_timeout", "10s"),
+            ("runtimes.dir", runtimes.to_str().unwrap()),
+            ("pool.stem_min", "1"),
+            ("pool.stem_max", "2"),
+        ];
+        let server = Server::start_on(state, &settings);
+        for text in [
+            "call failed",
+            "container cannot be",
+            "container left behind",
+            "engine does not answer",
+            "how a worker ended cannot be learnt",
+            "idle worker died",
+        ] {
+            server.expects(text);
+        }
+        let mut streams = Vec::new();
+        for function in ["one", "two"] {
+            server.deploy(function, TELLS, json!({"timeout": 2})).await;
+            streams.push(Stream {
+                function,
+                event: json!(0.05),
+                callers: 2,
+                // Without an engine, as long as a call to it may take.
+                within: Duration::from_secs(12),
+            });
+        }
+        let before = Holdings::of(&server).await;
+        let load = Load::begin(&server, &streams).await;
+        engine.end(how);
+        server
+            .measured("hearth_engine_up", &[], |up| up == 0.0)
+            .await;
+        server.client.get("/readyz").await.expect(503);
+        if how == Signal::SIGKILL {
+            // Its containers are still there, and need no engine to be called.
+            load.goes_on(5).await;
+        }
+        engine.again();
+        load.goes_on(5).await;
+        server.wait_ready();
+        let outcomes = load.end().await;
+        let died = [("one", "worker_exited"), ("two", "worker_exited")];
+        let none = [
+            ("one", "start_failed"),
+            ("two", "start_failed"),
+            ("one", "waited_too_long"),
+            ("two", "waited_too_long"),
+        ];
+        let may = [&died[..], &none[..]].concat();
+        assert!(outcomes.only(&may, &[]) > 0, "{how}");
+        before.are_all_of(&server).await;
+        let down = server.log_line("engine does not answer");
+        let unreachable = [("reason", "unreachable")];
+        let errors = server.metrics().await;
+        assert!(
+            errors.sum("hearth_engine_errors_total", &unreachable) > 0.0,
+            "{down}"
+        );
+    }
 }
 
 /// Killing needs no engine: what runs for nobody ends, and its place is free, while there is none.

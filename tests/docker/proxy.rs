@@ -17,7 +17,7 @@ pub(crate) enum Mode {
     Forward,
     /// There is no engine: nobody listens, and connections that were open are cut.
     Refuse,
-    /// The engine is wedged: connections are taken and never answered.
+    /// The engine is wedged: it answers pings, and nothing else.
     Hang,
 }
 
@@ -114,7 +114,30 @@ async fn serve(mut client: UnixStream, mut mode: watch::Receiver<Mode>, seen: Ar
     }
     // What has begun to hang is cut when that is over, as by an engine that is started anew.
     if *mode.borrow_and_update() == Mode::Hang {
-        drop(mode.changed().await);
+        tokio::select! {
+            _answered = answer_pings(&mut client) => {}
+            _changed = mode.changed() => {}
+        }
+    }
+}
+
+/// Lets pings through, and everything else hang.
+async fn answer_pings(client: &mut UnixStream) -> std::io::Result<()> {
+    let mut asked = vec![0; 65_536];
+    loop {
+        let n = client.read(&mut asked).await?;
+        let line = asked[..n].split(|byte| *byte == b'\n').next();
+        if n == 0 {
+            return Ok(());
+        }
+        if !String::from_utf8_lossy(line.unwrap_or_default()).contains("/_ping ") {
+            continue;
+        }
+        let mut engine = UnixStream::connect(ENGINE).await?;
+        engine.write_all(&asked[..n]).await?;
+        let mut answered = vec![0; 65_536];
+        let n = engine.read(&mut answered).await?;
+        client.write_all(&answered[..n]).await?;
     }
 }
 

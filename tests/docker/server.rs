@@ -28,6 +28,8 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct State {
     directory: TempDir,
+    /// The socket of the engine its containers are in, if that is not everybody's.
+    engine: Option<PathBuf>,
 }
 
 /// A running server.
@@ -49,7 +51,15 @@ impl State {
         let directory = tempfile::Builder::new().prefix("hearth-it-").tempdir();
         Self {
             directory: directory.unwrap(),
+            engine: None,
         }
+    }
+
+    /// One whose containers are in an engine of the test's own.
+    pub(crate) fn on(engine: &Path) -> Self {
+        let mut state = Self::new();
+        state.engine = Some(engine.to_owned());
+        state
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -70,7 +80,10 @@ impl State {
     pub(crate) fn containers(&self) -> Vec<String> {
         let instance = std::fs::read_to_string(self.path().join("instance"));
         match instance {
-            Ok(instance) => containers::labelled(&format!("hearth.instance={}", instance.trim())),
+            Ok(instance) => {
+                let label = format!("hearth.instance={}", instance.trim());
+                containers::labelled_at(self.engine.as_deref(), &label)
+            }
             Err(_) => Vec::new(),
         }
     }
@@ -85,7 +98,7 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         let (left, directories) = (self.containers(), self.worker_directories());
-        containers::remove(&left);
+        containers::remove_at(self.engine.as_deref(), &left);
         let mounts = sweep::mounts_below(self.directory.path());
         if !std::thread::panicking() {
             assert!(mounts.is_empty(), "left behind: {mounts:?}");
@@ -247,10 +260,15 @@ impl Server {
         self.state.take().expect("there until the end")
     }
 
-    /// Ends it as a crash would; the state stays, and what it left behind too.
-    pub(crate) fn crash(mut self) -> State {
+    /// Ends it as a crash would.
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("killed");
         self.child.wait().expect("waited for");
+    }
+
+    /// The same; the state stays, and what it left behind too.
+    pub(crate) fn crash(mut self) -> State {
+        self.kill();
         self.check_log();
         self.state.take().expect("there until the end")
     }

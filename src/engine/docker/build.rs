@@ -103,7 +103,7 @@ impl Docker {
         };
         let client = self
             .inner
-            .client()
+            .client("build")
             .map_err(|failure| typed("build", failure, None))?;
         let mut lines = LastLines::default();
         let mut output = client.build_image(options, None, Some(body_full(archive.into())));
