@@ -20,17 +20,18 @@ def handler(event, context):
 
 /// The most intervals that share a moment.
 pub(crate) fn most_at_once(intervals: &[Interval]) -> usize {
-    let during = |at: f64| {
-        intervals
-            .iter()
-            .filter(|(b, e)| *b <= at && at < *e)
-            .count()
-    };
-    intervals
+    // What ends at the moment another begins is over by then.
+    let mut changes: Vec<(f64, i32)> = intervals
         .iter()
-        .map(|(begun, _)| during(*begun))
-        .max()
-        .unwrap_or(0)
+        .flat_map(|&(begun, ended)| [(begun, 1), (ended, -1)])
+        .collect();
+    changes.sort_by(|a, b| a.partial_cmp(b).expect("times are numbers"));
+    let mut now = 0;
+    let counts = changes.iter().map(|(_, change)| {
+        now += change;
+        now
+    });
+    counts.max().map_or(0, |most| most as usize)
 }
 
 /// Calls at the same time.
