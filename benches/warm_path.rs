@@ -22,8 +22,6 @@ mod instance;
 #[allow(dead_code, reason = "the other bench needs the rest")]
 #[path = "rig/shim.rs"]
 mod shim;
-#[path = "rig/usage.rs"]
-mod usage;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -37,6 +35,7 @@ use hearth::load::plan::{self, Arrival, Bound};
 use hearth::load::report::Report;
 use hearth::load::tally::Tally;
 use hearth::load::trace;
+use hearth::load::usage;
 use hearth::runtime::manifest::{self, Manifest};
 use serde::Serialize;
 

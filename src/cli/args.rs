@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::cli::{completions, delete, deploy, doctor, env, invoke, key, list, logs, serve};
+use crate::cli::{bench, completions, delete, deploy, doctor, env, invoke, key, list, logs, serve};
 
 /// Where an instance keeps its state unless it is told otherwise; the default of `state.dir`.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/hearth";
@@ -105,6 +105,8 @@ pub enum Command {
     Delete(delete::Args),
     /// Make, list and revoke keys
     Key(key::Args),
+    /// Put a load on functions and say how fast they answer
+    Bench(bench::Args),
     /// Print shell settings for the running instance: eval "$(hearth env)"
     Env(env::Args),
     /// Check Docker, mounts, images, disk and ports, and say how to mend each

@@ -7,6 +7,7 @@ use crate::cli::client::{self, Refusal};
 use crate::cli::output::{Output, Tone};
 use crate::cli::{instance, package};
 use crate::config::raw::Faults;
+use crate::load::{self, scenario};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -27,6 +28,16 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot write {what}")]
+    Write {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Scenario(#[from] scenario::Error),
+    #[error(transparent)]
+    Load(#[from] load::Error),
     #[error("cannot write the output")]
     Output(#[from] std::io::Error),
     #[error("the server stopped")]
@@ -41,7 +52,8 @@ pub enum Error {
 impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Usage(_) | Error::Config(_) => 2,
+            Error::Usage(_) | Error::Config(_) | Error::Scenario(_) => 2,
+            Error::Load(load::Error::BadUrl { .. } | load::Error::NotLoopback(_)) => 2,
             Error::Client(
                 client::Error::BadUrl { .. }
                 | client::Error::BadKey
@@ -210,6 +222,10 @@ fn document(error: &Error) -> Value {
         });
         body["faults"] = list.collect();
     }
+    if let Error::Scenario(scenario::Error::Faults(faults)) = error {
+        let fault = |(field, what): &(String, String)| json!({ "field": field, "message": what });
+        body["faults"] = faults.0.iter().map(fault).collect();
+    }
     if let Some(hint) = error.hint() {
         body["hint"] = hint.into();
     }
@@ -232,6 +248,9 @@ fn code(error: &Error) -> &'static str {
         Error::Instance(_) => "no_instance",
         Error::Package(_) => "package",
         Error::Read { .. } => "read",
+        Error::Write { .. } => "write",
+        Error::Scenario(_) => "scenario",
+        Error::Load(_) => "load",
         Error::Output(_) => "output",
         Error::Serve(_) => "serve",
         Error::Failed(_) => "failed",

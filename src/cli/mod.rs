@@ -1,8 +1,9 @@
 //! The command line: what a person types, turned into calls of the control API and into text. Owns the flags, the exit codes
 //! and every word printed; `main` calls `parse` and `run`. It knows the REST API as any client does, and nothing of how the
-//! server keeps its promises: only `serve` and `doctor` look past the API.
+//! server keeps its promises: only `serve` and `doctor` look past the API. `bench` has the load generator beside it.
 
 pub mod args;
+pub mod bench;
 pub mod client;
 pub mod completions;
 pub mod delete;
@@ -36,6 +37,7 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::Logs(args) => logs::run(args, &connect(global)?, output).await,
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
         Command::Key(args) => key::run(args, &connect(global)?, output).await,
+        Command::Bench(args) => bench::run(args, global, output).await,
         Command::Env(args) => env::run(args, global, output).await,
         Command::Doctor(args) => doctor::run(args, global, output).await,
         Command::Completions(args) => completions::run(args, output),

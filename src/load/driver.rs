@@ -1,7 +1,7 @@
 //! Sends the calls. Every connection is a loop of its own: take the next call, wait until it is due, send it, wait for the answer,
 //! count. Calls, time and connections are bounded; a server that answers slowly or not at all only makes the result worse.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join_all, try_join_all};
@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 
 use crate::clock;
 use crate::load::Error;
-use crate::load::connection::{Connection, Failure};
+use crate::load::connection::{Answer, Connection, Failure};
 use crate::load::origin::{Call, Origin};
 use crate::load::pace::Pacer;
 use crate::load::plan::Arrival;
+use crate::load::series::Series;
 use crate::load::tally::Tally;
 
 /// Between two attempts to connect where nobody listens.
@@ -50,12 +51,79 @@ pub async fn open(options: &Options, plan: &[Arrival]) -> Result<Tally, Error> {
     Ok(run.finish(plan.len() - sent))
 }
 
+/// What calls there are, and when they come.
+#[derive(Debug, Clone, Copy)]
+pub enum Load<'a> {
+    /// So many in all, of the functions in these turns.
+    Closed {
+        turns: &'a [usize],
+        most: usize,
+    },
+    Open(&'a [Arrival]),
+}
+
+/// What became of a run, by function and over time.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub total: Tally,
+    /// By the number of the call.
+    pub by_call: Vec<Tally>,
+    pub series: Series,
+}
+
+/// Either loop, with more to tell. `ended` counts the calls that have an end while it runs.
+pub async fn detailed(
+    options: &Options,
+    load: Load<'_>,
+    ended: &AtomicU64,
+) -> Result<Outcome, Error> {
+    let mut run = Run::new(options)?;
+    run.ended = Some(ended);
+    run.record.lock().tallies = vec![Tally::default(); options.calls.len()];
+    run.record.lock().series = Some(Series::new(options.length));
+    let mut unsent = 0;
+    let loops = run.connections()?.into_iter();
+    match load {
+        Load::Closed { turns, most } => {
+            run.turns = turns;
+            join_all(loops.map(|connection| run.closed_loop(connection, most))).await;
+        }
+        Load::Open(plan) => {
+            try_join_all(loops.map(|connection| run.open_loop(connection, plan))).await?;
+            unsent = plan.len() - run.next.load(Ordering::Relaxed).min(plan.len());
+        }
+    }
+    let elapsed = clock::now().saturating_duration_since(run.begun);
+    let record = run.record.into_inner();
+    let mut by_call = record.tallies;
+    let mut total = Tally::default();
+    by_call.iter().for_each(|tally| total.add(tally));
+    total.finish(elapsed, unsent);
+    by_call
+        .iter_mut()
+        .for_each(|tally| tally.finish(elapsed, 0));
+    Ok(Outcome {
+        total,
+        by_call,
+        series: record.series.unwrap_or_else(|| Series::new(elapsed)),
+    })
+}
+
 struct Run<'a> {
     options: &'a Options,
     begun: Instant,
     /// The number of the next call.
     next: AtomicUsize,
-    tally: Mutex<Tally>,
+    /// The order of functions in a closed loop; empty when they simply take turns.
+    turns: &'a [usize],
+    ended: Option<&'a AtomicU64>,
+    record: Mutex<Record>,
+}
+
+/// What is counted: one tally for all calls, or one for each of them and a series.
+struct Record {
+    tallies: Vec<Tally>,
+    series: Option<Series>,
 }
 
 impl<'a> Run<'a> {
@@ -67,7 +135,12 @@ impl<'a> Run<'a> {
             options,
             begun: clock::now(),
             next: AtomicUsize::new(0),
-            tally: Mutex::default(),
+            turns: &[],
+            ended: None,
+            record: Mutex::new(Record {
+                tallies: vec![Tally::default()],
+                series: None,
+            }),
         })
     }
 
@@ -94,6 +167,10 @@ impl<'a> Run<'a> {
             if self.over(now) {
                 break;
             }
+            let number = match self.turns.len() {
+                0 => number,
+                turns => self.turns[number % turns],
+            };
             self.send(&mut connection, number, now).await;
         }
     }
@@ -113,28 +190,40 @@ impl<'a> Run<'a> {
     }
 
     async fn send(&self, connection: &mut Connection, number: usize, due: Instant) {
-        let call = &self.options.calls[number % self.options.calls.len()];
+        let number = number % self.options.calls.len();
         let sent = clock::now();
-        let result = connection.call(call).await;
+        let result = connection.call(&self.options.calls[number]).await;
+        self.count(number, due, sent, &result);
+        if matches!(result, Err(Failure::Connect)) {
+            tokio::time::sleep(CONNECT_PAUSE).await;
+        }
+    }
+
+    fn count(&self, number: usize, due: Instant, sent: Instant, result: &Result<Answer, Failure>) {
         let now = clock::now();
+        let since = |then| now.saturating_duration_since(then);
+        let mut record = self.record.lock();
+        let place = number.min(record.tallies.len() - 1);
+        let tally = &mut record.tallies[place];
         match result {
             Ok(answer) => {
-                let mut tally = self.tally.lock();
-                let since = |then| now.saturating_duration_since(then);
                 tally.answered(since(due), since(sent), answer.status);
                 tally.told(&answer.headers);
             }
-            Err(failure) => {
-                self.tally.lock().failed(failure);
-                if failure == Failure::Connect {
-                    tokio::time::sleep(CONNECT_PAUSE).await;
-                }
-            }
+            Err(failure) => tally.failed(*failure),
+        }
+        if let Some(series) = &mut record.series {
+            let good = matches!(result, Ok(answer) if (200..300).contains(&answer.status));
+            let at = |then: Instant| then.saturating_duration_since(self.begun);
+            series.ended(at(due), at(now), good, result.is_ok());
+        }
+        if let Some(ended) = self.ended {
+            ended.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn finish(self, unsent: usize) -> Tally {
-        let mut tally = self.tally.into_inner();
+        let mut tally = self.record.into_inner().tallies.swap_remove(0);
         tally.finish(clock::now().saturating_duration_since(self.begun), unsent);
         tally
     }
@@ -245,6 +334,32 @@ mod tests {
         let plan = plan::constant(1_000.0, Bound { calls: 40, length });
         let tally = open(&server.options(1, 100), &plan).await.expect("ran");
         assert_eq!((tally.latency().len(), tally.unsent()), (1, 39));
+    }
+
+    #[tokio::test]
+    async fn what_is_told_by_function_adds_up_to_the_whole() {
+        let server = Server::start(|n| (Duration::ZERO, if n == 5 { 500 } else { 200 })).await;
+        let mut options = server.options(2, 60_000);
+        options
+            .calls
+            .push(Call::post("/other", "{}").expect("a call"));
+        let (turns, ended) = ([0, 1, 1], AtomicU64::new(0));
+        let load = Load::Closed {
+            turns: &turns,
+            most: 30,
+        };
+        let outcome = detailed(&options, load, &ended).await.expect("ran");
+        let calls = |tally: &Tally| tally.latency().len();
+        assert_eq!(calls(&outcome.total), 30);
+        let by_call: Vec<_> = outcome.by_call.iter().map(calls).collect();
+        assert_eq!((by_call, ended.into_inner()), (vec![10, 20], 30));
+        assert_eq!(outcome.total.statuses()[&500], 1);
+        let width = Duration::from_millis(500).as_secs_f64();
+        let points = outcome.series.points();
+        let sum =
+            |of: fn(&crate::load::series::Point) -> f64| points.iter().map(of).sum::<f64>() * width;
+        assert!((sum(|p| p.answered_per_second) - 30.0).abs() < 1e-6);
+        assert!((sum(|p| p.errors_per_second) - 1.0).abs() < 1e-6);
     }
 
     #[tokio::test]

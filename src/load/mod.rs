@@ -1,18 +1,27 @@
 //! The load generator: sends calls to an HTTP server on this machine, on a plan (open loop) or as fast as answers come (closed
-//! loop), and says what became of them. Used by the benches; no part of the server. It knows HTTP and the headers Hearth
-//! answers with, and nothing else of Hearth, so that the same load can be put on anything a number is compared with.
+//! loop), and says what became of them. Used by `hearth bench` and the benches; no part of the server. It knows HTTP and the headers
+//! Hearth answers with, and nothing else of Hearth, so that the same load can be put on anything a number is compared with.
 //!
 //! `plan` and `trace` decide when calls are due and do nothing else; `driver` sends them over a fixed number of `connection`s;
-//! `tally` counts; `report` is what a person or a program reads.
+//! `tally` and `series` count; `report` is what a person or a program reads of one run. `scenario` is what is asked of a whole
+//! bench, `bench` carries it out, `threshold` judges it, and `document` is what is written of it, which `page` and `plot` draw.
 
+pub mod bench;
 pub mod connection;
+pub mod document;
 pub mod driver;
 pub mod origin;
 pub mod pace;
+pub mod page;
 pub mod plan;
+pub mod plot;
 pub mod report;
+pub mod scenario;
+pub mod series;
 pub mod tally;
+pub mod threshold;
 pub mod trace;
+pub mod usage;
 
 use std::net::SocketAddr;
 
@@ -29,6 +38,23 @@ pub enum Error {
     NoCalls,
     #[error("the timer that calls are sent by cannot be made")]
     Timer(#[source] std::io::Error),
+    #[error("the processor time of process {pid} cannot be read")]
+    Process {
+        pid: u32,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{function} has no answer: {failure}")]
+    Silent {
+        function: String,
+        failure: &'static str,
+    },
+    #[error("{function} cannot be called, the answer is {status}: {answer}")]
+    Refused {
+        function: String,
+        status: u16,
+        answer: String,
+    },
     #[error("line {line} of the trace: {what}")]
     Trace { line: usize, what: &'static str },
 }

@@ -35,6 +35,7 @@ pub struct Report {
 pub struct Percentiles {
     pub p50: f64,
     pub p90: f64,
+    pub p95: f64,
     pub p99: f64,
     #[serde(rename = "p99.9")]
     pub p99_9: f64,
@@ -44,11 +45,12 @@ pub struct Percentiles {
 
 impl Percentiles {
     /// Of values of which so many make a millisecond.
-    fn of(histogram: &Histogram<u64>, per_milli: f64) -> Self {
+    pub fn of(histogram: &Histogram<u64>, per_milli: f64) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile) as f64 / per_milli;
         Self {
             p50: at(0.5),
             p90: at(0.9),
+            p95: at(0.95),
             p99: at(0.99),
             p99_9: at(0.999),
             max: histogram.max() as f64 / per_milli,
@@ -92,6 +94,12 @@ impl Report {
             .iter()
             .filter(|(status, _)| !(200..300).contains(*status));
         refused.map(|(_, calls)| calls).sum::<u64>() + self.failures.values().sum::<u64>()
+    }
+
+    /// Of the calls that were sent; nothing when none was.
+    pub fn error_rate(&self) -> Option<f64> {
+        let sent = self.calls + self.failures.values().sum::<u64>();
+        (sent > 0).then(|| self.errors() as f64 / sent as f64)
     }
 }
 

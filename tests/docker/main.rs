@@ -25,6 +25,7 @@ mod wait;
 
 mod attacking;
 mod batching;
+mod benching;
 mod breaking;
 mod cli;
 mod deploying;

@@ -32,7 +32,7 @@ const OUT_OF_SIGHT: [(&str, &str); 5] = [
 const BESIDE: [(&str, &[&str]); 2] = [
     (
         "cli",
-        &["api", "clock", "config", "doctor", "domain", "task"],
+        &["api", "clock", "config", "doctor", "domain", "load", "task"],
     ),
     ("load", &["api", "clock", "config", "domain", "task"]),
 ];
