@@ -239,6 +239,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let gateway = Gateway {
         scheduler: scheduler.clone(),
         queue,
+        idempotency: control.idempotency().clone(),
         control: control::router(control),
         keys,
         rendered,

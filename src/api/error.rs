@@ -135,6 +135,16 @@ pub enum Problem {
     Busy,
     #[error("too many asynchronous calls are waiting")]
     TooManyEvents,
+    #[error("the first call with this idempotency key is still running")]
+    IdempotencyInProgress,
+    #[error("was given before, with another payload or for another kind of call")]
+    IdempotencyKeyReused,
+    #[error(
+        "the call with this idempotency key was run; its answer was too large to be kept, and it is not run again"
+    )]
+    AnswerNotKept,
+    #[error("too many idempotency keys are remembered")]
+    TooManyIdempotencyKeys,
     #[error("the store cannot do this now")]
     StoreUnavailable,
     #[error("the disk the store is on is full")]
@@ -171,13 +181,17 @@ impl Problem {
             Problem::Stale {
                 condition: true, ..
             } => StatusCode::PRECONDITION_FAILED,
-            Problem::NameTaken { .. }
+            Problem::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Problem::IdempotencyInProgress
+            | Problem::AnswerNotKept
+            | Problem::NameTaken { .. }
             | Problem::RouteTaken { .. }
             | Problem::LastAdminKey
             | Problem::Stale { .. }
             | Problem::Contended => StatusCode::CONFLICT,
             Problem::Busy
             | Problem::TooManyEvents
+            | Problem::TooManyIdempotencyKeys
             | Problem::StoreUnavailable
             | Problem::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Problem::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -213,6 +227,10 @@ impl Problem {
             Problem::Contended => "contended",
             Problem::Busy => "busy",
             Problem::TooManyEvents => "too_many_events",
+            Problem::IdempotencyInProgress => "idempotency_in_progress",
+            Problem::IdempotencyKeyReused => "idempotency_key_reused",
+            Problem::AnswerNotKept => "answer_not_kept",
+            Problem::TooManyIdempotencyKeys => "too_many_idempotency_keys",
             Problem::StoreUnavailable => "store_unavailable",
             Problem::DiskFull => "disk_full",
             Problem::CodeUnavailable => "code_unavailable",
@@ -234,6 +252,8 @@ impl Problem {
             | Problem::Contended
             | Problem::Busy
             | Problem::TooManyEvents
+            | Problem::IdempotencyInProgress
+            | Problem::TooManyIdempotencyKeys
             // A change that was written all the same is found again by its name or its revision.
             | Problem::StoreUnavailable
             | Problem::DiskFull
@@ -251,6 +271,8 @@ impl Problem {
             | Problem::TooManyWrongKeys { .. }
             | Problem::ScopeMissing(_)
             | Problem::FunctionNotAllowed { .. }
+            | Problem::IdempotencyKeyReused
+            | Problem::AnswerNotKept
             | Problem::LastAdminKey
             | Problem::NoKey(_)
             | Problem::NoFunction(_)
@@ -274,6 +296,7 @@ impl Problem {
                 condition: true, ..
             } => field("if-match"),
             Problem::Stale { .. } => field("revision"),
+            Problem::IdempotencyKeyReused => field("idempotency-key"),
             _ => Vec::new(),
         }
     }
@@ -314,10 +337,11 @@ impl Problem {
         if let Problem::TooManyWrongKeys { wait } = self {
             headers.insert(RETRY_AFTER, (*wait).into());
         }
-        if matches!(
+        let soon = matches!(
             self.status(),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE
-        ) {
+        );
+        if soon || *self == Problem::IdempotencyInProgress {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use crate::api::body::Body;
 use crate::api::error::{self, Problem};
+use crate::api::idempotency::{self, Gathered, Idempotency, Turn, Worked};
 use crate::domain::event::State;
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
@@ -34,24 +35,132 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 
 /// `POST /functions/{name}/execute`: `name` is the id or the name, `payload` the whole body.
 pub async fn execute(
-    scheduler: &Arc<Scheduler>,
-    queue: &Queue,
+    queue: &Arc<Queue>,
+    idempotency: &Arc<Idempotency>,
     name: &str,
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Response<Body> {
-    if let Some(kind) = headers.get(INVOCATION_TYPE) {
-        match kind.as_bytes() {
-            b"Event" => return submit(scheduler, queue, name, is_raw(headers), payload).await,
-            b"RequestResponse" => {}
-            _ => {
-                let wrong = "must be Event or RequestResponse";
-                return error::refused(&Problem::invalid(INVOCATION_TYPE.as_str(), wrong));
-            }
+    let later = match headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes) {
+        None | Some(b"RequestResponse") => false,
+        Some(b"Event") => true,
+        Some(_) => {
+            let wrong = "must be Event or RequestResponse";
+            return error::refused(&Problem::invalid(INVOCATION_TYPE.as_str(), wrong));
+        }
+    };
+    if headers.contains_key(idempotency::KEY) {
+        // Boxed, so that calls without a key carry nothing of it.
+        return Box::pin(once(queue, idempotency, name, headers, later, payload)).await;
+    }
+    let raw = is_raw(headers);
+    if !later {
+        let (called, target) = call(queue.scheduler(), name, payload, raw).await;
+        return respond(called, target.as_deref());
+    }
+    match queue.scheduler().find(name) {
+        None => refuse(Fault::NotFound(name.into())),
+        Some(target) => {
+            let submitted = submit(queue, RequestId::generate(), &target, raw, payload);
+            submitted.await.unwrap_or_else(|refusal| refusal)
         }
     }
-    let (called, target) = call(scheduler, name, payload, is_raw(headers)).await;
-    respond(called, target.as_deref())
+}
+
+/// A call that its caller named, so that it is run once however often it is asked for.
+async fn once(
+    queue: &Arc<Queue>,
+    idempotency: &Arc<Idempotency>,
+    name: &str,
+    headers: &HeaderMap,
+    later: bool,
+    payload: Bytes,
+) -> Response<Body> {
+    let Some(target) = queue.scheduler().find(name) else {
+        return refuse(Fault::NotFound(name.into()));
+    };
+    let limit = if later { EVENT_MAX } else { PAYLOAD_MAX };
+    if let Some(fault) = over(limit, &payload) {
+        return refuse(fault);
+    }
+    let raw = is_raw(headers);
+    let how = match (raw, later) {
+        (false, false) => "json",
+        (true, false) => "raw",
+        (false, true) => "json, later",
+        (true, true) => "raw, later",
+    };
+    let function = &target.function;
+    let key = match idempotency::key(headers, &function.id, how, &payload).await {
+        Ok(key) => key,
+        Err(problem) => return error::refused(&problem),
+    };
+    let by = RequestId::generate();
+    let first = match idempotency.begin(&key, by, function.timeout()).await {
+        Turn::Run { first } => first,
+        Turn::Answer(response) => return response,
+    };
+    let (queue, gathers) = (queue.clone(), idempotency.clone());
+    let work = async move {
+        if later {
+            // Under the id of the first attempt: if that got as far as the store, it is there once.
+            let submitted = submit(&queue, first, &target, raw, payload).await;
+            let ran = submitted.is_ok();
+            let response = submitted.unwrap_or_else(|refusal| refusal);
+            return Worked { response, ran };
+        }
+        run_once(
+            queue.scheduler(),
+            &gathers,
+            &target,
+            invocation(payload, raw),
+        )
+        .await
+    };
+    idempotency.run(key, by, work).await
+}
+
+async fn run_once(
+    scheduler: &Arc<Scheduler>,
+    idempotency: &Idempotency,
+    target: &Arc<Target>,
+    invocation: Invocation,
+) -> Worked {
+    let mut called = scheduler.invoke(target, invocation).await;
+    let mut declared = None;
+    if let Ok(Answer::Stream { content_type, body }) = called.result {
+        called.result = match idempotency.gather(body).await {
+            Gathered::Failed(fault) => Err(fault),
+            Gathered::Long(body) => Ok(Answer::Stream { content_type, body }),
+            Gathered::Whole(body) => {
+                declared = Some(HeaderValue::try_from(content_type).unwrap_or(OCTETS));
+                Ok(Answer::Whole { body, raw: true })
+            }
+        };
+    }
+    let ran = called.result.as_ref().err().is_none_or(idempotency::is_end);
+    let mut response = respond(called, Some(target));
+    if let Some(declared) = declared {
+        response.headers_mut().insert(CONTENT_TYPE, declared);
+    }
+    Worked { response, ran }
+}
+
+/// The fault of a payload that is larger than this.
+fn over(limit: usize, payload: &Bytes) -> Option<Fault> {
+    (payload.len() > limit).then(|| Fault::PayloadTooLarge {
+        size: payload.len() as u64,
+        limit: limit as u64,
+    })
+}
+
+fn invocation(payload: Bytes, raw: bool) -> Invocation {
+    Invocation {
+        request_id: RequestId::generate(),
+        payload,
+        raw,
+        context: Bytes::new(),
+    }
 }
 
 /// The answer to a call that is run later.
@@ -64,35 +173,23 @@ pub struct Accepted {
 
 /// Keeps a call to be run later; the answer is given when the store has it.
 async fn submit(
-    scheduler: &Arc<Scheduler>,
     queue: &Queue,
-    name: &str,
+    request_id: RequestId,
+    target: &Target,
     raw: bool,
     payload: Bytes,
-) -> Response<Body> {
-    let Some(target) = scheduler.find(name) else {
-        return refuse(Fault::NotFound(name.into()));
-    };
-    let (size, limit) = (payload.len() as u64, EVENT_MAX as u64);
-    if size > limit {
-        return refuse(Fault::PayloadTooLarge { size, limit });
+) -> Result<Response<Body>, Response<Body>> {
+    if let Some(fault) = over(EVENT_MAX, &payload) {
+        return Err(refuse(fault));
     }
-    let request_id = match queue.submit(&target, payload, raw).await {
-        Ok(request_id) => request_id,
-        Err(store::Error::Full) => return error::refused(&Problem::TooManyEvents),
+    match queue.submit(request_id, target, payload, raw).await {
+        Ok(()) => {}
+        Err(store::Error::Full) => return Err(error::refused(&Problem::TooManyEvents)),
         Err(error) => {
             tracing::warn!(function = %target.function.name, %error, "an asynchronous call could not be kept");
-            let full = matches!(error, store::Error::DiskFull { .. });
-            if full {
-                metrics::disk_full("store");
-            }
-            return error::refused(if full {
-                &Problem::DiskFull
-            } else {
-                &Problem::StoreUnavailable
-            });
+            return Err(error::refused(&unstored(&error)));
         }
-    };
+    }
     let accepted = Accepted {
         request_id: request_id.to_string(),
         state: State::Queued.as_str(),
@@ -105,7 +202,16 @@ async fn submit(
     let location = format!("/invocations/{request_id}");
     let location = HeaderValue::try_from(location).expect("an id is ASCII");
     headers.insert(LOCATION, location);
-    response
+    Ok(response)
+}
+
+/// What a store that failed means for the client.
+pub(super) fn unstored(error: &store::Error) -> Problem {
+    if !matches!(error, store::Error::DiskFull { .. }) {
+        return Problem::StoreUnavailable;
+    }
+    metrics::disk_full("store");
+    Problem::DiskFull
 }
 
 /// The answer to a call that never reached a function: its body did not arrive, or nothing is accepted any more.
@@ -123,19 +229,10 @@ pub async fn call(
     let Some(target) = scheduler.find(name) else {
         return (refused(Fault::NotFound(name.into())), None);
     };
-    if payload.len() > PAYLOAD_MAX {
-        let fault = Fault::PayloadTooLarge {
-            size: payload.len() as u64,
-            limit: PAYLOAD_MAX as u64,
-        };
+    if let Some(fault) = over(PAYLOAD_MAX, &payload) {
         return (refused(fault), Some(target));
     }
-    let invocation = Invocation {
-        request_id: RequestId::generate(),
-        payload,
-        raw,
-        context: Bytes::new(),
-    };
+    let invocation = invocation(payload, raw);
     (scheduler.invoke(&target, invocation).await, Some(target))
 }
 

@@ -7,6 +7,7 @@ pub mod access;
 pub mod body;
 pub mod control;
 pub mod error;
+pub mod idempotency;
 pub mod invoke;
 pub mod json;
 pub mod keys;

@@ -34,6 +34,9 @@ pub struct Args {
     /// Have it run later, and print the request id: GET /invocations/ID says how it stands
     #[arg(long = "async", conflicts_with = "raw")]
     later: bool,
+    /// Name the call, so that it is run once: again with the same key prints the same answer
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     /// Print the answer byte for byte: nothing is laid out, no line end is added
     #[arg(long)]
     raw: bool,
@@ -44,6 +47,13 @@ pub async fn run(args: Args, client: &Client, output: &mut Output) -> Result<(),
     if !args.binary {
         check_json(&payload)?;
     }
+    let mut headers = Vec::new();
+    if args.later {
+        headers.push(("x-amz-invocation-type", "Event".into()));
+    }
+    if let Some(key) = &args.idempotency_key {
+        headers.push(("idempotency-key", key.clone()));
+    }
     let content = Content {
         bytes: payload,
         kind: Some(if args.binary {
@@ -51,10 +61,7 @@ pub async fn run(args: Args, client: &Client, output: &mut Output) -> Result<(),
         } else {
             "application/json"
         }),
-        headers: match args.later {
-            true => vec![("x-amz-invocation-type", "Event".into())],
-            false => Vec::new(),
-        },
+        headers,
         ..Content::default()
     };
     let path = client::path(&["functions", &args.name, "execute"]);
@@ -197,6 +204,9 @@ fn summary(headers: &HeaderMap, total: Duration) -> String {
     match client::header(headers, "x-hearth-start") {
         "" => {}
         kind => parts.push(format!("{kind} start")),
+    }
+    if client::header(headers, "idempotency-replayed") == "true" {
+        parts.push("answered before".into());
     }
     for Timing {
         phase,

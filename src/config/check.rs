@@ -85,6 +85,15 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             unreserved_percent: read.whole("limits.unreserved_percent", 0..=100),
             lease: read.text("limits.lease", lease),
             permit_wait: read.time_or_zero("limits.permit_wait"),
+            idempotency_ttl: read.time("limits.idempotency_ttl"),
+            idempotency_keys: read.whole("limits.idempotency_keys", 1..=100_000_000),
+            idempotency_answer_bytes: read
+                .whole::<usize>("limits.idempotency_answer_kb", 0..=10 * 1024)
+                * 1024,
+            idempotency_total_bytes: read
+                .whole::<u64>("limits.idempotency_total_mb", 0..=1024 * 1024)
+                * 1024
+                * 1024,
         },
         events: Events {
             parallel: read.whole("events.parallel", 1..=10_000),

@@ -104,6 +104,13 @@ pub struct Limits {
     pub unreserved_percent: u32,
     pub lease: Duration,
     pub permit_wait: Duration,
+    /// How long an answer is given again to whoever comes with its idempotency key.
+    pub idempotency_ttl: Duration,
+    pub idempotency_keys: u64,
+    /// Larger answers are not kept.
+    pub idempotency_answer_bytes: usize,
+    /// Of all answers together.
+    pub idempotency_total_bytes: u64,
 }
 
 impl Limits {

@@ -5,6 +5,7 @@ pub mod event;
 pub mod fault;
 pub mod function;
 pub mod id;
+pub mod idempotency;
 pub mod invocation;
 pub mod key;
 pub mod limits;

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 
 use crate::api::body::Body;
 use crate::api::error::Problem;
+use crate::api::idempotency::Idempotency;
 use crate::api::keys::Keys;
 use crate::api::{self, access, error, invoke};
 use crate::clock;
@@ -44,6 +45,7 @@ pub struct Readiness {
 pub struct Gateway {
     pub scheduler: Arc<Scheduler>,
     pub queue: Arc<Queue>,
+    pub idempotency: Arc<Idempotency>,
     pub control: Router,
     pub keys: Arc<Keys>,
     pub rendered: PrometheusHandle,
@@ -178,7 +180,14 @@ impl Gateway {
         };
         match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
             Ok(payload) => {
-                invoke::execute(&self.scheduler, &self.queue, &name, &head.headers, payload).await
+                invoke::execute(
+                    &self.queue,
+                    &self.idempotency,
+                    &name,
+                    &head.headers,
+                    payload,
+                )
+                .await
             }
             Err(fault) => invoke::refuse(fault),
         }

@@ -72,21 +72,21 @@ impl Queue {
         &self.scheduler
     }
 
-    /// Takes a call in: when this returns, the store has it, and it will be run whatever happens to this process.
+    /// Takes a call in, once for each id: when this returns, the store has it, and it will be run whatever happens to this process.
     pub async fn submit(
         &self,
+        request_id: RequestId,
         target: &Target,
         payload: Bytes,
         raw: bool,
-    ) -> Result<RequestId, store::Error> {
+    ) -> Result<(), store::Error> {
         let event = Event {
-            request_id: RequestId::generate(),
+            request_id,
             function: target.function.id.clone(),
             name: target.function.name.clone(),
             raw,
             accepted_at: clock::wall(),
         };
-        let request_id = event.request_id;
         let kept = self.store.append(event, payload, self.options.bounds).await;
         metrics::event(match &kept {
             Ok(()) => "accepted",
@@ -95,7 +95,7 @@ impl Queue {
         });
         kept?;
         self.submitted.notify_one();
-        Ok(request_id)
+        Ok(())
     }
 
     pub async fn record(&self, id: &RequestId) -> Result<Option<Record>, store::Error> {

@@ -11,8 +11,10 @@ use futures_util::future::BoxFuture;
 use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, RequestId};
+use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
 use crate::sim::weather::{Operation, Weather};
+use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::change::{Changes, Teller};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::{Error, Store};
@@ -61,6 +63,37 @@ impl Events for Packages {
     }
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>> {
         async { Ok(Depth::default()) }.boxed()
+    }
+}
+
+impl Answers for Packages {
+    fn begin<'a>(
+        &'a self,
+        _: &'a Key,
+        _: RequestId,
+        _: answers::Bounds,
+    ) -> BoxFuture<'a, Result<Begun, Error>> {
+        async { Err(Error::Full) }.boxed()
+    }
+    fn hold<'a>(
+        &'a self,
+        _: &'a Key,
+        _: RequestId,
+        _: answers::Bounds,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
+    }
+    fn end<'a>(
+        &'a self,
+        _: &'a Key,
+        _: RequestId,
+        _: Option<&'a Answer>,
+        _: answers::Bounds,
+    ) -> BoxFuture<'a, Result<Ended, Error>> {
+        async { Ok(Ended::Lost) }.boxed()
+    }
+    fn release<'a>(&'a self, _: &'a Key, _: RequestId) -> BoxFuture<'a, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
     }
 }
 

@@ -179,6 +179,10 @@ impl World {
             unreserved_percent: 10,
             lease: Duration::from_secs(10),
             permit_wait: Duration::ZERO,
+            idempotency_ttl: MAX_WAIT,
+            idempotency_keys: 1,
+            idempotency_answer_bytes: 0,
+            idempotency_total_bytes: 0,
         };
         let (pool, events) = Pool::new(options, engine.clone(), catalog, codes);
         let secrets = Secrets::read_or_make(&dir.join("secrets.key")).expect("keys");

@@ -11,6 +11,7 @@
 //! After a failed write (the disk is full, say) the database is opened again for the next request: redb refuses to go on
 //! with a handle that has seen an error.
 
+mod answers;
 mod events;
 mod packages;
 mod permits;
@@ -24,6 +25,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -233,6 +235,7 @@ impl Embedded {
         let database = open_database(&dir.join(DATABASE))?;
         let packages = Arc::new(Packages::open(&dir.join("packages"))?);
         events::open(&database).map_err(Fault::Database)?;
+        answers::open(&database).map_err(Fault::Database)?;
         let kept = tables::kept_code(&database).map_err(Fault::Database)?;
         packages.collect(|sha256| kept.contains(sha256))?;
         sync_dir(dir)?;
@@ -535,6 +538,11 @@ fn commit(
         packages.remove(&sha256);
     }
     Ok(results)
+}
+
+/// Milliseconds of it, as times are kept.
+fn whole(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Makes the names in a directory outlive a crash of the machine.

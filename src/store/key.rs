@@ -37,6 +37,12 @@ pub const EVENTS_DONE: &str = "{hearth}:events:done";
 pub const EVENTS_DEAD: &str = "{hearth}:events:dead";
 /// Before a request id: what is known of an event.
 pub const EVENT: &str = "{hearth}:event:";
+/// Ids of keys of named calls, by the time they are forgotten.
+pub const ANSWERS: &str = "{hearth}:answers";
+/// Bytes of all answers to them.
+pub const ANSWERS_BYTES: &str = "{hearth}:answers:bytes";
+/// Before such an id: what is known of the call.
+pub const ANSWER: &str = "{hearth}:answer:";
 /// Before a package's hash: the package in pieces.
 pub const CODE: &str = "{hearth}:code:";
 /// Before a package's hash: the ids of the functions that use it.
@@ -126,6 +132,9 @@ mod tests {
             EVENTS_DONE,
             EVENTS_DEAD,
             EVENT,
+            ANSWERS,
+            ANSWERS_BYTES,
+            ANSWER,
             PROCESSES,
             LEDGER,
             PROCESS,

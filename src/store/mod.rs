@@ -1,6 +1,7 @@
 //! Where definitions, keys and code live. What a method has answered `Ok` to survives `kill -9`. Every implementation passes
 //! `store::suite` unchanged.
 
+pub mod answers;
 pub mod change;
 pub mod embedded;
 pub mod events;
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::store::answers::Answers;
 use crate::store::change::Changes;
 use crate::store::events::Events;
 
@@ -34,7 +36,8 @@ pub enum Error {
     /// The code the function names is not in the store (any more): upload it again.
     #[error("the code package {0} is not stored")]
     CodeMissing(String),
-    #[error("more events are waiting than may")]
+    /// Of events that wait, or of keys of named calls.
+    #[error("there are as many as there may be")]
     Full,
     #[error("the store cannot {operation}: its disk is full")]
     DiskFull {
@@ -51,7 +54,7 @@ pub enum Error {
 }
 
 /// Boxed futures, because the warm path never asks the store.
-pub trait Store: Events + Send + Sync + fmt::Debug {
+pub trait Store: Answers + Events + Send + Sync + fmt::Debug {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
     /// One function; `None` if there is none with this id.

@@ -12,6 +12,7 @@
 //! A Redis that lost its data, or another one at the same address, has another identity and is refused: taking its emptiness for
 //! everybody's wish would withdraw every function there is.
 
+mod answers;
 mod events;
 mod leases;
 mod place;
@@ -40,6 +41,7 @@ use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::change::{Changes, Teller};
+use crate::store::redis::answers::AnswerScripts;
 use crate::store::redis::events::EventScripts;
 use crate::store::redis::leases::Leases;
 use crate::store::redis::place::Place;
@@ -118,6 +120,7 @@ pub struct Redis {
     calls: Calls,
     scripts: Scripts,
     events: EventScripts,
+    answers: AnswerScripts,
     /// Told by the task that listens.
     changes: Teller,
     leases: Leases,
@@ -265,6 +268,7 @@ impl Redis {
             calls,
             scripts: Scripts::new(),
             events: EventScripts::new(),
+            answers: AnswerScripts::new(),
             leases: Leases::new(),
             changes,
             _listening: ended.drop_guard(),

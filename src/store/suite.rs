@@ -1,6 +1,7 @@
 //! What every store must do. An implementation's tests call `run` with a way to make an empty store; a new one passes unchanged.
 //! Cases speak to the trait only. What a crash or a full disk does is each implementation's own to test.
 
+mod answers;
 mod events;
 
 use std::collections::BTreeMap;
@@ -51,7 +52,8 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         unicode_comes_back_as_it_was,
         many_functions_are_all_listed,
     ];
-    events::run(make).await;
+    events::run(&make).await;
+    answers::run(&make).await;
 }
 
 /// Asks again and again until there is an answer.

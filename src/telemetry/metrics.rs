@@ -92,6 +92,10 @@ fn describe() {
             "Asynchronous calls by outcome: accepted, refused, lost, and of their attempts succeeded, retried, failed.",
         ),
         (
+            "hearth_idempotent_calls_total",
+            "Calls with an idempotency key, by outcome: ran, replayed, in_progress, different, unkept, refused.",
+        ),
+        (
             "hearth_permit_asks_total",
             "Asks for shared permits, by outcome: ok, away (nobody there), silent (no answer).",
         ),
@@ -450,6 +454,11 @@ pub fn store_error(operation: &'static str) {
 /// Something became of an asynchronous call.
 pub fn event(outcome: &'static str) {
     metrics::counter!("hearth_events_total", "outcome" => outcome).increment(1);
+}
+
+/// What was done for a call with an idempotency key.
+pub fn idempotent_call(outcome: &'static str) {
+    metrics::counter!("hearth_idempotent_calls_total", "outcome" => outcome).increment(1);
 }
 
 pub fn store_up(up: bool) {

@@ -33,6 +33,7 @@ mod ending;
 mod failing;
 mod holding;
 mod hostile;
+mod idempotency;
 mod images;
 mod jumping;
 mod keys;

@@ -23,11 +23,18 @@ use crate::domain::limits::PAYLOAD_MAX;
 ///
 /// With `x-amz-invocation-type: Event` the answer is 202 as soon as the call is kept: it is run at least once, tried again when it fails,
 /// and `/invocations/{id}` says how it stands. Its event may have up to 1 MiB.
+///
+/// With `idempotency-key` the call is run once: for the time the configuration says, the same key with the same payload gets the answer
+/// the first one got, a function's error too, with `idempotency-replayed: true`; while the first is still running, it is waited for.
+/// Another payload, or another way to call, is a 422. What was never run, as after a 429 or 503, is run by the next. The key belongs
+/// to the function. An answer that is too large is not kept, which `idempotency-kept: false` says: the next then gets a 409. A streaming
+/// answer comes when it is whole. The call goes on when its client leaves.
 #[utoipa::path(
     post, path = "/functions/{id}/execute", tag = "calls", operation_id = "execute_function",
     params(
         ("id" = String, Path, description = "id or name"),
         ("x-amz-invocation-type" = Option<String>, Header, nullable = false, description = "`Event`: run it later; `RequestResponse`, or none: run it now"),
+        ("idempotency-key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "names the call, so that it is run once: 1 to 255 visible ASCII characters"),
     ),
     request_body(description = "the event", content(
         (serde_json::Value = "application/json", example = json!({"name": "world"})),
@@ -41,6 +48,8 @@ use crate::domain::limits::PAYLOAD_MAX;
             ("server-timing" = String, description = "queue, start, init and run"),
             ("x-hearth-start" = String, description = "`warm`: an idle worker. `stem`: a started one was given the code. `cold`: a container was created"),
             ("x-hearth-version" = String, description = "the beginning of the function's version"),
+            ("idempotency-replayed" = String, description = "`true`: this is the answer the first call with this key got"),
+            ("idempotency-kept" = String, description = "`false`: this answer is not kept for the next call with this key"),
         )),
         (status = 202, body = Accepted, description = "the call is kept and will be run", headers(
             ("x-request-id" = String, description = "the id of the call"),
@@ -57,7 +66,7 @@ pub async fn execute(
 ) -> Response {
     let answer = match read(body).await {
         Ok(payload) => {
-            invoke::execute(&control.scheduler, &control.queue, &id, &headers, payload).await
+            invoke::execute(&control.queue, &control.idempotency, &id, &headers, payload).await
         }
         Err(fault) => invoke::refuse(fault),
     };

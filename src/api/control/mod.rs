@@ -42,6 +42,7 @@ use crate::api::control::deploy::Deploy;
 use crate::api::control::intake::Room;
 use crate::api::control::locks::Locks;
 use crate::api::error::{self, Problem};
+use crate::api::idempotency::Idempotency;
 use crate::api::keys::Keys;
 use crate::config;
 use crate::domain::id::RequestId;
@@ -62,6 +63,7 @@ pub struct Control {
     runtimes: Arc<Catalog>,
     deploy: Arc<Deploy>,
     queue: Arc<Queue>,
+    idempotency: Arc<Idempotency>,
     limits: Arc<config::Limits>,
     room: Room,
     keys: Arc<Keys>,
@@ -83,6 +85,7 @@ impl Control {
     ) -> Self {
         let scheduler = queue.scheduler().clone();
         Self {
+            idempotency: Idempotency::new(store.clone(), limits),
             deploy: Arc::new(Deploy {
                 scheduler: scheduler.clone(),
                 store,
@@ -102,6 +105,10 @@ impl Control {
             revoking: Arc::default(),
             stop,
         }
+    }
+
+    pub fn idempotency(&self) -> &Arc<Idempotency> {
+        &self.idempotency
     }
 
     /// Makes everything the store has callable, and says how many functions that is. Before the first request.

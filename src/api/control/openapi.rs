@@ -85,7 +85,15 @@ impl IntoResponses for CallErrors {
             FORBIDDEN,
             NOT_FOUND,
             TOO_SLOW,
+            (
+                409,
+                "With an idempotency key: the first call is still running, `idempotency_in_progress`, or its answer was too large, `answer_not_kept`",
+            ),
             TOO_LARGE,
+            (
+                422,
+                "The idempotency key was given with another payload before: `idempotency_key_reused`",
+            ),
             (
                 429,
                 "A limit is reached, and `reason` says which; `retry-after` says when to try again",
@@ -96,7 +104,7 @@ impl IntoResponses for CallErrors {
             ),
             (
                 503,
-                "There is no worker: `waited_too_long`, `start_failed`, `no_memory`, `code_unavailable`, `environment_unreadable` or `draining`",
+                "There is no worker: `waited_too_long`, `start_failed`, `no_memory`, `code_unavailable`, `environment_unreadable` or `draining`; or `too_many_idempotency_keys`",
             ),
             (504, "The function took longer than its timeout: `timeout`"),
             (

@@ -24,6 +24,7 @@ use crate::config;
 use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, RequestId};
+use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::limits::Mebibytes;
 use crate::pool::{self, Pool, keeper};
@@ -35,6 +36,7 @@ use crate::secrets::Secrets;
 use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
 use crate::sim::engine::{Simulated, catalog};
 use crate::sim::weather::Weather;
+use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::embedded::Embedded;
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::{self, Store};
@@ -132,6 +134,10 @@ impl World {
             unreserved_percent: 10,
             lease: DEADLINE,
             permit_wait: Duration::ZERO,
+            idempotency_ttl: DEADLINE,
+            idempotency_keys: 100,
+            idempotency_answer_bytes: 1000,
+            idempotency_total_bytes: 100_000,
         };
         let scheduler = Scheduler::new(
             scheduler::Options {
@@ -374,6 +380,42 @@ impl Events for Hooked {
     }
     fn depth(&self) -> BoxFuture<'_, Result<Depth, store::Error>> {
         self.inner.depth()
+    }
+}
+
+impl Answers for Hooked {
+    fn begin<'a>(
+        &'a self,
+        key: &'a Key,
+        by: RequestId,
+        bounds: answers::Bounds,
+    ) -> BoxFuture<'a, Result<Begun, store::Error>> {
+        self.inner.begin(key, by, bounds)
+    }
+    fn hold<'a>(
+        &'a self,
+        key: &'a Key,
+        by: RequestId,
+        bounds: answers::Bounds,
+    ) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.inner.hold(key, by, bounds)
+    }
+    fn end<'a>(
+        &'a self,
+        key: &'a Key,
+        by: RequestId,
+        answer: Option<&'a Answer>,
+        bounds: answers::Bounds,
+    ) -> BoxFuture<'a, Result<Ended, store::Error>> {
+        self.planned(self.inner.end(key, by, answer, bounds))
+            .boxed()
+    }
+    fn release<'a>(
+        &'a self,
+        key: &'a Key,
+        by: RequestId,
+    ) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.inner.release(key, by)
     }
 }
 

@@ -18,6 +18,7 @@ fn args(data: &str) -> Args {
         binary: false,
         raw: false,
         later: false,
+        idempotency_key: None,
     }
 }
 

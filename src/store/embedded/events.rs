@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock;
 use crate::domain::event::{Claimed, Event, Failure, Record, State, Verdict};
 use crate::domain::id::RequestId;
-use crate::store::embedded::{Embedded, Fault, database_fault};
+use crate::store::embedded::{Embedded, Fault, database_fault, whole};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::{Error, record};
 
@@ -285,10 +285,6 @@ fn is_claim_of(known: &Known, by: &str) -> bool {
 
 fn milliseconds() -> u64 {
     u64::try_from(clock::wall().as_millisecond()).unwrap_or_default()
-}
-
-fn whole(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn read(known: Known) -> Record {
