@@ -5,6 +5,7 @@
 mod engine;
 mod host;
 mod state;
+mod store;
 
 use std::path::{Path, PathBuf};
 
@@ -85,6 +86,7 @@ pub async fn examine(config: &Config, running: Option<&str>) -> Vec<Finding> {
     let mut findings = vec![host::instance(&config.state_dir, running)];
     let engine = engine::examine(config, place.as_ref().ok().map(Scratch::path));
     findings.extend(Box::pin(engine).await);
+    findings.extend(Box::pin(store::examine(&config.store)).await);
     findings.push(state::writable(&config.state_dir, place.as_ref().err()));
     let (config, running) = (config.clone(), running.map(str::to_owned));
     let rest = task::blocking("doctor", move || {

@@ -156,6 +156,17 @@ struct Calls {
 }
 
 impl Calls {
+    fn new(options: &Options) -> Result<(Self, Arc<Place>), Fault> {
+        let authority = options.authority.as_deref();
+        let place = Arc::new(Place::new(&options.place, authority, options.deadline)?);
+        let calls = Self {
+            pool: pool::build(place.clone(), CONNECTIONS)?,
+            deadline: options.deadline,
+            identity: Arc::default(),
+        };
+        Ok((calls, place))
+    }
+
     /// Runs `work` on a connection, both within the deadline.
     async fn call<T>(
         &self,
@@ -208,16 +219,30 @@ impl Calls {
             return Err(Fault::NewerFormat { found: format });
         }
         // Who asked may not be allowed to see it; then nothing is known.
-        let info = self.call(async |connection| {
-            let info: Value = cmd("INFO").query_async(connection).await?;
-            Ok(texts(info))
-        });
-        let info = info.await.unwrap_or_default();
-        let risks: BTreeSet<_> = info.iter().flat_map(|info| risks(info)).collect();
-        for risk in risks {
+        for risk in self.risks().await.unwrap_or_default() {
             tracing::warn!(risk, "Redis may lose what it acknowledged");
         }
         Ok(identity)
+    }
+
+    /// What in its settings means that it may lose what it acknowledged.
+    async fn risks(&self) -> Result<BTreeSet<&'static str>, Fault> {
+        let asked = self.call(async |connection| {
+            let info: Value = cmd("INFO").query_async(connection).await?;
+            // Not everybody is allowed to see this.
+            let mut sync = cmd("CONFIG");
+            sync.arg("GET").arg("appendfsync");
+            let sync: Result<Value, RedisError> = sync.query_async(connection).await;
+            Ok((texts(info), sync.map(|sync| format!("{sync:?}"))))
+        });
+        let (info, sync) = asked.await?;
+        let mut found: BTreeSet<_> = info.iter().flat_map(|info| risks(info)).collect();
+        // Once it keeps no log, it does not matter how often the log is written.
+        let lazy = sync.is_ok_and(|sync| sync.contains("everysec") || sync.contains("\"no\""));
+        if lazy && found.is_empty() {
+            found.insert(LAZY);
+        }
+        Ok(found)
     }
 
     /// The count of changes, from the Redis that is meant.
@@ -244,13 +269,7 @@ impl Redis {
     }
 
     fn try_new(options: &Options, stop: CancellationToken) -> Result<Arc<Self>, Fault> {
-        let authority = options.authority.as_deref();
-        let place = Arc::new(Place::new(&options.place, authority, options.deadline)?);
-        let calls = Calls {
-            pool: pool::build(place.clone(), CONNECTIONS)?,
-            deadline: options.deadline,
-            identity: Arc::default(),
-        };
+        let (calls, place) = Calls::new(options)?;
         let changes = Teller::default();
         let ended = CancellationToken::new();
         let listener = watch::Listener {
@@ -414,6 +433,17 @@ impl Redis {
         });
         checked.await.map(Some).ok_or_else(damaged)
     }
+}
+
+const LAZY: &str = "it writes its log to the disk a second late: set appendfsync always, or a power cut takes what it acknowledged last";
+
+/// Looks at a Redis without making it a store: what of its settings means that it may lose things.
+pub async fn examine(options: &Options) -> Result<Vec<&'static str>, Error> {
+    let look = async {
+        let calls = Calls::new(options)?.0;
+        Ok(calls.risks().await?.into_iter().collect())
+    };
+    look.await.map_err(unavailable("examine"))
 }
 
 /// What every server says: one of them, or all nodes of a cluster.

@@ -395,6 +395,20 @@ async fn what_redis_says_of_itself_is_understood() {
         .ask::<()>(&["CONFIG", "SET", "appendonly", "no"])
         .await;
     assert_eq!(risks(&info().await).len(), 2);
+    // What the doctor finds, and that it leaves nothing behind.
+    server.ask::<()>(&["FLUSHALL"]).await;
+    let options = options(&server.url(), PATIENCE, PATIENCE);
+    assert_eq!(examine(&options).await.expect("answers").len(), 2);
+    for (name, value) in [("maxmemory-policy", "noeviction"), ("appendonly", "yes")] {
+        server.ask::<()>(&["CONFIG", "SET", name, value]).await;
+    }
+    assert_eq!(examine(&options).await.expect("answers"), [""; 0]);
+    server
+        .ask::<()>(&["CONFIG", "SET", "appendfsync", "everysec"])
+        .await;
+    assert_eq!(examine(&options).await.expect("answers"), [LAZY]);
+    let left: Vec<String> = server.ask(&["KEYS", "*"]).await;
+    assert_eq!(left, [""; 0]);
 }
 
 #[tokio::test]
