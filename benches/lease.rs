@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use hearth::clock;
+use hearth::domain::start::Cause;
 use hearth::pool::policy::Costs;
 use hearth::pool::state::{Given, State};
 use parking_lot::Mutex;
@@ -21,12 +22,12 @@ const COSTS: Costs = Costs {
 
 /// A slot with so many idle workers.
 fn slot(idle: u64) -> State<Box<u64>, u64> {
-    let mut state = State::new(1_000);
+    let mut state = State::new(1_000, Cause::FirstCall);
     let now = clock::now();
     for worker in 0..idle {
         state.join(worker, now).unwrap();
         state.reserve_start(now, &COSTS).unwrap();
-        let Given::To(_, worker) = state.started(Box::new(worker), now) else {
+        let (Given::To(_, worker), _) = state.started(Box::new(worker), now) else {
             unreachable!("one waits")
         };
         state.give_back(worker, now, RAN);

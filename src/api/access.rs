@@ -129,6 +129,7 @@ mod tests {
             (&Method::PUT, "/functions/f/", Function(Deploy, "f")),
             (&Method::DELETE, "/functions/f", Function(Deploy, "f")),
             (&get, "/functions/f/logs", Function(Deploy, "f")),
+            (&get, "/functions/f/starts", Function(Deploy, "f")),
             (&get, "/functions/f/code", Function(Deploy, "f")),
             (&get, "/functions/f/a/b", Function(Deploy, "f")),
             (&post, "/functions/f/execute", Function(Invoke, "f")),

@@ -7,7 +7,9 @@ use clap::builder::FalseyValueParser;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::cli::{bench, completions, delete, deploy, doctor, env, invoke, key, list, logs, serve};
+use crate::cli::{
+    bench, completions, delete, deploy, doctor, env, invoke, key, list, logs, serve, starts,
+};
 
 /// Where an instance keeps its state unless it is told otherwise; the default of `state.dir`.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/hearth";
@@ -101,6 +103,8 @@ pub enum Command {
     List(list::Args),
     /// Show what a function printed
     Logs(logs::Args),
+    /// Show which workers a function had started, and why
+    Starts(starts::Args),
     /// Delete a function
     Delete(delete::Args),
     /// Make, list and revoke keys

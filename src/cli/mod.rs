@@ -21,6 +21,7 @@ pub mod package;
 #[cfg(test)]
 mod scripted;
 pub mod serve;
+pub mod starts;
 
 use crate::cli::args::{Command, Global};
 use crate::cli::client::Client;
@@ -35,6 +36,7 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::Invoke(args) => invoke::run(args, &connect(global)?, output).await,
         Command::List(args) => list::run(args, &connect(global)?, output).await,
         Command::Logs(args) => logs::run(args, &connect(global)?, output).await,
+        Command::Starts(args) => starts::run(args, &connect(global)?, output).await,
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
         Command::Key(args) => key::run(args, &connect(global)?, output).await,
         Command::Bench(args) => bench::run(args, global, output).await,

@@ -11,3 +11,4 @@ pub mod key;
 pub mod limits;
 pub mod pattern;
 pub mod route;
+pub mod start;

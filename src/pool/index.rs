@@ -14,11 +14,14 @@ use tokio::sync::oneshot;
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::{RuntimeId, VersionDigest, WorkerId};
 use crate::domain::invocation::{Phases, StartKind, StartReason};
+use crate::domain::start::Cause;
 use crate::pool::StemKey;
 use crate::pool::evict;
+use crate::pool::ledger::{Entry as LedgerEntry, Ledger, NotStem};
 use crate::pool::policy::{Costs, Urgency};
-use crate::pool::state::{Counts, Full, Given, State, Ticket};
+use crate::pool::state::{Counts, Full, Given, Need, State, Ticket};
 use crate::runtime::Catalog;
+use crate::telemetry::metrics;
 use crate::worker::Worker;
 use crate::worker::specialise::Blueprint;
 
@@ -96,6 +99,8 @@ pub struct Slot {
     pub digest: VersionDigest,
     pub key: StemKey,
     pub blueprint: Arc<Blueprint>,
+    /// The function's.
+    starts: Arc<Ledger>,
     state: Mutex<State<Box<Worker>, Token>>,
     /// Calls served; the keeper makes a rate of it.
     served: AtomicU64,
@@ -114,13 +119,19 @@ impl Slot {
         digest: VersionDigest,
         key: StemKey,
         blueprint: Arc<Blueprint>,
+        starts: Arc<Ledger>,
         line_depth: usize,
     ) -> Arc<Self> {
+        let absence = match starts.any() {
+            true => Cause::VersionChanged,
+            false => Cause::FirstCall,
+        };
         Arc::new(Self {
             digest,
             key,
             blueprint,
-            state: Mutex::new(State::new(line_depth)),
+            starts,
+            state: Mutex::new(State::new(line_depth, absence)),
             served: AtomicU64::new(0),
             rate: Mutex::new(Rate {
                 served: 0,
@@ -171,7 +182,9 @@ impl Slot {
 
     /// A reserved start is ready.
     pub fn started(&self, worker: Box<Worker>, fresh: Fresh, now: Instant) -> Option<Box<Worker>> {
-        let given = self.state.lock().started(worker, now);
+        let id = worker.remains.id.clone();
+        let (given, need) = self.state.lock().started(worker, now);
+        self.record(need, Some(fresh), Ok(id));
         self.deliver(given, Some(fresh), now)
     }
 
@@ -208,7 +221,8 @@ impl Slot {
     /// A reserved start failed. Says whether anybody in line was told: if not, trying again at once would go on for ever.
     pub fn start_failed(&self, failed: &Failed) -> bool {
         let of_platform = failed.fault.blame() == Blame::Platform;
-        let told = self.state.lock().start_failed(of_platform);
+        let (told, need) = self.state.lock().start_failed(of_platform);
+        self.record(need, failed.fresh, Err(failed.fault.code()));
         let any = !told.is_empty();
         for token in told {
             // A caller that left meanwhile has its outcome already.
@@ -217,8 +231,42 @@ impl Slot {
         any
     }
 
-    pub fn lost(&self) {
-        self.state.lock().lost();
+    /// Keeps what a start came to. One that had not begun needed a container.
+    fn record(&self, need: Need, fresh: Option<Fresh>, result: Result<WorkerId, &'static str>) {
+        let kind = fresh.map_or(StartKind::Cold, |fresh| fresh.kind);
+        let (start, init) = fresh.map_or_else(Default::default, |f| (f.start, f.init));
+        let took = crate::clock::now().saturating_duration_since(need.since);
+        let seconds = fresh.map(|_| start + init);
+        metrics::started(kind, &need.cause, result.is_ok(), seconds);
+        let not_stem = (kind == StartKind::Cold).then_some(match self.key.egress {
+            Some(_) => NotStem::OwnNetwork,
+            None => NotStem::PoolEmpty,
+        });
+        let fault = result.as_ref().err().copied();
+        self.starts.record(LedgerEntry {
+            sequence: 0,
+            at: crate::clock::wall(),
+            cause: need.cause,
+            kind,
+            not_stem,
+            digest: self.digest.to_string(),
+            worker: result.ok(),
+            fault,
+            // A container that was begun for somebody else took part of its time before.
+            queue: took.saturating_sub(start + init),
+            start,
+            init,
+        });
+    }
+
+    /// A busy worker is gone; `how` is what its end is counted as.
+    pub fn lost(&self, how: &'static str) {
+        let at = crate::clock::wall();
+        let why = match how {
+            "timeout" | "client_gone" => Cause::Cancelled { at, how },
+            _ => Cause::Crashed { at, how },
+        };
+        self.state.lock().lost(why);
     }
 
     pub fn close(&self) -> Vec<Box<Worker>> {
@@ -226,11 +274,15 @@ impl Slot {
     }
 
     pub fn expire(&self, now: Instant, keep_alive: Duration) -> Vec<Box<Worker>> {
-        self.state.lock().expire(now, keep_alive)
+        let at = crate::clock::wall();
+        let why = Cause::KeepAlive { at };
+        self.state.lock().expire(now, keep_alive, why)
     }
 
-    pub fn evict(&self) -> Option<Box<Worker>> {
-        self.state.lock().evict()
+    /// In favour of another function.
+    pub fn evict(&self, favour: Arc<str>) -> Option<Box<Worker>> {
+        let at = crate::clock::wall();
+        self.state.lock().evict(Cause::Evicted { at, favour })
     }
 
     pub fn counts(&self) -> Counts {
@@ -432,10 +484,14 @@ impl Index {
         if let Some(worker) = self.stems.values().find_map(|stems| stems.retain_not(id)) {
             return Some(worker);
         }
+        let crashed = Cause::Crashed {
+            at: crate::clock::wall(),
+            how: "died_idle",
+        };
         self.slots().iter().find_map(|slot| {
             slot.state
                 .lock()
-                .take_idle(|worker| &worker.remains.id == id, StartReason::Replaced)
+                .take_idle(|worker| &worker.remains.id == id, crashed.clone())
         })
     }
 
@@ -444,6 +500,7 @@ impl Index {
         &self,
         now: Instant,
         start_cost: impl Fn(&Slot) -> Duration,
+        favour: &Arc<str>,
     ) -> Option<Box<Worker>> {
         let mut ranked: Vec<_> = self
             .slots()
@@ -452,7 +509,9 @@ impl Index {
             .collect();
         ranked.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         // The value is a hint: by now the worker may be busy, then the next one is asked.
-        ranked.into_iter().find_map(|(_, slot)| slot.evict())
+        ranked
+            .into_iter()
+            .find_map(|(_, slot)| slot.evict(favour.clone()))
     }
 
     /// Takes out a stem worker, of whichever runtime has most.

@@ -15,7 +15,7 @@ use crate::domain::fault::Fault;
 use crate::domain::id::{FunctionId, RuntimeId, WorkerId};
 use crate::domain::invocation::StartKind;
 use crate::domain::limits::Mebibytes;
-use crate::engine::{self, ContainerId, Limits, sweep};
+use crate::engine::{Limits, sweep};
 use crate::pool::demand::Demand;
 use crate::pool::index::{Failed, Slot};
 use crate::pool::lanes::Lanes;
@@ -24,7 +24,7 @@ use crate::pool::{Leaving, Pool, StemKey};
 use crate::runtime::manifest::Manifest;
 use crate::task;
 use crate::telemetry::metrics;
-use crate::worker::boot::{self, Order};
+use crate::worker::boot;
 use crate::worker::{Remains, Worker};
 
 const TICK: Duration = Duration::from_secs(1);
@@ -300,7 +300,7 @@ impl Keeper {
                 continue;
             };
             match self.limits_for(&key, urgency, &manifest) {
-                Some(limits) if self.has_room(limits, urgency) => {
+                Some(limits) if self.has_room(&key, limits, urgency) => {
                     self.create(key, urgency, &manifest, limits);
                 }
                 Some(_) => {
@@ -317,11 +317,16 @@ impl Keeper {
         }
     }
 
-    fn has_room(&self, limits: Limits, urgency: Urgency) -> bool {
+    fn has_room(&self, key: &StemKey, limits: Limits, urgency: Urgency) -> bool {
         match urgency {
             // Nobody waits for it, so nobody is evicted for it, and it takes nothing a caller waits for.
             Urgency::Refill => self.starved.is_empty() && self.pool.budget.reserve(limits.memory),
-            _ => self.pool.make_room(Mebibytes(0), limits.memory),
+            _ => {
+                let first = self.needs.get(key).and_then(VecDeque::front);
+                let favour = first.map_or("", |slot| slot.blueprint.function.name.as_str());
+                self.pool
+                    .make_room(Mebibytes(0), limits.memory, &Arc::from(favour))
+            }
         }
     }
 
@@ -585,114 +590,5 @@ impl Keeper {
             }
             self.clear_some();
         }
-    }
-}
-
-impl Pool {
-    async fn boot(
-        self: &Arc<Self>,
-        key: &StemKey,
-        manifest: &Manifest,
-        limits: Limits,
-    ) -> Result<Box<Worker>, boot::Failed> {
-        let image = self
-            .catalog
-            .image(&manifest.id)
-            .expect("a runtime of the catalog has an image")
-            .clone();
-        let network_of = match &key.egress {
-            Some(function) => Some(self.network_of(function, &image.tag).await?),
-            None => None,
-        };
-        let order = Order {
-            runtime: key.runtime.clone(),
-            image: image.tag.clone(),
-            limits,
-            network_of,
-            workers_dir: self.options.workers_dir.clone(),
-            boot_timeout: self.options.boot_timeout,
-            line_bytes: self.options.log_line_bytes,
-        };
-        let first = self.boot_once(&order).await;
-        let Err(boot::Failed {
-            error: boot::Error::Engine(engine::Error::Refused { reason, .. }),
-            ..
-        }) = &first
-        else {
-            return first;
-        };
-        // The engine no longer has something we counted on: the image, or the container whose network is joined.
-        tracing::info!(
-            reason,
-            "container refused, image and network are made sure of"
-        );
-        if let Some(function) = &key.egress {
-            self.forget_ended_holder(function).await;
-        }
-        self.engine.ensure_image(&image).await?;
-        let network_of = match &key.egress {
-            Some(function) => Some(self.network_of(function, &image.tag).await?),
-            None => None,
-        };
-        self.boot_once(&Order {
-            network_of,
-            ..order
-        })
-        .await
-    }
-
-    async fn boot_once(self: &Arc<Self>, order: &Order) -> Result<Box<Worker>, boot::Failed> {
-        let keeper = self.keeper.clone();
-        let on_gone = move |id| {
-            // If the keeper has no room, the worker's own flag still keeps it from being used.
-            if keeper.try_send(Event::Gone(id)).is_err() {
-                tracing::debug!("a worker's end was not told");
-            }
-        };
-        boot::boot(&*self.engine, order, on_gone)
-            .await
-            .map(Box::new)
-    }
-
-    /// Forgets the container that holds a function's network if it is gone or has ended. One that runs is kept: workers are
-    /// in its network, and nobody else would remove it.
-    async fn forget_ended_holder(&self, function: &FunctionId) {
-        let Some(holder) = self.holders.lock().get(function).cloned() else {
-            return;
-        };
-        let Some(container) = holder.get() else {
-            return;
-        };
-        let gone = match self.engine.exit(container).await {
-            Ok(None) => false,
-            Ok(Some(_ended)) => self.engine.remove(container).await.is_ok(),
-            Err(error) => matches!(error, engine::Error::Gone { .. }),
-        };
-        let mut holders = self.holders.lock();
-        if gone
-            && holders
-                .get(function)
-                .is_some_and(|now| Arc::ptr_eq(now, &holder))
-        {
-            holders.remove(function);
-        }
-    }
-
-    /// The container that holds a function's network, started if there is none.
-    async fn network_of(
-        &self,
-        function: &FunctionId,
-        image: &str,
-    ) -> Result<ContainerId, engine::Error> {
-        let holder = self
-            .holders
-            .lock()
-            .entry(function.clone())
-            .or_default()
-            .clone();
-        let container = holder
-            .get_or_try_init(|| self.engine.start_network_holder(image))
-            .await?;
-        Ok(container.clone())
     }
 }

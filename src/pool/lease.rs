@@ -296,7 +296,7 @@ impl<G: Send + 'static> Lease<G> {
 
     fn end(&mut self, worker: Box<Worker>, reason: &'static str) {
         metrics::worker_lost(reason);
-        self.slot.lost();
+        self.slot.lost(reason);
         let guard = self
             .guard
             .take()

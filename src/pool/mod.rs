@@ -1,5 +1,5 @@
 //! Workers that wait for calls, and calls that wait for workers. `index` is the one shared map; `state`, `lanes`, `demand` and
-//! `evict` decide and do nothing else; `lease` is a call's hold on a worker; `start` turns stem workers into a version's; the
+//! `evict` decide and do nothing else; `ledger` keeps why workers were started; `lease` is a call's hold on a worker; `start` turns stem workers into a version's; the
 //! `keeper` is the one task that does what is slow: create, refill, retire, clear away.
 //!
 //! ```text
@@ -13,12 +13,14 @@
 //! ```
 
 pub mod budget;
+mod create;
 pub mod demand;
 pub mod evict;
 pub mod index;
 pub mod keeper;
 pub mod lanes;
 pub mod lease;
+pub mod ledger;
 pub mod policy;
 pub mod start;
 pub mod state;
@@ -40,6 +42,7 @@ use crate::engine::{ContainerId, Engine, kill};
 use crate::pool::budget::Budget;
 use crate::pool::index::{Failed, Index, Slot};
 use crate::pool::keeper::Event;
+use crate::pool::ledger::Ledger;
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::telemetry::metrics;
@@ -159,8 +162,13 @@ impl Pool {
         self.catalog.find(runtime.as_str()).is_some()
     }
 
-    /// The slot of a version, made if it is not there.
-    pub fn open(&self, digest: &VersionDigest, blueprint: impl FnOnce() -> Blueprint) -> Arc<Slot> {
+    /// The slot of a version, made if it is not there. `starts` is its function's.
+    pub fn open(
+        &self,
+        digest: &VersionDigest,
+        starts: &Arc<Ledger>,
+        blueprint: impl FnOnce() -> Blueprint,
+    ) -> Arc<Slot> {
         self.index.open(digest, || {
             let blueprint = Arc::new(blueprint());
             let function = &blueprint.function;
@@ -169,7 +177,13 @@ impl Pool {
                 runtime: function.runtime.clone(),
                 egress,
             };
-            Slot::new(digest.clone(), key, blueprint, self.options.line_depth)
+            Slot::new(
+                digest.clone(),
+                key,
+                blueprint,
+                starts.clone(),
+                self.options.line_depth,
+            )
         })
     }
 
@@ -233,17 +247,18 @@ impl Pool {
                     "worker stands still and is killed"
                 );
             }
-            metrics::worker_lost(match (still, reason) {
+            let how = match (still, reason) {
                 (Some(how), _) => how.as_str(),
                 (None, Reason::Deadline) => "timeout",
                 (None, Reason::ClientGone) => "client_gone",
-            });
+            };
+            metrics::worker_lost(how);
             tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");
             worker.pipe.drain();
             let leaving = pool.leaving(worker.remains.clone(), Some(Box::new(guard)));
             drop(worker);
             // Whoever waits need not wait for the end of this one.
-            slot.lost();
+            slot.lost(how);
             pool.reconsider(&slot);
             if let Err(leaving) = pool.remove(leaving).await {
                 pool.tell(Event::ClearAway(leaving));

@@ -60,7 +60,8 @@ impl Pool {
         start: Duration,
     ) -> Result<(), Box<Worker>> {
         let memory = slot.blueprint.function.memory;
-        if !self.make_room(worker.remains.memory, memory) {
+        let favour = Arc::from(slot.blueprint.function.name.as_str());
+        if !self.make_room(worker.remains.memory, memory, &favour) {
             return Err(worker);
         }
         worker.remains.memory = memory;
@@ -72,7 +73,7 @@ impl Pool {
     }
 
     /// Grows a reservation, if need be by evicting idle workers. `false`: not yet, their memory is not back.
-    pub(super) fn make_room(&self, from: Mebibytes, to: Mebibytes) -> bool {
+    pub(super) fn make_room(&self, from: Mebibytes, to: Mebibytes, favour: &Arc<str>) -> bool {
         if self.budget.resize(from, to) {
             return true;
         }
@@ -86,7 +87,7 @@ impl Pool {
             // A stem worker is for a call that may come; this one is for a call that has.
             let evicted = self
                 .index
-                .evict(clock::now(), cost)
+                .evict(clock::now(), cost, favour)
                 .or_else(|| self.index.evict_stem());
             let Some(worker) = evicted else { break };
             metrics::evicted();
@@ -133,7 +134,6 @@ impl Pool {
         .await;
         let now = clock::now();
         let init = now.saturating_duration_since(begun);
-        metrics::started(kind, specialised.is_ok(), start + init);
         match specialised {
             Ok(()) => {
                 if let Some(stems) = self.index.stems(&slot.key.runtime) {

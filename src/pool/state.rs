@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::domain::invocation::StartReason;
+use crate::domain::start::Cause;
 use crate::pool::policy::{self, Costs, Urgency, View};
 
 #[derive(Debug)]
@@ -24,13 +25,22 @@ pub struct State<W, T> {
     line: VecDeque<Waiting<T>>,
     line_depth: usize,
     busy: usize,
-    starting: usize,
+    /// Starts that were reserved and have not ended, oldest first. Whichever of them is ready first is counted as the oldest: it serves
+    /// the first in line, for whom that one was.
+    needs: VecDeque<Need>,
     /// Deployed over: serves who is in line, then ends.
     closed: bool,
     tickets: u64,
     mean_run: Option<Duration>,
     /// Why the next call that finds no worker at all finds none.
-    absence: StartReason,
+    absence: Cause,
+}
+
+/// Why a start was reserved, and when.
+#[derive(Debug, Clone)]
+pub struct Need {
+    pub cause: Cause,
+    pub since: Instant,
 }
 
 /// A caller in line.
@@ -69,17 +79,18 @@ pub struct Counts {
 pub struct Full;
 
 impl<W, T> State<W, T> {
-    pub fn new(line_depth: usize) -> Self {
+    /// `absence`: why there is no worker yet.
+    pub fn new(line_depth: usize, absence: Cause) -> Self {
         Self {
             idle: Vec::new(),
             line: VecDeque::new(),
             line_depth,
             busy: 0,
-            starting: 0,
+            needs: VecDeque::new(),
             closed: false,
             tickets: 0,
             mean_run: None,
-            absence: StartReason::FirstCall,
+            absence,
         }
     }
 
@@ -95,10 +106,10 @@ impl<W, T> State<W, T> {
         if self.line.len() >= self.line_depth {
             return Err(Full);
         }
-        let reason = if self.busy + self.starting > 0 {
+        let reason = if self.busy + self.needs.len() > 0 {
             StartReason::AllBusy
         } else {
-            self.absence
+            self.absence.reason()
         };
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
@@ -127,42 +138,47 @@ impl<W, T> State<W, T> {
             waiting: self.line.len(),
             oldest_wait,
             busy: self.busy,
-            starting: self.starting,
+            starting: self.needs.len(),
             mean_run: self.mean_run,
         };
         let urgency = policy::wants_start(&view, costs)?;
-        self.starting += 1;
+        let cause = match self.busy + self.needs.len() {
+            0 => self.absence.clone(),
+            workers => Cause::ScaleOut { workers },
+        };
+        self.needs.push_back(Need { cause, since: now });
         Some(urgency)
     }
 
     /// Whether a start that was reserved earlier still has somebody to serve. If not, it is given back.
     pub fn confirm_start(&mut self) -> bool {
-        let wanted = self.starting <= self.line.len();
+        let wanted = self.needs.len() <= self.line.len();
         if !wanted {
-            self.unreserve();
+            // The newest: those before it are for those who came before.
+            self.needs.pop_back().expect("a start was reserved");
         }
         wanted
     }
 
     /// A reserved start is ready.
-    pub fn started(&mut self, worker: W, now: Instant) -> Given<W, T> {
-        self.unreserve();
+    pub fn started(&mut self, worker: W, now: Instant) -> (Given<W, T>, Need) {
+        let need = self.unreserve();
         self.busy += 1;
-        self.place(worker, now)
+        (self.place(worker, now), need)
     }
 
     /// A reserved start failed: who must be told. When no worker is left, everybody: they would all meet the same failure, one
     /// start after the other. While others live, only the first in line, for whom it was; and nobody if it was not the
     /// function's doing (`of_platform`), because a busy worker will serve them all the same.
-    pub fn start_failed(&mut self, of_platform: bool) -> Vec<T> {
-        self.unreserve();
-        let alone = self.busy + self.idle.len() + self.starting == 0;
+    pub fn start_failed(&mut self, of_platform: bool) -> (Vec<T>, Need) {
+        let need = self.unreserve();
+        let alone = self.busy + self.idle.len() + self.needs.len() == 0;
         let count = match (alone, of_platform) {
             (true, _) => self.line.len(),
             (false, true) => 0,
             (false, false) => usize::from(!self.line.is_empty()),
         };
-        self.line.drain(..count).map(|w| w.token).collect()
+        (self.line.drain(..count).map(|w| w.token).collect(), need)
     }
 
     /// A call ended and its worker can serve the next.
@@ -173,25 +189,25 @@ impl<W, T> State<W, T> {
     }
 
     /// A busy worker is gone.
-    pub fn lost(&mut self) {
+    pub fn lost(&mut self, why: Cause) {
         self.busy = self.busy.checked_sub(1).expect("a busy worker was lost");
-        self.absence = StartReason::Replaced;
+        self.absence = why;
     }
 
     /// An idle worker is gone, or must go: the first that `which` names.
-    pub fn take_idle(&mut self, which: impl Fn(&W) -> bool, why: StartReason) -> Option<W> {
+    pub fn take_idle(&mut self, which: impl Fn(&W) -> bool, why: Cause) -> Option<W> {
         let place = self.idle.iter().position(|(worker, _)| which(worker))?;
         self.absence = why;
         Some(self.idle.remove(place).0)
     }
 
     /// The longest idle worker, to make room.
-    pub fn evict(&mut self) -> Option<W> {
-        self.take_idle(|_| true, StartReason::Retired)
+    pub fn evict(&mut self, why: Cause) -> Option<W> {
+        self.take_idle(|_| true, why)
     }
 
     /// Every worker idle for longer than the keep-alive.
-    pub fn expire(&mut self, now: Instant, keep_alive: Duration) -> Vec<W> {
+    pub fn expire(&mut self, now: Instant, keep_alive: Duration, why: Cause) -> Vec<W> {
         let young = |since: &Instant| now.saturating_duration_since(*since) < keep_alive;
         let count = self
             .idle
@@ -199,7 +215,7 @@ impl<W, T> State<W, T> {
             .take_while(|(_, since)| !young(since))
             .count();
         if count > 0 {
-            self.absence = StartReason::Retired;
+            self.absence = why;
         }
         self.idle.drain(..count).map(|(worker, _)| worker).collect()
     }
@@ -218,7 +234,7 @@ impl<W, T> State<W, T> {
     pub fn spent(&self) -> bool {
         self.closed
             && self.busy == 0
-            && self.starting == 0
+            && self.needs.is_empty()
             && self.line.is_empty()
             && self.idle.is_empty()
     }
@@ -227,7 +243,7 @@ impl<W, T> State<W, T> {
         Counts {
             idle: self.idle.len(),
             busy: self.busy,
-            starting: self.starting,
+            starting: self.needs.len(),
             waiting: self.line.len(),
         }
     }
@@ -249,8 +265,8 @@ impl<W, T> State<W, T> {
         Given::Idle
     }
 
-    fn unreserve(&mut self) {
-        self.starting = self.starting.checked_sub(1).expect("a start was reserved");
+    fn unreserve(&mut self) -> Need {
+        self.needs.pop_front().expect("a start was reserved")
     }
 }
 
@@ -266,6 +282,19 @@ mod tests {
         start: Duration::from_millis(400),
         eager_workers: 2,
     };
+
+    const AT: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
+
+    fn crashed() -> Cause {
+        Cause::Crashed {
+            at: AT,
+            how: "died",
+        }
+    }
+
+    fn retired() -> Cause {
+        Cause::KeepAlive { at: AT }
+    }
 
     #[derive(Debug, Clone)]
     enum Event {
@@ -346,7 +375,7 @@ mod tests {
     proptest! {
         #[test]
         fn random_schedules_agree_with_the_model(events in events()) {
-            let mut state: State<u32, u32> = State::new(5);
+            let mut state: State<u32, u32> = State::new(5, Cause::FirstCall);
             let mut model = Model::default();
             let (mut now, mut next_worker, mut next_caller) = (crate::clock::now(), 0u32, 0u32);
             for event in events {
@@ -393,7 +422,7 @@ mod tests {
                     }
                     Event::Lose(n) if !model.busy.is_empty() => {
                         model.busy.remove(n % model.busy.len());
-                        state.lost();
+                        state.lost(crashed());
                         // What the pool does after every loss.
                         if state.reserve_start(now, &COSTS).is_some() {
                             model.starting += 1;
@@ -404,13 +433,13 @@ mod tests {
                         model.starting -= 1;
                         let worker = next_worker;
                         next_worker += 1;
-                        let given = state.started(worker, now);
+                        let (given, _) = state.started(worker, now);
                         model.given(given, worker)?;
                     }
                     Event::StartFailed(of_platform) if model.starting > 0 => {
                         model.starting -= 1;
                         let others = model.starting + model.busy.len() + model.idle.len();
-                        let told = state.start_failed(of_platform);
+                        let (told, _) = state.start_failed(of_platform);
                         prop_assert!(told.is_empty() || others == 0 || !of_platform);
                         for caller in told {
                             prop_assert_eq!(caller, model.line.remove(0).1);
@@ -422,15 +451,15 @@ mod tests {
                         prop_assert!(model.line.len() < model.starting);
                         model.starting -= 1;
                     }
-                    Event::Evict => match state.evict() {
+                    Event::Evict => match state.evict(crashed()) {
                         Some(worker) => prop_assert!(model.idle.remove(&worker), "a busy worker is never evicted"),
                         None => prop_assert!(model.idle.is_empty()),
                     },
-                    Event::Expire => for worker in state.expire(now, Duration::from_millis(500)) {
+                    Event::Expire => for worker in state.expire(now, Duration::from_millis(500), crashed()) {
                         prop_assert!(model.idle.remove(&worker));
                     },
                     Event::IdleDies(which) => {
-                        let died = state.take_idle(|w| *w == which, StartReason::Replaced);
+                        let died = state.take_idle(|w| *w == which, crashed());
                         prop_assert_eq!(died.is_some(), model.idle.remove(&which));
                     }
                     Event::Close => {
@@ -451,7 +480,7 @@ mod tests {
             while model.starting > 0 {
                 model.starting -= 1;
                 next_worker += 1;
-                let given = state.started(next_worker, now);
+                let (given, _) = state.started(next_worker, now);
                 model.given(given, next_worker)?;
             }
             while let Some(worker) = model.busy.pop() {
@@ -464,16 +493,41 @@ mod tests {
     }
 
     #[test]
+    fn a_start_has_the_cause_of_when_it_was_reserved() {
+        let now = crate::clock::now();
+        let mut state: State<u32, u32> = State::new(5, Cause::VersionChanged);
+        for caller in 0..3 {
+            state.join(caller, now).expect("room");
+            state.reserve_start(now, &COSTS).expect("nobody is busy");
+        }
+        // One leaves: the newest start is for nobody.
+        assert!(state.leave(Ticket(0)).is_some());
+        assert!(!state.confirm_start());
+        let (_, first) = state.started(7, now);
+        assert_eq!(first.cause, Cause::VersionChanged);
+        let (_, second) = state.start_failed(false);
+        assert_eq!(second.cause, Cause::ScaleOut { workers: 1 });
+        // What happened last to a worker is why there is none.
+        state.lost(crashed());
+        state.join(9, now).expect("room");
+        state.reserve_start(now, &COSTS).expect("nobody is busy");
+        let later = now + Duration::from_secs(1);
+        let (_, third) = state.started(8, later);
+        assert_eq!((third.cause, third.since), (crashed(), now));
+    }
+
+    #[test]
     fn the_reason_for_a_wait_is_told() {
         let now = crate::clock::now();
-        let mut state: State<u32, u32> = State::new(5);
+        let mut state: State<u32, u32> = State::new(5, Cause::FirstCall);
         state.join(1, now).expect("room");
         state.reserve_start(now, &COSTS).expect("nobody else");
         state.join(2, now).expect("room");
-        let Given::To(first, worker) = state.started(7, now) else {
+        let (Given::To(first, worker), need) = state.started(7, now) else {
             unreachable!("one waits")
         };
         assert_eq!(first.reason, StartReason::FirstCall);
+        assert_eq!(need.cause, Cause::FirstCall);
         let Given::To(second, worker) = state.give_back(worker, now, Duration::ZERO) else {
             unreachable!("one waits")
         };
@@ -483,14 +537,19 @@ mod tests {
             Given::Idle
         ));
         assert_eq!(
-            state.expire(now + Duration::from_secs(9), Duration::from_secs(5)),
+            state.expire(
+                now + Duration::from_secs(9),
+                Duration::from_secs(5),
+                retired()
+            ),
             [7]
         );
         state.join(3, now).expect("room");
         state.reserve_start(now, &COSTS).expect("nobody else");
-        let Given::To(third, _) = state.started(8, now) else {
+        let (Given::To(third, _), need) = state.started(8, now) else {
             unreachable!("one waits")
         };
         assert_eq!(third.reason, StartReason::Retired);
+        assert_eq!(need.cause, retired());
     }
 }

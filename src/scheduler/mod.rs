@@ -23,6 +23,7 @@ use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::engine::spec;
 use crate::pool::Pool;
 use crate::pool::index::Slot;
+use crate::pool::ledger::Ledger;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Table};
 use crate::scheduler::admit::{Gate, Gates, Permit};
@@ -42,6 +43,8 @@ pub struct Target {
     pub digest: VersionDigest,
     /// Shared by all revisions of the function, as are the gate and the meters.
     pub logs: Arc<Book>,
+    /// Which workers it had started, and why; shared likewise.
+    pub starts: Arc<Ledger>,
     gate: Arc<Gate>,
     limited_by: Throttle,
     meters: Arc<FunctionMeters>,
@@ -258,10 +261,11 @@ impl Scheduler {
         let function = Arc::new(function);
         let digest = function.digest();
         let (limit, limited_by) = limit(&function);
-        let (logs, gate) = match old {
-            Some(old) => (old.logs.clone(), old.gate.clone()),
+        let (logs, starts, gate) = match old {
+            Some(old) => (old.logs.clone(), old.starts.clone(), old.gate.clone()),
             None => (
                 Book::new(self.options.log_keep_bytes),
+                Arc::default(),
                 gate(self.share.as_ref(), function.id.as_str(), limit),
             ),
         };
@@ -289,7 +293,7 @@ impl Scheduler {
                 (Variables::default(), Some(why))
             }
         };
-        let slot = self.pool.open(&digest, || Blueprint {
+        let slot = self.pool.open(&digest, &starts, || Blueprint {
             environment,
             limits: spec::limits_for(
                 function.memory,
@@ -306,6 +310,7 @@ impl Scheduler {
             function,
             digest,
             logs,
+            starts,
             gate,
             limited_by,
             meters,

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::invocation::{Phases, StartKind};
+use crate::domain::start::Cause;
 
 /// Functions with a label of their own; the ones after that share one, so that a scrape stays readable and bounded.
 const FUNCTION_LABELS: usize = 500;
@@ -45,7 +46,7 @@ fn describe() {
         ),
         (
             "hearth_starts_total",
-            "Workers specialised, by start kind and outcome.",
+            "Starts of workers for calls, by start kind, outcome and cause: why no idle worker was there.",
         ),
         (
             "hearth_start_failures_total",
@@ -300,12 +301,15 @@ pub fn blame_of<T>(result: &Result<T, Fault>) -> Option<Blame> {
     result.as_ref().err().map(Fault::blame)
 }
 
-/// A worker was specialised, or could not be.
-pub fn started(kind: StartKind, ok: bool, took: Duration) {
+/// A start for a call has ended, well or not; `took` is for one that had begun.
+pub fn started(kind: StartKind, cause: &Cause, ok: bool, took: Option<Duration>) {
     let outcome = if ok { "ok" } else { "error" };
-    metrics::counter!("hearth_starts_total", "kind" => kind.as_str(), "outcome" => outcome)
+    metrics::counter!("hearth_starts_total", "kind" => kind.as_str(), "outcome" => outcome, "cause" => cause.as_str())
         .increment(1);
-    metrics::histogram!("hearth_start_seconds", "kind" => kind.as_str()).record(took.as_secs_f64());
+    if let Some(took) = took {
+        metrics::histogram!("hearth_start_seconds", "kind" => kind.as_str())
+            .record(took.as_secs_f64());
+    }
 }
 
 pub fn start_failed(runtime: &str) {

@@ -50,6 +50,7 @@ mod programs;
 mod routing;
 mod secrets;
 mod sharing;
+mod starting;
 mod streaming;
 mod tls;
 mod updating;

@@ -180,6 +180,12 @@ async fn idle_workers_retire_by_their_keep_alive() {
         "{:?}",
         answer.headers
     );
+    let starts = server.client.get("/functions/retires/starts").await;
+    let newest = &starts.expect(200).json()["items"][0];
+    assert_eq!(
+        (&newest["cause"], &newest["rule"]),
+        (&json!("keep_alive"), &json!("pool.keep_alive"))
+    );
     // Nobody can call a function that is deleted, so its workers need not wait for their time.
     server.client.delete("/functions/retires").await.expect(204);
     nothing_left().await;

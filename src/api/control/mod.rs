@@ -19,6 +19,7 @@ pub mod locks;
 pub mod logs;
 pub mod openapi;
 pub mod runtimes;
+pub mod starts;
 #[cfg(test)]
 mod tests;
 pub mod watch;
@@ -157,6 +158,7 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(batch::execute))
         .routes(routes!(invocations::read))
         .routes(routes!(logs::read))
+        .routes(routes!(starts::list))
         .routes(routes!(runtimes::list))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))

@@ -1,0 +1,157 @@
+//! The ledger of starts: every cause there is, brought about and found.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::server::Server;
+use crate::wait::eventually;
+
+const CODE: &str = "\
+import os, time
+def handler(event, context):
+    if event == 'die':
+        os._exit(3)
+    if event:
+        print('begun', flush=True)
+        time.sleep(event)
+    return 1
+";
+
+/// The starts of a function, the newest first.
+async fn starts(server: &Server, name: &str) -> Vec<Value> {
+    let path = format!("/functions/{name}/starts");
+    let page = server.client.get(&path).await.expect(200).json();
+    page["items"].as_array().unwrap().clone()
+}
+
+/// The newest start, which must be of this cause.
+async fn newest(server: &Server, name: &str, cause: &str) -> Value {
+    let starts = starts(server, name).await;
+    assert_eq!(starts[0]["cause"], cause, "{starts:?}");
+    starts[0].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_knows_why_a_worker_was_started() {
+    let server = Server::shared();
+    let name = "ledgered";
+    server.deploy(name, CODE, json!({})).await;
+    assert_eq!(starts(&server, name).await, [Value::Null; 0]);
+    let answer = server.call(name, &json!(0)).await.expect(200);
+    let first = newest(&server, name, "first_call").await;
+    assert_eq!(first["kind"], answer.start());
+    assert!(
+        first["worker"].is_string() && first["error"].is_null(),
+        "{first}"
+    );
+    assert_eq!(first["not_stem"].is_null(), answer.start() == "stem");
+    assert!(first["init_ms"].as_f64().unwrap() > 0.0);
+    server.call(name, &json!(0)).await.expect(200);
+    assert_eq!(
+        starts(&server, name).await.len(),
+        1,
+        "a warm call starts nothing"
+    );
+
+    let busy = {
+        let server = server.clone();
+        tokio::spawn(async move { server.call(name, &json!(60)).await })
+    };
+    server.printed(name, "begun").await;
+    server.call(name, &json!(0)).await.expect(200);
+    assert_eq!(newest(&server, name, "scale_out").await["workers"], 1);
+    busy.abort();
+
+    let code = CODE.replace("return 1", "return 2");
+    let changed = json!({ "code": code });
+    let path = format!("/functions/{name}");
+    server.client.put(&path, &changed).await.expect(200);
+    server.call(name, &json!(0)).await.expect(200);
+    let changed = newest(&server, name, "version_changed").await;
+    assert_ne!(changed["digest"], first["digest"]);
+
+    server.call(name, &json!("die")).await.error(502);
+    server.call(name, &json!(0)).await.expect(200);
+    let crashed = newest(&server, name, "crashed").await;
+    assert_eq!(crashed["ended_by"], "died");
+    assert!(crashed["caused_at"].as_str() < crashed["at"].as_str());
+
+    // A page at a time, and what is no page is refused.
+    let page = format!("/functions/{name}/starts?limit=3");
+    let page = server.client.get(&page).await.expect(200).json();
+    assert_eq!(page["next"], page["items"][2]["sequence"].to_string());
+    let rest = format!("/functions/{name}/starts?cursor=1");
+    let rest = server.client.get(&rest).await.expect(200).json();
+    assert_eq!((&rest["items"][0], &rest["next"]), (&first, &Value::Null));
+    for wrong in ["limit=0", "limit=201", "cursor=x", "page=1"] {
+        let path = format!("/functions/{name}/starts?{wrong}");
+        server.client.send(Method::GET, &path, "").await.error(400);
+    }
+    server
+        .client
+        .get("/functions/nobody/starts")
+        .await
+        .error(404);
+
+    server
+        .deploy("never-loads", "raise ValueError", json!({}))
+        .await;
+    server.call("never-loads", &json!(0)).await.error(502);
+    let failed = newest(&server, "never-loads", "first_call").await;
+    assert_eq!(
+        (&failed["error"], &failed["worker"]),
+        (&json!("init_error"), &Value::Null)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_knows_who_was_killed_and_who_had_to_make_room() {
+    let server = Server::start(&[
+        ("pool.memory_budget_mb", "256"),
+        ("pool.stem_min", "0"),
+        ("pool.stem_max", "0"),
+    ]);
+    for (name, timeout) in [("slow", 2), ("other", 60), ("third", 60)] {
+        server.deploy(name, CODE, json!({"timeout": timeout})).await;
+    }
+    server.call("slow", &json!(0)).await.expect(200);
+    let first = newest(&server, "slow", "first_call").await;
+    assert_eq!(
+        (&first["kind"], &first["not_stem"]),
+        (&json!("cold"), &json!("stem_pool_empty"))
+    );
+    assert!(first["start_ms"].as_f64().unwrap() > 0.0, "{first}");
+    server.call("slow", &json!(60)).await.error(504);
+    eventually("the worker to be gone", || async {
+        server.state().containers().is_empty().then_some(())
+    })
+    .await;
+    server.call("slow", &json!(0)).await.expect(200);
+    let cancelled = newest(&server, "slow", "cancelled").await;
+    assert_eq!(cancelled["ended_by"], "timeout");
+
+    // There is room for two.
+    server.call("other", &json!(0)).await.expect(200);
+    server.call("third", &json!(0)).await.expect(200);
+    let mut evicted = None;
+    for name in ["slow", "other"] {
+        if server.call(name, &json!(0)).await.expect(200).start() != "warm" {
+            evicted = Some(newest(&server, name, "evicted").await);
+            break;
+        }
+    }
+    let evicted = evicted.expect("one of the two made room");
+    assert_eq!(evicted["in_favour_of"], "third");
+    assert_eq!(evicted["rule"], "pool.memory_budget_mb");
+    assert!(evicted["caused_at"].as_str() < evicted["at"].as_str());
+
+    // As it is counted.
+    let metrics = server.metrics().await;
+    for cause in ["first_call", "cancelled", "evicted"] {
+        let labels = [("kind", "cold"), ("cause", cause), ("outcome", "ok")];
+        assert!(
+            metrics.sum("hearth_starts_total", &labels) >= 1.0,
+            "{cause}"
+        );
+    }
+}
