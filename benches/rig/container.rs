@@ -12,6 +12,7 @@ use hearth::domain::environment::{Environment, Variables};
 use hearth::domain::function::{Code, Function, Network, Origin};
 use hearth::domain::id::{FunctionId, FunctionName};
 use hearth::domain::limits::Mebibytes;
+use hearth::domain::version::VersionId;
 use hearth::engine::docker::{Docker, Options};
 use hearth::engine::{Engine, spec};
 use hearth::runtime::Catalog;
@@ -88,6 +89,7 @@ impl Yard {
         let memory = Mebibytes(128);
         let blueprint = Blueprint {
             function: Arc::new(function(manifest, memory)?),
+            version: VersionId::Latest,
             environment: Variables::default(),
             limits: spec::limits_for(memory, self.config.worker.cpu_floor_cores, 1),
             logs: Book::new(self.config.logs.keep_bytes),

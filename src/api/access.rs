@@ -70,6 +70,8 @@ pub fn function(
     id_or_name: &str,
     scheduler: &Scheduler,
 ) -> Result<(), Denied> {
+    // A qualifier behind it names a version of the same function.
+    let (id_or_name, _) = id_or_name.split_once(':').unwrap_or((id_or_name, ""));
     match scheduler.find(id_or_name) {
         Some(target) => grant.may_with(scope, target.function.name.as_str()),
         None => grant.may_with(scope, id_or_name),

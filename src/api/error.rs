@@ -12,6 +12,7 @@ use crate::api::body::Body;
 use crate::domain::fault::{Blame, Fault, Retry};
 use crate::domain::id::{FunctionId, RequestId};
 use crate::domain::key::{Denied, Scope};
+use crate::scheduler::Unresolved;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -106,6 +107,19 @@ pub enum Problem {
     FunctionNotAllowed { scope: Scope, function: String },
     #[error("there is no function {0:?}")]
     NoFunction(String),
+    #[error("function {function:?} has no version or alias {qualifier:?}")]
+    NoVersion { function: String, qualifier: String },
+    #[error("function {function:?} has no alias {alias:?}")]
+    NoAlias { function: String, alias: String },
+    #[error("function {function:?} has an alias {alias:?} already")]
+    AliasTaken { function: String, alias: String },
+    /// Aliases, named in the text, point at it.
+    #[error("{0}")]
+    VersionInUse(String),
+    #[error("a function has {most} {what} at most: delete some")]
+    TooMany { what: &'static str, most: usize },
+    #[error("the function's code is {current:?}, not {given:?}")]
+    OtherCode { given: String, current: String },
     #[error("there is no key {0:?}")]
     NoKey(String),
     #[error(
@@ -175,6 +189,8 @@ impl Problem {
             Problem::ScopeMissing(_) | Problem::FunctionNotAllowed { .. } => StatusCode::FORBIDDEN,
             Problem::NoFunction(_)
             | Problem::NoInvocation(_)
+            | Problem::NoVersion { .. }
+            | Problem::NoAlias { .. }
             | Problem::NoKey(_)
             | Problem::NoPath(_) => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -187,6 +203,10 @@ impl Problem {
             | Problem::NameTaken { .. }
             | Problem::RouteTaken { .. }
             | Problem::LastAdminKey
+            | Problem::AliasTaken { .. }
+            | Problem::VersionInUse(_)
+            | Problem::TooMany { .. }
+            | Problem::OtherCode { .. }
             | Problem::Stale { .. }
             | Problem::Contended => StatusCode::CONFLICT,
             Problem::Busy
@@ -218,8 +238,14 @@ impl Problem {
             Problem::LastAdminKey => "last_admin_key",
             Problem::NoFunction(_)
             | Problem::NoInvocation(_)
+            | Problem::NoVersion { .. }
+            | Problem::NoAlias { .. }
             | Problem::NoKey(_)
             | Problem::NoPath(_) => "not_found",
+            Problem::AliasTaken { .. } => "alias_taken",
+            Problem::VersionInUse(_) => "version_in_use",
+            Problem::TooMany { .. } => "too_many",
+            Problem::OtherCode { .. } => "other_code",
             Problem::Method { .. } => "method_not_allowed",
             Problem::NameTaken { .. } => "name_taken",
             Problem::RouteTaken { .. } => "route_taken",
@@ -276,6 +302,12 @@ impl Problem {
             | Problem::LastAdminKey
             | Problem::NoKey(_)
             | Problem::NoFunction(_)
+            | Problem::NoVersion { .. }
+            | Problem::NoAlias { .. }
+            | Problem::AliasTaken { .. }
+            | Problem::VersionInUse(_)
+            | Problem::TooMany { .. }
+            | Problem::OtherCode { .. }
             | Problem::NoInvocation(_)
             | Problem::NoPath(_)
             | Problem::Method { .. }
@@ -292,6 +324,8 @@ impl Problem {
             Problem::Invalid(faults) => faults.clone(),
             Problem::NameTaken { .. } => field("name"),
             Problem::RouteTaken { .. } => field("route"),
+            Problem::AliasTaken { .. } => field("name"),
+            Problem::OtherCode { .. } => field("code_sha256"),
             Problem::Stale {
                 condition: true, ..
             } => field("if-match"),
@@ -348,6 +382,22 @@ impl Problem {
     }
 }
 
+impl From<Unresolved> for Problem {
+    fn from(unresolved: Unresolved) -> Self {
+        match unresolved {
+            Unresolved::NoFunction(name) => Problem::NoFunction(name),
+            Unresolved::NoQualifier {
+                function,
+                qualifier,
+            } => Problem::NoVersion {
+                function,
+                qualifier,
+            },
+            Unresolved::Differ { .. } => Problem::invalid("qualifier", unresolved.to_string()),
+        }
+    }
+}
+
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
@@ -400,7 +450,7 @@ pub fn too_large(limit: usize) -> Response<Body> {
 pub fn fault_status(fault: &Fault) -> StatusCode {
     match fault {
         Fault::Loading(fault) => fault_status(fault),
-        Fault::NotFound(_) => StatusCode::NOT_FOUND,
+        Fault::NotFound(_) | Fault::NoVersion { .. } => StatusCode::NOT_FOUND,
         Fault::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         Fault::PayloadNotJson(_) => StatusCode::BAD_REQUEST,
         // A client that reads this answer is still there, so it was too slow.
@@ -515,6 +565,13 @@ mod tests {
         };
         let cases = [
             (Fault::NotFound("x".into()), 404),
+            (
+                Fault::NoVersion {
+                    function: "x".into(),
+                    qualifier: "7".into(),
+                },
+                404,
+            ),
             (Fault::PayloadTooLarge { size: 9, limit: 8 }, 413),
             (Fault::PayloadNotJson("x".into()), 400),
             (Fault::BodyIncomplete("x".into()), 408),

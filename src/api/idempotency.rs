@@ -5,6 +5,7 @@
 //! What was never run leaves nothing, so that a retry runs it; nor does what was interrupted with its process, whose key is free when its
 //! lease is over. The store's clock and its scripts decide; nothing is remembered here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::body::Body;
 use crate::api::error::{self, Problem};
-use crate::api::invoke::{self, VERSION};
+use crate::api::invoke::{self, EXECUTED_VERSION, VERSION};
 use crate::clock;
 use crate::config;
 use crate::domain::fault::{Fault, Retry};
@@ -35,7 +36,13 @@ pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed")
 pub const KEPT: HeaderName = HeaderName::from_static("idempotency-kept");
 
 /// Headers of an answer that are part of it.
-const HEADERS: [HeaderName; 4] = [CONTENT_TYPE, LOCATION, error::REQUEST_ID, VERSION];
+const HEADERS: [HeaderName; 5] = [
+    CONTENT_TYPE,
+    LOCATION,
+    error::REQUEST_ID,
+    VERSION,
+    EXECUTED_VERSION,
+];
 /// Between two looks for the answer of somebody else: first and longest.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOK_LONGEST: Duration = Duration::from_millis(250);
@@ -240,7 +247,7 @@ pub fn is_end(fault: &Fault) -> bool {
 pub async fn key(
     headers: &HeaderMap,
     function: &FunctionId,
-    how: &'static str,
+    how: Cow<'static, str>,
     payload: &Bytes,
 ) -> Result<Key, Problem> {
     let refused = |what: String| Problem::invalid(KEY.as_str(), what);
@@ -252,10 +259,10 @@ pub async fn key(
     let written = first.map(HeaderValue::as_bytes).unwrap_or_default();
     let written = idempotency::read(written).map_err(refused)?;
     if payload.len() <= HASH_INLINE {
-        return Ok(Key::of(function, written, how, payload));
+        return Ok(Key::of(function, written, &how, payload));
     }
     let (function, written, payload) = (function.clone(), written.to_owned(), payload.clone());
-    let hash = move || Key::of(&function, &written, how, &payload);
+    let hash = move || Key::of(&function, &written, &how, &payload);
     Ok(task::blocking("hash payload", hash).await)
 }
 

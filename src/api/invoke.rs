@@ -1,7 +1,8 @@
 //! Calls one function and puts what became of it on the wire. Warm path: the payload and the answer are passed on as bytes and
-//! never parsed, nothing is logged, and the only allocations are the values of four headers. Called by the gateway for `POST
+//! never parsed, nothing is logged, and the only allocations are the values of a few headers. Called by the gateway for `POST
 //! /functions/{id}/execute`, and by the batch.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,13 @@ use crate::api::error::{self, Problem};
 use crate::api::idempotency::{self, Gathered, Idempotency, Turn, Worked};
 use crate::domain::event::State;
 use crate::domain::fault::Fault;
+use crate::domain::function::LATEST;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::domain::limits::{EVENT_MAX, PAYLOAD_MAX};
+use crate::domain::version::VersionId;
 use crate::queue::Queue;
-use crate::scheduler::{Answer, Called, Scheduler, Target};
+use crate::scheduler::{Answer, Called, Resolved, Scheduler, Target};
 use crate::store;
 use crate::telemetry::metrics;
 
@@ -30,14 +33,16 @@ pub const START: HeaderName = HeaderName::from_static("x-hearth-start");
 /// As the AWS Lambda API has it.
 pub const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
 pub const VERSION: HeaderName = HeaderName::from_static("x-hearth-version");
+pub const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-/// `POST /functions/{name}/execute`: `name` is the id or the name, `payload` the whole body.
+/// `POST /functions/{name}/execute`: `name` is the id or the name, with or without a qualifier behind it, `payload` the whole body.
 pub async fn execute(
     queue: &Arc<Queue>,
     idempotency: &Arc<Idempotency>,
     name: &str,
+    query: Option<&str>,
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Response<Body> {
@@ -49,36 +54,50 @@ pub async fn execute(
             return error::refused(&Problem::invalid(INVOCATION_TYPE.as_str(), wrong));
         }
     };
+    let qualifier = query.and_then(qualifier);
+    let resolved = match queue.scheduler().resolve(name, qualifier.as_deref()) {
+        Ok(resolved) => resolved,
+        Err(unresolved) => return error::refused(&unresolved.into()),
+    };
     if headers.contains_key(idempotency::KEY) {
+        let behind = name.split_once(':').map(|(_, behind)| behind);
+        let wanted = behind.or(qualifier.as_deref()).unwrap_or_default();
         // Boxed, so that calls without a key carry nothing of it.
-        return Box::pin(once(queue, idempotency, name, headers, later, payload)).await;
+        return Box::pin(once(
+            queue,
+            idempotency,
+            (wanted, resolved),
+            headers,
+            later,
+            payload,
+        ))
+        .await;
     }
     let raw = is_raw(headers);
     if !later {
-        let (called, target) = call(queue.scheduler(), name, payload, raw).await;
-        return respond(called, target.as_deref());
+        let called = call(queue.scheduler(), &resolved, payload, raw).await;
+        return respond(called, Some(&resolved.target));
     }
-    match queue.scheduler().find(name) {
-        None => refuse(Fault::NotFound(name.into())),
-        Some(target) => {
-            let submitted = submit(queue, RequestId::generate(), &target, raw, payload);
-            submitted.await.unwrap_or_else(|refusal| refusal)
-        }
-    }
+    let submitted = submit(queue, RequestId::generate(), &resolved, raw, payload);
+    submitted.await.unwrap_or_else(|refusal| refusal)
+}
+
+/// The qualifier in a query. Others are nobody's business here: they may be a proxy's.
+fn qualifier(query: &str) -> Option<Cow<'_, str>> {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, value)| (key == "qualifier").then_some(value))
 }
 
 /// A call that its caller named, so that it is run once however often it is asked for.
 async fn once(
     queue: &Arc<Queue>,
     idempotency: &Arc<Idempotency>,
-    name: &str,
+    // What was asked for behind the name, and what it came to.
+    (wanted, resolved): (&str, Resolved),
     headers: &HeaderMap,
     later: bool,
     payload: Bytes,
 ) -> Response<Body> {
-    let Some(target) = queue.scheduler().find(name) else {
-        return refuse(Fault::NotFound(name.into()));
-    };
     let limit = if later { EVENT_MAX } else { PAYLOAD_MAX };
     if let Some(fault) = over(limit, &payload) {
         return refuse(fault);
@@ -90,7 +109,12 @@ async fn once(
         (false, true) => "json, later",
         (true, true) => "raw, later",
     };
-    let function = &target.function;
+    // As it was asked for: what an alias points at may be another by the time it is asked for again.
+    let how = match wanted {
+        "" => Cow::Borrowed(how),
+        wanted => format!("{how}: {wanted}").into(),
+    };
+    let function = &resolved.target.function;
     let key = match idempotency::key(headers, &function.id, how, &payload).await {
         Ok(key) => key,
         Err(problem) => return error::refused(&problem),
@@ -104,7 +128,7 @@ async fn once(
     let work = async move {
         if later {
             // Under the id of the first attempt: if that got as far as the store, it is there once.
-            let submitted = submit(&queue, first, &target, raw, payload).await;
+            let submitted = submit(&queue, first, &resolved, raw, payload).await;
             let ran = submitted.is_ok();
             let response = submitted.unwrap_or_else(|refusal| refusal);
             return Worked { response, ran };
@@ -112,8 +136,8 @@ async fn once(
         run_once(
             queue.scheduler(),
             &gathers,
-            &target,
-            invocation(payload, raw),
+            &resolved.target,
+            invocation(&resolved, payload, raw),
         )
         .await
     };
@@ -154,12 +178,12 @@ fn over(limit: usize, payload: &Bytes) -> Option<Fault> {
     })
 }
 
-fn invocation(payload: Bytes, raw: bool) -> Invocation {
+fn invocation(resolved: &Resolved, payload: Bytes, raw: bool) -> Invocation {
     Invocation {
         request_id: RequestId::generate(),
         payload,
         raw,
-        context: Bytes::new(),
+        context: resolved.context.clone(),
     }
 }
 
@@ -175,18 +199,18 @@ pub struct Accepted {
 async fn submit(
     queue: &Queue,
     request_id: RequestId,
-    target: &Target,
+    resolved: &Resolved,
     raw: bool,
     payload: Bytes,
 ) -> Result<Response<Body>, Response<Body>> {
     if let Some(fault) = over(EVENT_MAX, &payload) {
         return Err(refuse(fault));
     }
-    match queue.submit(request_id, target, payload, raw).await {
+    match queue.submit(request_id, resolved, payload, raw).await {
         Ok(()) => {}
         Err(store::Error::Full) => return Err(error::refused(&Problem::TooManyEvents)),
         Err(error) => {
-            tracing::warn!(function = %target.function.name, %error, "an asynchronous call could not be kept");
+            tracing::warn!(function = %resolved.target.function.name, %error, "an asynchronous call could not be kept");
             return Err(error::refused(&unstored(&error)));
         }
     }
@@ -219,21 +243,18 @@ pub fn refuse(fault: Fault) -> Response<Body> {
     respond(refused(fault), None)
 }
 
-/// One call; the target is what was found under the name, whether or not it ran.
+/// One call.
 pub async fn call(
     scheduler: &Arc<Scheduler>,
-    name: &str,
+    resolved: &Resolved,
     payload: Bytes,
     raw: bool,
-) -> (Called, Option<Arc<Target>>) {
-    let Some(target) = scheduler.find(name) else {
-        return (refused(Fault::NotFound(name.into())), None);
-    };
+) -> Called {
     if let Some(fault) = over(PAYLOAD_MAX, &payload) {
-        return (refused(fault), Some(target));
+        return refused(fault);
     }
-    let invocation = invocation(payload, raw);
-    (scheduler.invoke(&target, invocation).await, Some(target))
+    let invocation = invocation(resolved, payload, raw);
+    scheduler.invoke(&resolved.target, invocation).await
 }
 
 /// The payload is bytes if it is declared so; everything else is JSON.
@@ -288,6 +309,14 @@ pub(super) fn label(
     if let Some(target) = target {
         let version = HeaderValue::from_str(target.digest.short()).expect("a digest is hex");
         headers.insert(VERSION, version);
+        headers.insert(EXECUTED_VERSION, executed(target.version));
+    }
+}
+
+fn executed(version: VersionId) -> HeaderValue {
+    match version {
+        VersionId::Latest => HeaderValue::from_static(LATEST),
+        VersionId::Number(number) => number.into(),
     }
 }
 

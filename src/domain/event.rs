@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::{FunctionId, FunctionName, RequestId};
+use crate::domain::version::VersionId;
 
 /// What was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,9 +15,20 @@ pub struct Event {
     pub function: FunctionId,
     /// What the function was called then.
     pub name: FunctionName,
+    /// Decided when it was accepted: the one it runs however often it is tried.
+    #[serde(default = "latest")]
+    pub version: VersionId,
+    /// Of the call, as JSON text for the handler's context object; empty when there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub context: String,
     /// The payload is bytes, not JSON.
     pub raw: bool,
     pub accepted_at: jiff::Timestamp,
+}
+
+/// Before there were others.
+fn latest() -> VersionId {
+    VersionId::Latest
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

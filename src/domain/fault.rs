@@ -83,6 +83,9 @@ impl Throttle {
 pub enum Fault {
     #[error("there is no function {0:?}")]
     NotFound(String),
+    /// The function is there, but nothing stands behind its name.
+    #[error("function {function:?} has no version or alias {qualifier:?}")]
+    NoVersion { function: String, qualifier: String },
     #[error("the payload of {size} bytes is over the limit of {limit}")]
     PayloadTooLarge { size: u64, limit: u64 },
     #[error("the payload is not JSON: {0}")]
@@ -136,6 +139,7 @@ impl Fault {
         match self {
             Fault::Loading(fault) => fault.blame(),
             Fault::NotFound(_)
+            | Fault::NoVersion { .. }
             | Fault::PayloadTooLarge { .. }
             | Fault::PayloadNotJson(_)
             | Fault::BodyIncomplete(_)
@@ -161,9 +165,10 @@ impl Fault {
 
     pub fn retry(&self) -> Retry {
         match self {
-            Fault::NotFound(_) | Fault::PayloadTooLarge { .. } | Fault::PayloadNotJson(_) => {
-                Retry::Never
-            }
+            Fault::NotFound(_)
+            | Fault::NoVersion { .. }
+            | Fault::PayloadTooLarge { .. }
+            | Fault::PayloadNotJson(_) => Retry::Never,
             Fault::BodyIncomplete(_)
             | Fault::Throttled { .. }
             | Fault::WaitedTooLong(_)
@@ -189,7 +194,7 @@ impl Fault {
     pub fn code(&self) -> &'static str {
         match self {
             Fault::Loading(fault) => fault.code(),
-            Fault::NotFound(_) => "not_found",
+            Fault::NotFound(_) | Fault::NoVersion { .. } => "not_found",
             Fault::PayloadTooLarge { .. } => "payload_too_large",
             Fault::PayloadNotJson(_) => "payload_not_json",
             Fault::BodyIncomplete(_) => "body_incomplete",

@@ -10,9 +10,19 @@ use sha2::{Digest, Sha256};
 use crate::domain::environment::Environment;
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId, VersionDigest};
 use crate::domain::limits::Mebibytes;
+use crate::domain::version::VersionId;
 
-/// The version that can be edited; the only one until versions are published.
+/// The version that can be edited.
 pub const LATEST: &str = "$LATEST";
+
+/// What a function, or what stands behind it, is called where AWS is spoken.
+pub fn arn(name: &FunctionName, qualifier: Option<&str>) -> String {
+    let bare = format!("arn:aws:lambda:us-east-1:000000000000:function:{name}");
+    match qualifier {
+        Some(qualifier) => format!("{bare}:{qualifier}"),
+        None => bare,
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Function {
@@ -75,9 +85,36 @@ impl Function {
         Duration::from_secs(u64::from(self.timeout_seconds))
     }
 
+    /// Whether the other is the same but for what belongs to the function and not to one of its versions: so a version that was published of
+    /// one need not be published of the other.
+    pub fn runs_like(&self, other: &Self) -> bool {
+        // Spelt as what is left out, so that a setting that is added later counts.
+        let bare = |of: &Self| Self {
+            name: self.name.clone(),
+            revision: 0,
+            tags: BTreeMap::new(),
+            route: None,
+            max_concurrency: None,
+            reserved_concurrency: None,
+            code: Code {
+                origin: Origin::Zip,
+                ..of.code.clone()
+            },
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            updated_at: jiff::Timestamp::UNIX_EPOCH,
+            ..of.clone()
+        };
+        bare(self) == bare(other)
+    }
+
     /// The digest of everything a worker bakes in when it is specialised. The timeout travels with every call, and
     /// description, tags, route and limits never reach a worker, so changing those keeps the warm ones.
     pub fn digest(&self) -> VersionDigest {
+        self.digest_as(VersionId::Latest)
+    }
+
+    /// The same for a published version: its workers know its number.
+    pub fn digest_as(&self, version: VersionId) -> VersionDigest {
         let mut hash = Sha256::new();
         // Length-prefixed, so that no two different settings can run together into the same bytes.
         let mut field = |bytes: &[u8]| {
@@ -95,6 +132,10 @@ impl Function {
         for (key, value) in &self.environment.0 {
             field(key.as_bytes());
             field(value.as_stored().as_bytes());
+        }
+        if let VersionId::Number(number) = version {
+            field(b"version");
+            field(&number.to_be_bytes());
         }
         VersionDigest::new(&hex::encode(hash.finalize()))
     }

@@ -9,6 +9,8 @@ use uuid::Uuid;
 
 /// Longest function name; the limit AWS documents for `FunctionName`.
 pub const NAME_MAX: usize = 64;
+/// The same for an alias.
+pub const ALIAS_MAX: usize = 128;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -46,6 +48,10 @@ text_id! {
     FunctionName
 }
 text_id! {
+    /// An alias's name, unique within its function.
+    AliasName
+}
+text_id! {
     /// A runtime's id, which is the name of its folder under `runtimes/`.
     RuntimeId
 }
@@ -76,6 +82,35 @@ impl FunctionName {
     pub fn parse(text: &str) -> Result<Self, String> {
         of_name_characters(text, "", "'-' and '_'")?;
         Ok(Self(text.into()))
+    }
+}
+
+impl AliasName {
+    /// Letters, digits, `-` and `_`, 1 to 128 of them and not digits alone, which are a version's number.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if text.is_empty() || text.len() > ALIAS_MAX {
+            return Err(format!(
+                "must have 1 to {ALIAS_MAX} characters, has {}",
+                text.chars().count()
+            ));
+        }
+        if let Some(bad) = text.chars().find(|c| !allowed(*c)) {
+            return Err(format!(
+                "may hold letters, digits, '-' and '_' only, has {bad:?}"
+            ));
+        }
+        match text.bytes().all(|b| b.is_ascii_digit()) {
+            true => Err("may not be a number: those are versions'".into()),
+            false => Ok(Self(text.into())),
+        }
+    }
+}
+
+/// So that a map by name can be asked with what came in a request.
+impl std::borrow::Borrow<str> for AliasName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

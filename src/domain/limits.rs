@@ -39,3 +39,7 @@ pub const ENVIRONMENT_MAX: usize = 4 * 1024;
 pub const PACKAGE_PACKED_MAX: usize = 50 * 1024 * 1024;
 pub const PACKAGE_UNPACKED_MAX: u64 = 250 * 1024 * 1024;
 pub const PACKAGE_ENTRIES_MAX: usize = 20_000;
+
+/// Versions of one function, and aliases. Everybody who calls has them in memory.
+pub const VERSIONS_MAX: usize = 5_000;
+pub const ALIASES_MAX: usize = 1_000;

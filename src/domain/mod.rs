@@ -12,3 +12,4 @@ pub mod limits;
 pub mod pattern;
 pub mod route;
 pub mod start;
+pub mod version;

@@ -180,14 +180,9 @@ impl Gateway {
         };
         match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
             Ok(payload) => {
-                invoke::execute(
-                    &self.queue,
-                    &self.idempotency,
-                    &name,
-                    &head.headers,
-                    payload,
-                )
-                .await
+                let (queue, idempotency) = (&self.queue, &self.idempotency);
+                let query = head.uri.query();
+                invoke::execute(queue, idempotency, &name, query, &head.headers, payload).await
             }
             Err(fault) => invoke::refuse(fault),
         }

@@ -24,7 +24,7 @@ use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Invocation;
-use crate::scheduler::{Answer, Scheduler, Target};
+use crate::scheduler::{Answer, Resolved, Scheduler};
 use crate::store::events::{Bounds, Depth};
 use crate::store::{self, Store};
 use crate::task;
@@ -76,14 +76,18 @@ impl Queue {
     pub async fn submit(
         &self,
         request_id: RequestId,
-        target: &Target,
+        resolved: &Resolved,
         payload: Bytes,
         raw: bool,
     ) -> Result<(), store::Error> {
+        let target = &resolved.target;
         let event = Event {
             request_id,
             function: target.function.id.clone(),
             name: target.function.name.clone(),
+            version: target.version,
+            // It is made here, and is text.
+            context: String::from_utf8_lossy(&resolved.context).into_owned(),
             raw,
             accepted_at: clock::wall(),
         };
@@ -231,14 +235,20 @@ impl Queue {
         }
         let found = self.scheduler.find(event.function.as_str());
         let target = found.filter(|target| target.function.id == event.function);
-        let Some(target) = target else {
+        let Some(latest) = target else {
             return Err(Fault::NotFound(event.name.to_string()));
+        };
+        let Some(target) = self.scheduler.version(&latest, event.version) else {
+            return Err(Fault::NoVersion {
+                function: event.name.to_string(),
+                qualifier: event.version.to_string(),
+            });
         };
         let invocation = Invocation {
             request_id: event.request_id,
             payload: claimed.payload.clone(),
             raw: event.raw,
-            context: Bytes::new(),
+            context: event.context.clone().into(),
         };
         match self.scheduler.invoke(&target, invocation).await.result? {
             Answer::Whole { .. } => Ok(()),

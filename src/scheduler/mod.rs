@@ -1,11 +1,13 @@
 //! Decides, for every call, whether it may run and on which worker. Holds the routing table, because what a name leads to is
-//! what the scheduler needs for a call: one lookup finds everything.
+//! what the scheduler needs for a call: one lookup finds everything. `qualifiers` has what stands behind a name.
 
 pub mod admit;
 pub mod dispatch;
 pub mod lease;
+mod qualifiers;
 pub mod share;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
+use crate::domain::version::{Published, VersionId};
 use crate::engine::spec;
 use crate::pool::Pool;
 use crate::pool::index::Slot;
@@ -27,39 +30,58 @@ use crate::pool::ledger::Ledger;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Table};
 use crate::scheduler::admit::{Gate, Gates, Permit};
+use crate::scheduler::qualifiers::Qualifiers;
 use crate::scheduler::share::{Share, Term};
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{self, FunctionMeters};
 use crate::worker::specialise::Blueprint;
 
+pub use crate::scheduler::qualifiers::{Resolved, Unresolved, context};
 // What a call comes back as and what it printed. The faces get these from here: workers are out of their sight.
 pub use crate::worker::call::{Answer, Body};
 pub use crate::worker::logs::{Book, Line};
 
-/// A function as it can be called now: its settings and everything the warm path needs of it.
-#[derive(Debug)]
+/// A version of a function as it can be called now: its settings and everything the warm path needs of it.
+#[derive(Debug, Clone)]
 pub struct Target {
+    /// For a published version: as it was published, under its name and within its limits of today.
     pub function: Arc<Function>,
+    pub version: VersionId,
     pub digest: VersionDigest,
-    /// Shared by all revisions of the function, as are the gate and the meters.
-    pub logs: Arc<Book>,
-    /// Which workers it had started, and why; shared likewise.
-    pub starts: Arc<Ledger>,
-    gate: Arc<Gate>,
-    limited_by: Throttle,
-    meters: Arc<FunctionMeters>,
+    shared: Shared,
     slot: Arc<Slot>,
     /// Its runtime is here. If not, no worker will ever come, and calls need not wait to be told.
     installed: bool,
     /// Why its environment cannot be decrypted here, if it cannot: then no worker is started, and calls need not wait to be told.
     unreadable: Option<String>,
+    /// What stands behind the function's name beside this; none of a published version.
+    qualifiers: Qualifiers,
+}
+
+/// What all versions and revisions of a function have in common.
+#[derive(Debug, Clone)]
+struct Shared {
+    logs: Arc<Book>,
+    /// Which workers it had started, and why.
+    starts: Arc<Ledger>,
+    gate: Arc<Gate>,
+    limited_by: Throttle,
+    meters: Arc<FunctionMeters>,
 }
 
 impl Target {
+    pub fn logs(&self) -> &Arc<Book> {
+        &self.shared.logs
+    }
+
+    pub fn starts(&self) -> &Arc<Ledger> {
+        &self.shared.starts
+    }
+
     /// A call without an answer leaves a line with its request id. Whose fault it is decides how loud it is.
     fn failed(&self, fault: &Fault, request_id: RequestId) {
         if let Fault::Throttled { reason, .. } = fault {
-            self.meters.throttled(*reason);
+            self.shared.meters.throttled(*reason);
         }
         let (function, code) = (&self.function.name, fault.code());
         // Function's text: cut, and as Debug, which escapes what could pass for a line of ours.
@@ -206,16 +228,26 @@ impl Scheduler {
         self.pool.prepare(vec![sha256]);
         if let Some(old) = old {
             self.close_unless_current(&old);
+            self.close_versions(&old);
         }
         self.recount();
         self.changed();
     }
 
     /// Makes everything that was stored callable, at the start.
-    pub fn restore(&self, functions: Vec<Function>) {
+    pub fn restore(&self, functions: Vec<Function>, published: Vec<Published>) {
+        let of = |published: Published| (published.head.function.clone(), published);
+        let mut published: HashMap<_, _> = published.into_iter().map(of).collect();
         let targets: Vec<_> = functions
             .into_iter()
-            .map(|function| Arc::new(self.target(function, None)))
+            .map(|function| {
+                let mut target = self.target(function, None);
+                if let Some(published) = published.remove(&target.function.id) {
+                    let published = Arc::new(published);
+                    target.qualifiers = self.qualifiers(&target, &target, published, false);
+                }
+                Arc::new(target)
+            })
             .collect();
         self.table.extend(targets.iter().cloned());
         let packages = targets.iter().map(|t| t.function.code.sha256.clone());
@@ -228,6 +260,7 @@ impl Scheduler {
     pub fn withdraw(&self, id: &FunctionId) {
         if let Some(old) = self.table.replace(id, |_| None) {
             self.close_unless_current(&old);
+            self.close_versions(&old);
         }
         self.recount();
         self.changed();
@@ -252,17 +285,25 @@ impl Scheduler {
             self.unreserved.set_limit(limit);
         }
         if let Some(share) = &self.share {
-            let longest = targets.iter().map(|target| target.function.timeout()).max();
+            let all = targets.iter().flat_map(|target| {
+                let versions = target.published().versions.values();
+                let versions = versions.map(|version| version.function.timeout());
+                versions.chain([target.function.timeout()])
+            });
+            let longest = all.max();
             share.set_longest_timeout(longest.unwrap_or_default());
         }
     }
 
     fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {
-        let function = Arc::new(function);
-        let digest = function.digest();
         let (limit, limited_by) = limit(&function);
         let (logs, starts, gate) = match old {
-            Some(old) => (old.logs.clone(), old.starts.clone(), old.gate.clone()),
+            Some(old) => {
+                let Shared {
+                    logs, starts, gate, ..
+                } = &old.shared;
+                (logs.clone(), starts.clone(), gate.clone())
+            }
             None => (
                 Book::new(self.options.log_keep_bytes),
                 Arc::default(),
@@ -273,9 +314,30 @@ impl Scheduler {
             gate.set_limit(limit);
         }
         let meters = match old {
-            Some(old) if old.function.name == function.name => old.meters.clone(),
+            Some(old) if old.function.name == function.name => old.shared.meters.clone(),
             _ => Arc::new(FunctionMeters::new(function.name.as_str())),
         };
+        let shared = Shared {
+            logs,
+            starts,
+            gate,
+            limited_by,
+            meters,
+        };
+        let mut target = self.assemble(function, VersionId::Latest, shared);
+        if let Some(old) = old {
+            // Versions run under the function's name and within its limits.
+            let of = |f: &Function| (f.name.clone(), f.max_concurrency, f.reserved_concurrency);
+            let keep = of(&target.function) == of(&old.function);
+            let published = old.published().clone();
+            target.qualifiers = self.qualifiers(&target, old, published, keep);
+        }
+        target
+    }
+
+    fn assemble(&self, function: Function, version: VersionId, shared: Shared) -> Target {
+        let function = Arc::new(function);
+        let digest = function.digest_as(version);
         let opened = self
             .options
             .secrets
@@ -293,27 +355,26 @@ impl Scheduler {
                 (Variables::default(), Some(why))
             }
         };
-        let slot = self.pool.open(&digest, &starts, || Blueprint {
+        let slot = self.pool.open(&digest, &shared.starts, || Blueprint {
             environment,
+            version,
             limits: spec::limits_for(
                 function.memory,
                 self.options.cpu_floor_cores,
                 self.options.cores,
             ),
             function: function.clone(),
-            logs: logs.clone(),
+            logs: shared.logs.clone(),
             init_timeout: self.options.init_timeout,
         });
         Target {
             installed: self.pool.offers(&function.runtime),
             unreadable,
+            qualifiers: Qualifiers::none(&function.id),
             function,
+            version,
             digest,
-            logs,
-            starts,
-            gate,
-            limited_by,
-            meters,
+            shared,
             slot,
         }
     }
@@ -347,7 +408,7 @@ impl Scheduler {
         }
         let whole = clock::now().saturating_duration_since(arrived);
         let kind = called.start.map(|(kind, _)| kind);
-        target.meters.called(
+        target.shared.meters.called(
             kind,
             metrics::blame_of(&called.result),
             whole,
@@ -415,8 +476,8 @@ impl Scheduler {
     async fn admit(&self, target: &Target) -> Result<(Permit, Option<Term>), Fault> {
         let unreserved = target.function.reserved_concurrency.is_none();
         let gates = Gates {
-            function: &target.gate,
-            limited_by: target.limited_by,
+            function: &target.shared.gate,
+            limited_by: target.shared.limited_by,
             unreserved: unreserved.then_some(&self.unreserved),
             account: &self.account,
         };

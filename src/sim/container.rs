@@ -25,6 +25,8 @@ pub struct Invoked {
     pub stream: u32,
     /// As the wire has them; an answer of bytes repeats them.
     pub flags: u8,
+    /// As JSON text; empty when there is none.
+    pub context: Bytes,
     pub payload: Bytes,
     /// What INIT said.
     pub init: Value,
@@ -365,11 +367,13 @@ impl Process {
 
     async fn invoke(&mut self, frame: Frame) -> Option<Exit> {
         let (flags, stream) = (frame.flags, frame.stream);
+        let (context, payload) = split(&frame.body);
         let invoked = Invoked {
             container: self.container.number,
             stream,
             flags,
-            payload: payload(frame.body),
+            context,
+            payload,
             init: self.init.clone().unwrap_or_default(),
             task: self.container.directory.join("task"),
         };
@@ -455,8 +459,10 @@ async fn asleep(until: Option<tokio::time::Instant>) {
 }
 
 /// An INVOKE's body without what stands before the payload.
-fn payload(body: Bytes) -> Bytes {
+/// The context and the payload of an INVOKE.
+fn split(body: &Bytes) -> (Bytes, Bytes) {
     let id_end = 9 + usize::from(body[8]);
     let context = usize::from(u16::from_be_bytes([body[id_end], body[id_end + 1]]));
-    body.slice(id_end + 2 + context..)
+    let payload = id_end + 2 + context;
+    (body.slice(id_end + 2..payload), body.slice(payload..))
 }

@@ -13,10 +13,12 @@ use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
+use crate::domain::version::{Edit, Head, Published};
 use crate::sim::weather::{Operation, Weather};
 use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::change::{Changes, Teller};
 use crate::store::events::{Bounds, Depth, Events};
+use crate::store::versions::Versions;
 use crate::store::{Error, Store};
 
 #[derive(Debug)]
@@ -94,6 +96,21 @@ impl Answers for Packages {
     }
     fn release<'a>(&'a self, _: &'a Key, _: RequestId) -> BoxFuture<'a, Result<bool, Error>> {
         async { Ok(false) }.boxed()
+    }
+}
+
+impl Versions for Packages {
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn published<'a>(
+        &'a self,
+        _: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Option<Published>, Error>> {
+        async { Ok(None) }.boxed()
+    }
+    fn edit(&self, _: Edit) -> BoxFuture<'_, Result<(), Error>> {
+        async { Ok(()) }.boxed()
     }
 }
 

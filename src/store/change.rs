@@ -1,7 +1,7 @@
 //! What a store tells of changes by other processes, and how whoever follows it takes them in: many at a time, and everything anew when
 //! some were lost. Knows nothing of how a store learns of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::FutureExt;
 use tokio::sync::broadcast;
@@ -20,6 +20,11 @@ pub enum Change {
     Function {
         id: FunctionId,
         revision: Option<u64>,
+    },
+    /// Something was published of a function, or an alias changed; what is published of it has this revision now.
+    Versions {
+        id: FunctionId,
+        revision: u64,
     },
     Keys,
     /// Nobody knows what; it may be everything.
@@ -86,6 +91,8 @@ pub struct News {
     /// In the order they were told, because a name is given up by one before another takes it.
     pub functions: Vec<(FunctionId, Option<u64>)>,
     places: HashMap<FunctionId, usize>,
+    /// Of these something else is published.
+    pub versions: BTreeMap<FunctionId, u64>,
 }
 
 impl News {
@@ -100,7 +107,11 @@ impl News {
         match change {
             Change::Anything => self.everything = true,
             Change::Keys => self.keys = true,
-            Change::Function { .. } if self.everything => {}
+            Change::Function { .. } | Change::Versions { .. } if self.everything => {}
+            Change::Versions { id, revision } => {
+                self.versions.insert(id, revision);
+                self.everything = self.versions.len() > SINGLES;
+            }
             Change::Function { id, revision } => {
                 let place = *self
                     .places
@@ -149,6 +160,25 @@ mod tests {
         assert!(news.keys);
         drop(teller);
         assert!(!changes.gather(&mut news).await);
+    }
+
+    #[test]
+    fn of_each_function_the_last_change_of_its_versions_counts() {
+        let versions = |id: &str, revision| Change::Versions {
+            id: FunctionId::from_stored(id),
+            revision,
+        };
+        let mut news = News::default();
+        for change in [versions("a", 1), function("a", 7), versions("a", 2)] {
+            news.add(change);
+        }
+        assert_eq!(news.versions, [(FunctionId::from_stored("a"), 2)].into());
+        assert_eq!(news.functions.len(), 1);
+        for n in 0..SINGLES {
+            assert!(!news.everything);
+            news.add(versions(&n.to_string(), 1));
+        }
+        assert!(news.everything);
     }
 
     #[tokio::test]

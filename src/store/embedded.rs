@@ -37,10 +37,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::version::{Edit, Head, Published};
 use crate::store::change::{Changes, Teller};
 use crate::store::embedded::packages::{Packages, Staged};
 use crate::store::embedded::permits::Granted;
 use crate::store::embedded::tables::Tables;
+use crate::store::versions::Versions;
 use crate::store::{Error, Store, record};
 use crate::task;
 
@@ -141,6 +143,7 @@ enum Change {
         from: Option<u64>,
     },
     Delete(FunctionId),
+    Edit(Box<Edit>),
     PutCode(Staged),
     PutKey(KeyRecord),
     DeleteKey(String),
@@ -166,6 +169,7 @@ impl Change {
         match self {
             Change::Put { .. } => "write the function",
             Change::Delete(_) => "delete the function",
+            Change::Edit(_) => "write versions and aliases",
             Change::PutCode(_) => KEEP_CODE,
             Change::PutKey(_) => "write the key",
             Change::DeleteKey(_) => "delete the key",
@@ -236,6 +240,7 @@ impl Embedded {
         let packages = Arc::new(Packages::open(&dir.join("packages"))?);
         events::open(&database).map_err(Fault::Database)?;
         answers::open(&database).map_err(Fault::Database)?;
+        tables::open_versions(&database).map_err(Fault::Database)?;
         let kept = tables::kept_code(&database).map_err(Fault::Database)?;
         packages.collect(|sha256| kept.contains(sha256))?;
         sync_dir(dir)?;
@@ -332,6 +337,26 @@ impl Drop for Embedded {
         if let Some(Err(_panic)) = ended {
             tracing::error!("the store's writer ended with a panic");
         }
+    }
+}
+
+impl Versions for Embedded {
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, Error>> {
+        self.look("list what is published", tables::heads).boxed()
+    }
+
+    fn published<'a>(
+        &'a self,
+        id: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Option<Published>, Error>> {
+        let id = id.clone();
+        let look = move |database: &Database| tables::published(database, &id);
+        self.look("read versions and aliases", look).boxed()
+    }
+
+    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), Error>> {
+        let edit = Box::new(edit);
+        async move { self.write(Change::Edit(edit)).await.map(drop) }.boxed()
     }
 }
 
@@ -509,6 +534,7 @@ fn commit(
                 .put(&function, from, |sha256| packages.has(sha256))?
                 .map(|()| true),
             Change::Delete(id) => Ok(tables.delete(&id)?),
+            Change::Edit(edit) => tables.edit(&edit)?.map(|()| true),
             Change::PutKey(key) => tables.put_key(&key).map(|()| Ok(true))?,
             Change::DeleteKey(id) => Ok(tables.delete_key(&id)?),
             Change::Work(Work { todo, .. }) => todo(&transaction).map(|()| Ok(true))?,

@@ -19,6 +19,14 @@ pub const HEADS: &str = "{hearth}:heads";
 pub const NAMES: &str = "{hearth}:names";
 /// Shape of a route to id.
 pub const ROUTES: &str = "{hearth}:routes";
+/// Id to what is published of a function, but the versions themselves.
+pub const HEADS_OF_VERSIONS: &str = "{hearth}:versions";
+/// Id to the revision of that.
+pub const REVISIONS_OF_VERSIONS: &str = "{hearth}:versions:revisions";
+/// Before an id: a function's versions by their number.
+pub const VERSIONS: &str = "{hearth}:versions:of:";
+/// Before an id: the hashes of their code by their number.
+pub const VERSION_CODE: &str = "{hearth}:versions:code:";
 /// Hashes of packages that wait for a function, by the place of the upload in their order.
 pub const UPLOADS: &str = "{hearth}:uploads";
 /// Id to API key.
@@ -45,7 +53,7 @@ pub const ANSWERS_BYTES: &str = "{hearth}:answers:bytes";
 pub const ANSWER: &str = "{hearth}:answer:";
 /// Before a package's hash: the package in pieces.
 pub const CODE: &str = "{hearth}:code:";
-/// Before a package's hash: the ids of the functions that use it.
+/// Before a package's hash: who uses it, ids of functions and of versions, `id/number`.
 pub const USES: &str = "{hearth}:uses:";
 /// Before a name of the writer's own: a package that is still arriving.
 pub const STAGED: &str = "{hearth}:staged:";
@@ -73,6 +81,10 @@ pub fn read_announcement(text: &str) -> Option<(u64, Change)> {
             id: FunctionId::from_stored(id),
             revision: revision.map(str::parse).transpose().ok()?,
         },
+        ("versions", Some(id), Some(revision)) => Change::Versions {
+            id: FunctionId::from_stored(id),
+            revision: revision.parse().ok()?,
+        },
         ("keys", None, None) => Change::Keys,
         // A newer version's.
         _ => Change::Anything,
@@ -82,6 +94,10 @@ pub fn read_announcement(text: &str) -> Option<(u64, Change)> {
 
 pub fn code(sha256: &str) -> String {
     format!("{CODE}{sha256}")
+}
+
+pub fn versions(id: &FunctionId) -> String {
+    format!("{VERSIONS}{id}")
 }
 
 pub fn staged(name: &str) -> String {
@@ -139,6 +155,10 @@ mod tests {
             LEDGER,
             PROCESS,
             TOLD,
+            HEADS_OF_VERSIONS,
+            REVISIONS_OF_VERSIONS,
+            VERSIONS,
+            VERSION_CODE,
         ] {
             assert_eq!(tag(key), Some("hearth"), "{key}");
         }
@@ -150,14 +170,20 @@ mod tests {
             id: FunctionId::from_stored("a-b"),
             revision,
         };
+        let versions = |revision| Change::Versions {
+            id: FunctionId::from_stored("a-b"),
+            revision,
+        };
         for (text, read) in [
             ("7 function a-b 3", Some((7, function(Some(3))))),
             ("8 function a-b", Some((8, function(None)))),
+            ("8 versions a-b 4", Some((8, versions(4)))),
             ("9 keys", Some((9, Change::Keys))),
             ("10 something new", Some((10, Change::Anything))),
             ("11", None),
             ("x keys", None),
             ("1 function a-b x", None),
+            ("1 versions a-b x", None),
         ] {
             assert_eq!(read_announcement(text), read, "{text}");
         }

@@ -11,6 +11,7 @@ pub mod record;
 pub mod redis;
 #[cfg(test)]
 pub mod suite;
+pub mod versions;
 
 use std::fmt;
 
@@ -23,6 +24,7 @@ use crate::domain::key::KeyRecord;
 use crate::store::answers::Answers;
 use crate::store::change::Changes;
 use crate::store::events::Events;
+use crate::store::versions::Versions;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -54,7 +56,7 @@ pub enum Error {
 }
 
 /// Boxed futures, because the warm path never asks the store.
-pub trait Store: Answers + Events + Send + Sync + fmt::Debug {
+pub trait Store: Answers + Events + Versions + Send + Sync + fmt::Debug {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
     /// One function; `None` if there is none with this id.
@@ -63,7 +65,7 @@ pub trait Store: Answers + Events + Send + Sync + fmt::Debug {
     /// Writes a function. `from` is the revision the change was made from; `None` creates. In the same transaction: checks name and
     /// route are free and the code is there, and drops the code of the replaced revision if nobody else uses it.
     fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>>;
-    /// Removes a function and code nobody else uses. `false` if there was none.
+    /// Removes a function, everything published of it, and code nobody else uses. `false` if there was none.
     fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, Error>>;
     /// Keeps a code package under its hash; the same again is no change.
     fn put_code<'a>(&'a self, sha256: &'a str, zip: Bytes) -> BoxFuture<'a, Result<(), Error>>;

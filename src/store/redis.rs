@@ -18,6 +18,7 @@ mod leases;
 mod place;
 mod pool;
 mod scripts;
+mod versions;
 mod watch;
 
 use std::collections::{BTreeSet, HashMap};

@@ -3,6 +3,7 @@
 
 mod answers;
 mod events;
+mod versions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         unicode_comes_back_as_it_was,
         many_functions_are_all_listed,
     ];
+    versions::run(&make).await;
     events::run(&make).await;
     answers::run(&make).await;
 }

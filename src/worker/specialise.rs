@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::clock;
 use crate::domain::environment::Variables;
 use crate::domain::fault::{Fault, with_sources};
-use crate::domain::function::{self, Function};
+use crate::domain::function::{Function, arn};
 use crate::domain::id::WorkerId;
+use crate::domain::version::VersionId;
 use crate::engine::{Engine, Limits, cgroup};
 use crate::runtime::package;
 use crate::task;
@@ -28,6 +29,7 @@ const TASK_ROOT: &str = "/var/task";
 #[derive(Debug)]
 pub struct Blueprint {
     pub function: Arc<Function>,
+    pub version: VersionId,
     /// The function's, in the clear.
     pub environment: Variables,
     pub limits: Limits,
@@ -95,23 +97,21 @@ async fn init(
     worker: &WorkerId,
 ) -> Result<(), Failure> {
     let function = &blueprint.function;
+    let version = blueprint.version.to_string();
+    let qualifier = match blueprint.version {
+        VersionId::Latest => None,
+        VersionId::Number(_) => Some(version.as_str()),
+    };
     let init = Init {
         function_name: function.name.as_str(),
-        function_version: function::LATEST,
+        function_version: &version,
         handler: &function.handler,
         task_root: TASK_ROOT,
         memory_mb: function.memory.0,
         timeout_ms: u64::from(function.timeout_seconds) * 1000,
         log_group: &format!("/aws/lambda/{}", function.name),
-        log_stream: &format!(
-            "{}/[{}]{worker}",
-            clock::wall().strftime("%Y/%m/%d"),
-            function::LATEST
-        ),
-        function_arn: &format!(
-            "arn:aws:lambda:us-east-1:000000000000:function:{}",
-            function.name
-        ),
+        log_stream: &format!("{}/[{version}]{worker}", clock::wall().strftime("%Y/%m/%d"),),
+        function_arn: &arn(&function.name, qualifier),
         environment: &blueprint.environment.0,
     };
     let body = serde_json::to_vec(&init).map_err(|source| connection::Error::Message {

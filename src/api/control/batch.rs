@@ -26,9 +26,10 @@ use crate::domain::id::RequestId;
 use crate::domain::invocation::Phases;
 use crate::domain::key::{Grant, Scope};
 use crate::domain::limits::ANSWER_MAX;
+use crate::domain::version::VersionId;
 use crate::scheduler::{Answer, Scheduler};
 
-/// One call of a batch: a function by `id` or by `name`, and the event.
+/// One call of a batch: a function by `id` or by `name`, with or without `:` and a qualifier behind it, and the event.
 // `read` reads it, and says more about what is wrong than a derived reader could.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -57,6 +58,9 @@ pub struct BatchResult {
     error: Option<Box<RawValue>>,
     #[schema(value_type = String)]
     request_id: RequestId,
+    /// The number of the version that was called, or `$LATEST`; null if there was none.
+    #[schema(value_type = Option<String>, required = true)]
+    version: Option<VersionId>,
     /// `warm`, `stem` or `cold`; null if it got no worker.
     #[schema(required = true)]
     start: Option<&'static str>,
@@ -139,7 +143,11 @@ async fn result(
     if let Err(denied) = access::function(caller, Scope::Invoke, &name, scheduler) {
         return refused(&denied.into());
     }
-    let (called, _) = invoke::call(scheduler, &name, payload, false).await;
+    let resolved = match scheduler.resolve(&name, None) {
+        Ok(resolved) => resolved,
+        Err(unresolved) => return refused(&unresolved.into()),
+    };
+    let called = invoke::call(scheduler, &resolved, payload, false).await;
     let answer = match called.result {
         Ok(answer) => whole(answer).await,
         Err(fault) => Err(fault),
@@ -167,6 +175,7 @@ async fn result(
         body,
         error,
         request_id: called.request_id,
+        version: Some(resolved.target.version),
         start: called.start.map(|(kind, _)| kind.as_str()),
         timing: Timing::of(&called.phases),
     }
@@ -210,6 +219,7 @@ fn refused(problem: &Problem) -> BatchResult {
         body: None,
         error: Some(raw(&problem.detail(&problem.faults(), request_id))),
         request_id,
+        version: None,
         start: None,
         timing: Timing::of(&Phases::default()),
     }

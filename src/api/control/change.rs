@@ -92,10 +92,7 @@ pub fn read(
     runtimes: &Catalog,
     account_concurrency: u32,
 ) -> Result<(Change, Faults), Problem> {
-    let mut fields = Fields {
-        given: object(body)?,
-        faults: Faults::default(),
-    };
+    let mut fields = Fields::of(body)?;
     let change = Change {
         name: fields.parsed("name", name),
         route: fields.nullable("route", |value| {
@@ -124,7 +121,7 @@ pub fn read(
             None => Err(must_be("a revision's number", value)),
         }),
     };
-    Ok((change, fields.finish()))
+    Ok((change, fields.finish(&READ_ONLY, "a function")))
 }
 
 /// Everything that is wrong, in the order it was found.
@@ -154,13 +151,22 @@ impl Faults {
     }
 }
 
-struct Fields {
+/// The fields of a body, taken one by one; what is left at the end is refused by name.
+#[derive(Debug)]
+pub struct Fields {
     given: Map<String, Value>,
     faults: Faults,
 }
 
 impl Fields {
-    fn parsed<T>(
+    pub fn of(body: &[u8]) -> Result<Self, Problem> {
+        Ok(Self {
+            given: object(body)?,
+            faults: Faults::default(),
+        })
+    }
+
+    pub fn parsed<T>(
         &mut self,
         field: &str,
         parse: impl FnOnce(&Value) -> Result<T, String>,
@@ -171,7 +177,7 @@ impl Fields {
             .ok()
     }
 
-    fn nullable<T>(
+    pub fn nullable<T>(
         &mut self,
         field: &str,
         parse: impl FnOnce(&Value) -> Result<T, String>,
@@ -229,12 +235,13 @@ impl Fields {
             .ok()
     }
 
-    fn finish(mut self) -> Faults {
+    /// `of` is what the fields are of.
+    pub fn finish(mut self, read_only: &[&str], of: &str) -> Faults {
         for (field, _) in self.given {
-            let message = if READ_ONLY.contains(&field.as_str()) {
-                "is read-only: leave it out"
+            let message = if read_only.contains(&field.as_str()) {
+                "is read-only: leave it out".into()
             } else {
-                "is not a field of a function"
+                format!("is not a field of {of}")
             };
             self.faults.add(cut(&field), message);
         }
@@ -341,7 +348,7 @@ fn is_zip(text: &str) -> bool {
     text.starts_with("UEsDB") || text.starts_with("UEsFB")
 }
 
-fn description(value: &Value) -> Result<String, String> {
+pub fn description(value: &Value) -> Result<String, String> {
     let text = text(value)?;
     match text.chars().count() {
         n if n > DESCRIPTION_MAX => Err(format!(
@@ -420,7 +427,7 @@ fn network(value: &Value) -> Result<Network, String> {
     }
 }
 
-fn text(value: &Value) -> Result<&str, String> {
+pub fn text(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| must_be("a text", value))
 }
 
@@ -438,7 +445,7 @@ fn whole(value: &Value, range: RangeInclusive<u32>, unit: &str) -> Result<u32, S
         })
 }
 
-fn must_be(wanted: &str, value: &Value) -> String {
+pub fn must_be(wanted: &str, value: &Value) -> String {
     match value {
         Value::Number(n) => format!("must be {wanted}, is {n}"),
         Value::String(text) => format!("must be {wanted}, is {:?}", cut(text)),
@@ -462,7 +469,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// What a client sent is shown, but not at any length.
-fn cut(text: &str) -> String {
+pub fn cut(text: &str) -> String {
     match text.char_indices().nth(64) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into(),

@@ -5,6 +5,8 @@
 //! every name and route that is taken or given up. A write is not undone when its client goes away: it runs in a task of its
 //! own, because a stored revision that is not published would answer by old code for good.
 
+pub mod versions;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -73,7 +75,8 @@ impl Deploy {
         for function in &functions {
             self.warn_without_runtime(function);
         }
-        self.scheduler.restore(functions);
+        self.scheduler
+            .restore(functions, self.stored_published().await?);
         Ok(count)
     }
 
@@ -85,6 +88,9 @@ impl Deploy {
         let mut count = 0;
         for (id, revision) in &news.functions {
             count += usize::from(self.follow(id, *revision).await?);
+        }
+        for (id, revision) in &news.versions {
+            count += usize::from(self.follow_published(id, *revision).await?);
         }
         Ok(count)
     }
@@ -107,10 +113,19 @@ impl Deploy {
         let _turn = self.turns(stored).await;
         let stored = self.store.function(id).await?;
         let differs = self.differs(id, stored);
-        Ok(self.adopt(differs.into_iter().collect()) > 0)
+        let adopted = self.adopt(differs.into_iter().collect()) > 0;
+        if adopted {
+            // What stands behind the name of a function that was not here, or was withdrawn just now.
+            self.take_published(id).await?;
+        }
+        Ok(adopted)
     }
 
     async fn reload(&self) -> Result<usize, store::Error> {
+        Ok(self.reload_functions().await? + self.reload_published().await?)
+    }
+
+    async fn reload_functions(&self) -> Result<usize, store::Error> {
         let suspects = self.differences(&self.store.functions().await?);
         if suspects.is_empty() {
             return Ok(0);
@@ -421,6 +436,10 @@ impl Deploy {
             // The name went to another function while this one waited.
         }
         Err(Problem::Contended)
+    }
+
+    async fn turn_on_id(&self, id: &FunctionId) -> Held {
+        self.locks.take(vec![Key::Id(id.to_string())]).await
     }
 
     /// The turn on every name and route these hold, by which others are kept from being published under a name before it was given

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::function::{Function, Network, Origin};
+use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::VersionDigest;
 use crate::runtime::manifest::{Manifest, Source};
 use crate::scheduler::Target;
@@ -53,7 +53,7 @@ pub struct FunctionDocument<'a> {
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Code)]
-struct CodeDocument<'a> {
+pub struct CodeDocument<'a> {
     /// Of the zip, in hex.
     sha256: &'a str,
     /// Of the zip, in bytes.
@@ -75,13 +75,9 @@ enum OriginDocument {
     Path,
 }
 
-impl<'a> FunctionDocument<'a> {
-    pub fn of(target: &'a Target) -> Self {
-        Self::new(&target.function, &target.digest)
-    }
-
-    pub fn new(function: &'a Function, digest: &'a VersionDigest) -> Self {
-        let (origin, path) = match &function.code.origin {
+impl<'a> CodeDocument<'a> {
+    pub fn of(code: &'a Code) -> Self {
+        let (origin, path) = match &code.origin {
             Origin::Inline => (OriginDocument::Inline, None),
             Origin::Zip => (OriginDocument::Zip, None),
             Origin::Path(path) => (
@@ -89,6 +85,21 @@ impl<'a> FunctionDocument<'a> {
                 Some(path.to_string_lossy().into_owned()),
             ),
         };
+        Self {
+            sha256: &code.sha256,
+            size: code.size,
+            origin,
+            path,
+        }
+    }
+}
+
+impl<'a> FunctionDocument<'a> {
+    pub fn of(target: &'a Target) -> Self {
+        Self::new(&target.function, &target.digest)
+    }
+
+    pub fn new(function: &'a Function, digest: &'a VersionDigest) -> Self {
         Self {
             id: function.id.as_str(),
             name: function.name.as_str(),
@@ -103,12 +114,7 @@ impl<'a> FunctionDocument<'a> {
             max_concurrency: function.max_concurrency,
             reserved_concurrency: function.reserved_concurrency,
             network: function.network,
-            code: CodeDocument {
-                sha256: &function.code.sha256,
-                size: function.code.size,
-                origin,
-                path,
-            },
+            code: CodeDocument::of(&function.code),
             version: digest.as_str(),
             revision: function.revision,
             created_at: function.created_at,

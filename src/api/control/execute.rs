@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::api::control::Control;
@@ -32,7 +32,8 @@ use crate::domain::limits::PAYLOAD_MAX;
 #[utoipa::path(
     post, path = "/functions/{id}/execute", tag = "calls", operation_id = "execute_function",
     params(
-        ("id" = String, Path, description = "id or name"),
+        ("id" = String, Path, description = "id or name; behind a colon, the number of a version or the name of an alias"),
+        ("qualifier" = Option<String>, Query, description = "the number of a version, the name of an alias, or `$LATEST`, which it is when left out"),
         ("x-amz-invocation-type" = Option<String>, Header, nullable = false, description = "`Event`: run it later; `RequestResponse`, or none: run it now"),
         ("idempotency-key" = Option<String>, Header, nullable = false, min_length = 1, max_length = 255, pattern = "^[!-~]+$", description = "names the call, so that it is run once: 1 to 255 visible ASCII characters"),
     ),
@@ -47,7 +48,8 @@ use crate::domain::limits::PAYLOAD_MAX;
             ("x-request-id" = String, description = "the id of the call: in the handler's context and on its log lines"),
             ("server-timing" = String, description = "queue, start, init and run"),
             ("x-hearth-start" = String, description = "`warm`: an idle worker. `stem`: a started one was given the code. `cold`: a container was created"),
-            ("x-hearth-version" = String, description = "the beginning of the function's version"),
+            ("x-hearth-version" = String, description = "the beginning of the digest of what ran"),
+            ("x-amz-executed-version" = String, description = "the number of the version that ran, or `$LATEST`"),
             ("idempotency-replayed" = String, description = "`true`: this is the answer the first call with this key got"),
             ("idempotency-kept" = String, description = "`false`: this answer is not kept for the next call with this key"),
         )),
@@ -61,12 +63,14 @@ use crate::domain::limits::PAYLOAD_MAX;
 pub async fn execute(
     State(control): State<Control>,
     Name(id): Name,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
     let answer = match read(body).await {
         Ok(payload) => {
-            invoke::execute(&control.queue, &control.idempotency, &id, &headers, payload).await
+            let (queue, idempotency) = (&control.queue, &control.idempotency);
+            invoke::execute(queue, idempotency, &id, uri.query(), &headers, payload).await
         }
         Err(fault) => invoke::refuse(fault),
     };

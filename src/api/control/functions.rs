@@ -229,7 +229,7 @@ fn document(status: StatusCode, function: &Function) -> Response {
     response
 }
 
-fn condition(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub fn condition(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(IF_MATCH) else {
         return Ok(None);
     };

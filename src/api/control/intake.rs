@@ -124,6 +124,21 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
+/// The function's id or name in the path, and what stands below it.
+#[derive(Debug)]
+pub struct Below(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Below {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<(String, String)>::from_request_parts(parts, state).await {
+            Ok(Path((name, below))) => Ok(Self(name, below)),
+            Err(error) => Err(Problem::invalid("id", error.body_text())),
+        }
+    }
+}
+
 /// The parameters of a query, taken one by one; what is left at the end is refused by name.
 #[derive(Debug)]
 pub struct Query {

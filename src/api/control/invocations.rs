@@ -24,6 +24,8 @@ pub struct InvocationDocument {
     pub request_id: String,
     /// The function's name when the call was accepted.
     pub function: String,
+    /// The number of the version it runs, or `$LATEST`: decided when it was accepted.
+    pub version: String,
     /// `queued`, `running`, `succeeded` or `failed`.
     pub state: &'static str,
     /// Attempts that were begun; those that did not reach the function are not counted.
@@ -49,6 +51,7 @@ impl From<Record> for InvocationDocument {
         Self {
             request_id: record.event.request_id.to_string(),
             function: record.event.name.to_string(),
+            version: record.event.version.to_string(),
             state: record.state.as_str(),
             attempts: record.attempts,
             accepted_at: record.event.accepted_at.to_string(),

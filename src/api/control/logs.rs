@@ -86,7 +86,7 @@ pub async fn read(
         _ => Err("must be true or false".into()),
     });
     query.finish()?;
-    let book = find(&control, &id)?.logs.clone();
+    let book = find(&control, &id)?.logs().clone();
     if follow.unwrap_or_else(|| asks_for_events(&headers)) {
         let from = headers
             .get("last-event-id")

@@ -2,6 +2,7 @@
 //! and the document that describes it all. Called by the gateway with requests whose key is checked. Routes and the OpenAPI document
 //! are made from the same lines, so they cannot say different things.
 
+pub mod aliases;
 pub mod batch;
 pub mod change;
 pub mod code;
@@ -22,6 +23,7 @@ pub mod runtimes;
 pub mod starts;
 #[cfg(test)]
 mod tests;
+pub mod versions;
 pub mod watch;
 #[cfg(test)]
 pub mod world;
@@ -154,6 +156,10 @@ fn routes() -> OpenApiRouter<Control> {
             functions::delete
         ))
         .routes(routes!(functions::code))
+        .routes(routes!(versions::list, versions::publish))
+        .routes(routes!(versions::get, versions::delete))
+        .routes(routes!(aliases::list, aliases::create))
+        .routes(routes!(aliases::get, aliases::update, aliases::delete))
         .routes(routes!(execute::execute))
         .routes(routes!(batch::execute))
         .routes(routes!(invocations::read))

@@ -24,6 +24,16 @@ const FORBIDDEN: (u16, &str) = (
     "The key is good, but not for this: `scope_missing` or `function_not_allowed`; `reason` is the scope it needs",
 );
 const NOT_FOUND: (u16, &str) = (404, "There is no such function");
+const NO_VERSION: (u16, &str) = (404, "There is no such function, version or alias");
+const OTHERWISE: (u16, &str) = (
+    409,
+    "The function is at another revision (`stale_revision`) or has other code (`other_code`), or there are too many versions",
+);
+const IN_USE: (u16, &str) = (409, "An alias points at it: `version_in_use`");
+const ALIAS_CONFLICT: (u16, &str) = (
+    409,
+    "The name is taken, the alias is at another revision, or there are too many",
+);
 const NO_KEY: (u16, &str) = (404, "There is no such key");
 const LAST_KEY: (u16, &str) = (409, "It is the last that can make others: `last_admin_key`");
 const TOO_SLOW: (u16, &str) = (408, "The body did not arrive");
@@ -61,6 +71,13 @@ macro_rules! refusing {
 refusing! {
     ListErrors: INVALID, UNAUTHORIZED, FORBIDDEN;
     ReadErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND;
+    VersionErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND;
+    PublishErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_SLOW, OTHERWISE, TOO_LARGE, INTERNAL, UNAVAILABLE;
+    VersionDeleteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, IN_USE, INTERNAL, UNAVAILABLE;
+    AliasErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION;
+    NewAliasErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, ALIAS_CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
+    AliasWriteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, ALIAS_CONFLICT, PRECONDITION, TOO_LARGE,
+        INTERNAL, UNAVAILABLE;
     CodeErrors: UNAUTHORIZED, FORBIDDEN, NOT_FOUND, UNAVAILABLE;
     CreateErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE, NO_ROOM;
     UpdateErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_SLOW, CONFLICT, PRECONDITION, TOO_LARGE, INTERNAL,
@@ -120,6 +137,7 @@ impl IntoResponses for CallErrors {
     info(title = "Hearth", description = "Deploy functions and call them."),
     tags(
         (name = "functions", description = "What is deployed"),
+        (name = "versions", description = "Copies that do not change, and names that point at them"),
         (name = "calls", description = "Running functions"),
         (name = "logs", description = "What functions print"),
         (name = "keys", description = "Who may come in"),

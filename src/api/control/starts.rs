@@ -130,7 +130,7 @@ pub async fn list(
             .map_err(|_no_number| "must be the next of a page".into())
     });
     query.finish()?;
-    let (entries, more) = find(&control, &id)?.starts.page(before, limit);
+    let (entries, more) = find(&control, &id)?.starts().page(before, limit);
     let page = StartPage {
         next: entries
             .last()

@@ -27,6 +27,7 @@ use crate::domain::id::{FunctionId, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::limits::Mebibytes;
+use crate::domain::version::{Edit, Head, Published};
 use crate::pool::{self, Pool, keeper};
 use crate::queue::{self, Queue};
 use crate::runtime::code::Codes;
@@ -39,6 +40,7 @@ use crate::sim::weather::Weather;
 use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::embedded::Embedded;
 use crate::store::events::{Bounds, Depth, Events};
+use crate::store::versions::Versions;
 use crate::store::{self, Store};
 use crate::task;
 use crate::worker::frame::{self, Frame, Kind};
@@ -419,6 +421,21 @@ impl Answers for Hooked {
     }
 }
 
+impl Versions for Hooked {
+    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, store::Error>> {
+        self.inner.heads()
+    }
+    fn published<'a>(
+        &'a self,
+        id: &'a FunctionId,
+    ) -> BoxFuture<'a, Result<Option<Published>, store::Error>> {
+        self.inner.published(id)
+    }
+    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), store::Error>> {
+        self.planned(self.inner.edit(edit)).boxed()
+    }
+}
+
 impl Store for Hooked {
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, store::Error>> {
         self.inner.functions()
@@ -506,6 +523,15 @@ fn answer(invoked: &Invoked) -> Script {
         b"\"code\"" => {
             let code = std::fs::read_to_string(invoked.task.join("app.txt")).expect("code");
             end(0, json!(code).to_string().into())
+        }
+        b"\"who\"" => {
+            let context: Value = serde_json::from_slice(&invoked.context).unwrap_or_default();
+            let (version, arn) = (
+                &invoked.init["function_version"],
+                &invoked.init["function_arn"],
+            );
+            let told = json!({"version": version, "arn": arn, "context": context});
+            end(0, told.to_string().into())
         }
         b"" => end(0, Bytes::from_static(b"{}")),
         _ => end(invoked.flags, invoked.payload.clone()),

@@ -1,6 +1,8 @@
 //! What is in the database, and the rules a change has to keep: one revision follows another, names and routes are unique, a
 //! function has its code. Runs inside the writer's transaction; a refused change has written nothing.
 
+mod versions;
+
 use std::collections::{BTreeSet, HashSet};
 
 use redb::{
@@ -17,6 +19,8 @@ use crate::store::Error;
 use crate::store::embedded::{Fault, database_fault};
 use crate::store::record::{decode, encode};
 
+pub(super) use versions::{heads, open as open_versions, published};
+
 /// The layout of the tables below. A larger one is refused: writing with old rules would break what a newer version wrote.
 pub(super) const FORMAT: u64 = 1;
 /// Packages kept although no function uses them yet: between the upload and the function that names it. The oldest goes when
@@ -32,7 +36,7 @@ const FUNCTIONS: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("functi
 const NAMES: TableDefinition<'_, Text, Text> = TableDefinition::new("names");
 /// Shape of a route to id.
 const ROUTES: TableDefinition<'_, Text, Text> = TableDefinition::new("routes");
-/// Hash of a package and id of a function that uses it.
+/// Hash of a package and who uses it: a function's id, or a version, `id/number`.
 const CODE_USES: TableDefinition<'_, (Text, Text), ()> = TableDefinition::new("code_uses");
 /// Hash of a package no function was written with since it was uploaded, and the place of the upload in their order.
 const UPLOADS: TableDefinition<'_, Text, u64> = TableDefinition::new("uploads");
@@ -122,6 +126,8 @@ pub(super) struct Tables<'t> {
     code_uses: Table<'t, (Text, Text), ()>,
     uploads: Table<'t, Text, u64>,
     keys: Table<'t, Text, &'static [u8]>,
+    heads: Table<'t, Text, &'static [u8]>,
+    versions: Table<'t, (Text, u64), &'static [u8]>,
     /// Packages that lost a user in this transaction. Whether they lost the last one shows at its end.
     released: BTreeSet<String>,
 }
@@ -136,6 +142,8 @@ impl<'t> Tables<'t> {
                 code_uses: transaction.open_table(CODE_USES)?,
                 uploads: transaction.open_table(UPLOADS)?,
                 keys: transaction.open_table(KEYS)?,
+                heads: transaction.open_table(versions::HEADS)?,
+                versions: transaction.open_table(versions::VERSIONS)?,
                 released: BTreeSet::new(),
             })
         };
@@ -178,6 +186,7 @@ impl<'t> Tables<'t> {
             return Ok(false);
         };
         self.unlink(&stored).map_err(database_fault)?;
+        self.delete_published(id)?;
         let removed = self.functions.remove(id.as_str()).map(drop);
         removed.map_err(database_fault)?;
         Ok(true)

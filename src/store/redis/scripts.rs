@@ -10,14 +10,15 @@ use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::domain::route;
+use crate::domain::version::Edit;
 use crate::store::redis::Fault;
 use crate::store::redis::pool::Connection;
 use crate::store::{Error, key, record};
 
 /// What every script begins with.
 const HEAD: &str = r"
-local identity, functions, heads, names, routes, uploads, keys, changes = unpack(KEYS)
-local expected, code, uses, staged, announced = unpack(ARGV, 1, 5)
+local identity, functions, heads, names, routes, uploads, keys, changes, published, revisions = unpack(KEYS)
+local expected, code, uses, staged, announced, versions, version_code = unpack(ARGV, 1, 7)
 if redis.call('GET', identity) ~= expected then return {'replaced'} end
 
 local function changed(what)
@@ -38,10 +39,18 @@ local function drop_unused(hash)
     redis.call('UNLINK', code .. hash)
   end
 end
+local function drop_version(id, number)
+  local hash = redis.call('HGET', version_code .. id, number)
+  if not hash then return end
+  redis.call('HDEL', versions .. id, number)
+  redis.call('HDEL', version_code .. id, number)
+  redis.call('SREM', uses .. hash, id .. '/' .. number)
+  drop_unused(hash)
+end
 ";
 
 const PUT: &str = r"
-local id, from, value, text = unpack(ARGV, 6, 9)
+local id, from, value, text = unpack(ARGV, 8, 11)
 local old, new = head_of(id), cjson.decode(text)
 if (old and old[1] or '') ~= from then return {'stale'} end
 local by = redis.call('HGET', names, new[2])
@@ -63,10 +72,13 @@ return {'done'}
 ";
 
 const DELETE: &str = r"
-local id = ARGV[6]
+local id = ARGV[8]
 local old = head_of(id)
 if not old then return {'absent'} end
 unlink(id, old)
+for _, number in ipairs(redis.call('HKEYS', version_code .. id)) do drop_version(id, number) end
+redis.call('HDEL', published, id)
+redis.call('HDEL', revisions, id)
 redis.call('HDEL', functions, id)
 redis.call('HDEL', heads, id)
 drop_unused(old[3])
@@ -74,9 +86,28 @@ changed('function ' .. id)
 return {'done'}
 ";
 
+/// Writes what is published of a function; a number of `''` is no version.
+const EDIT: &str = r"
+local id, from, revision, value, number, version, basis, hash, gone = unpack(ARGV, 8, 16)
+local head = head_of(id)
+if not head or (redis.call('HGET', revisions, id) or '0') ~= from then return {'stale'} end
+if number ~= '' and head[1] ~= basis then return {'stale'} end
+
+redis.call('HSET', revisions, id, revision)
+redis.call('HSET', published, id, value)
+if number ~= '' then
+  redis.call('HSET', versions .. id, number, version)
+  redis.call('HSET', version_code .. id, number, hash)
+  redis.call('SADD', uses .. hash, id .. '/' .. number)
+end
+if gone ~= '' then drop_version(id, gone) end
+changed('versions ' .. id .. ' ' .. revision)
+return {'done'}
+";
+
 /// Notes a package as uploaded; with the name of a staged one, puts that in its place first.
 const KEEP: &str = r"
-local hash, name, most = ARGV[6], ARGV[7], tonumber(ARGV[8])
+local hash, name, most = ARGV[8], ARGV[9], tonumber(ARGV[10])
 if redis.call('EXISTS', code .. hash) == 0 then
   if name == '' or redis.call('EXISTS', staged .. name) == 0 then return {'absent'} end
   redis.call('RENAME', staged .. name, code .. hash)
@@ -93,13 +124,13 @@ return {'done'}
 ";
 
 const PUT_KEY: &str = r"
-redis.call('HSET', keys, ARGV[6], ARGV[7])
+redis.call('HSET', keys, ARGV[8], ARGV[9])
 changed('keys')
 return {'done'}
 ";
 
 const DELETE_KEY: &str = r"
-if redis.call('HDEL', keys, ARGV[6]) == 0 then return {'absent'} end
+if redis.call('HDEL', keys, ARGV[8]) == 0 then return {'absent'} end
 changed('keys')
 return {'done'}
 ";
@@ -120,6 +151,7 @@ pub(super) struct Asked<'a> {
 pub(super) struct Scripts {
     put: Script,
     delete: Script,
+    edit: Script,
     keep: Script,
     put_key: Script,
     delete_key: Script,
@@ -131,6 +163,7 @@ impl Scripts {
         Self {
             put: script(PUT),
             delete: script(DELETE),
+            edit: script(EDIT),
             keep: script(KEEP),
             put_key: script(PUT_KEY),
             delete_key: script(DELETE_KEY),
@@ -179,6 +212,47 @@ impl Scripts {
             ["absent"] => Ok(false),
             _ => Err(Fault::Unexpected(answer)),
         }
+    }
+
+    pub(super) async fn edit(
+        &self,
+        asked: &mut Asked<'_>,
+        edit: &Edit,
+    ) -> Result<Result<(), Error>, Fault> {
+        let Edit {
+            head,
+            publish,
+            delete,
+        } = edit;
+        let from = head.revision.saturating_sub(1).to_string();
+        let (number, basis, hash, version) = match publish {
+            Some(version) => (
+                version.number.to_string(),
+                version.function.revision.to_string(),
+                version.function.code.sha256.as_str(),
+                record::encode(version),
+            ),
+            None => Default::default(),
+        };
+        let gone = delete.map_or(String::new(), |number| number.to_string());
+        let (revision, value) = (head.revision.to_string(), record::encode(head));
+        let arguments: [&[u8]; 9] = [
+            head.function.as_str().as_bytes(),
+            from.as_bytes(),
+            revision.as_bytes(),
+            &value,
+            number.as_bytes(),
+            &version,
+            basis.as_bytes(),
+            hash.as_bytes(),
+            gone.as_bytes(),
+        ];
+        let answer = self.run(&self.edit, asked, &arguments).await?;
+        Ok(match words(&answer)[..] {
+            ["done"] => Ok(()),
+            ["stale"] => Err(Error::Stale),
+            _ => return Err(Fault::Unexpected(answer)),
+        })
     }
 
     pub(super) async fn keep(
@@ -239,6 +313,8 @@ impl Scripts {
             key::UPLOADS,
             key::KEYS,
             key::CHANGES,
+            key::HEADS_OF_VERSIONS,
+            key::REVISIONS_OF_VERSIONS,
         ] {
             call.key(table);
         }
@@ -248,6 +324,8 @@ impl Scripts {
             key::USES,
             key::STAGED,
             key::ANNOUNCED,
+            key::VERSIONS,
+            key::VERSION_CODE,
         ] {
             call.arg(argument);
         }

@@ -9,6 +9,7 @@ use super::eventually;
 use crate::clock;
 use crate::domain::event::{Claimed, Event, Failure, State, Verdict};
 use crate::domain::id::{FunctionId, FunctionName, RequestId};
+use crate::domain::version::VersionId;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{Error, Store};
 
@@ -52,6 +53,8 @@ fn event() -> Event {
         request_id: RequestId::generate(),
         function: FunctionId::from_stored("function"),
         name: FunctionName::parse("name").expect("is a name"),
+        version: VersionId::Number(7),
+        context: r#"{"invoked_function_arn":"x"}"#.into(),
         raw: false,
         accepted_at: "2026-01-02T03:04:05.678901234Z".parse().expect("is a time"),
     }

@@ -1,0 +1,227 @@
+//! What may be published, deleted and pointed at.
+
+use super::*;
+use crate::store::suite::{function, next};
+
+fn now() -> Timestamp {
+    "2026-01-02T03:04:05Z".parse().expect("is a time")
+}
+
+fn name(text: &str) -> AliasName {
+    AliasName::parse(text).expect("is a name")
+}
+
+fn to(version: VersionId) -> Wish {
+    Wish {
+        version: Some(version),
+        ..Wish::default()
+    }
+}
+
+/// As many versions as wanted, each of another description.
+fn published(count: u64) -> (Function, Published) {
+    let mut latest = function("f", &"0".repeat(64));
+    let mut all = Published::none(latest.id.clone());
+    for n in 1..=count {
+        latest = Function {
+            description: n.to_string(),
+            ..next(&latest)
+        };
+        all = new(&all, &latest);
+    }
+    (latest, all)
+}
+
+fn new(all: &Published, function: &Function) -> Published {
+    match all.publish(function, None, now()) {
+        Ok(Outcome::New(_, edit)) => all.after(edit),
+        other => unreachable!("something was changed: {other:?}"),
+    }
+}
+
+#[test]
+fn a_version_is_a_copy_and_the_same_again_is_none() {
+    let (latest, one) = published(1);
+    assert_eq!(one.versions[&1].function, latest);
+    assert_eq!(
+        (one.revision(), one.versions[&1].description.as_str()),
+        (1, "1")
+    );
+    let renamed = Function {
+        name: crate::domain::id::FunctionName::parse("g").expect("is a name"),
+        tags: [("a".to_owned(), "b".to_owned())].into(),
+        reserved_concurrency: Some(3),
+        ..next(&latest)
+    };
+    let same = one.publish(&renamed, Some("other".into()), now());
+    assert_eq!(same, Ok(Outcome::Unchanged(one.versions[&1].clone())));
+    let other = Function {
+        timeout_seconds: 9,
+        ..renamed
+    };
+    let two = new(&one, &other);
+    assert_eq!(two.versions.keys().collect::<Vec<_>>(), [&1, &2]);
+    assert_eq!(two.versions[&1], one.versions[&1], "never changed");
+}
+
+#[test]
+fn a_number_is_never_used_again() {
+    let (latest, two) = published(2);
+    let edit = two.delete_version(2).expect("nobody uses it");
+    let one = two.after(edit);
+    assert_eq!(
+        one.publish(&latest, None, now())
+            .map(|outcome| match outcome {
+                Outcome::New(version, _) => version.number,
+                Outcome::Unchanged(_) => 0,
+            }),
+        Ok(3),
+        "the last one is gone, so there is nothing that is the same"
+    );
+    assert_eq!(one.delete_version(2), Err(Refused::NoVersion(2)));
+}
+
+#[test]
+fn a_version_an_alias_points_at_stays() {
+    let (_, all) = published(3);
+    let wish = Wish {
+        second: Some(Some(Second {
+            version: 2,
+            weight: 0.25,
+        })),
+        ..to(VersionId::Number(1))
+    };
+    let (alias, edit) = all
+        .create_alias(name("live"), wish, now())
+        .expect("is right");
+    assert_eq!(alias.revision, 1);
+    let all = all.after(edit);
+    for number in [1, 2] {
+        let by = vec!["live".to_owned()];
+        assert_eq!(
+            all.delete_version(number),
+            Err(Refused::InUse { number, by })
+        );
+    }
+    assert!(all.delete_version(3).is_ok());
+    let moved = all.update_alias("live", to(VersionId::Number(3)), now());
+    let (alias, edit) = moved.expect("is right");
+    assert_eq!((alias.revision, alias.second.is_some()), (2, true));
+    let all = all.after(edit);
+    assert!(all.delete_version(1).is_ok());
+    let alone = Wish {
+        second: Some(None),
+        revision: Some(2),
+        ..Wish::default()
+    };
+    let (alias, _) = all
+        .update_alias("live", alone.clone(), now())
+        .expect("is right");
+    assert_eq!((alias.version, alias.second), (VersionId::Number(3), None));
+    let late = Wish {
+        revision: Some(1),
+        ..alone
+    };
+    assert_eq!(
+        all.update_alias("live", late, now()),
+        Err(Refused::Stale(1))
+    );
+    assert_eq!(all.delete_alias("live", Some(1)), Err(Refused::Stale(1)));
+    let none = all.after(all.delete_alias("live", Some(2)).expect("it is"));
+    assert!(none.alias("live").is_none());
+    assert_eq!(
+        none.delete_alias("live", None),
+        Err(Refused::NoAlias("live".into()))
+    );
+}
+
+#[test]
+fn an_alias_points_at_what_is_there() {
+    let (_, all) = published(2);
+    let with = |version, second: Option<(u64, f64)>| Wish {
+        second: Some(second.map(|(version, weight)| Second { version, weight })),
+        ..to(version)
+    };
+    let refused = |wish: Wish| {
+        all.create_alias(name("a"), wish, now())
+            .expect_err("is refused")
+    };
+    let one = VersionId::Number(1);
+    assert_eq!(refused(to(VersionId::Number(7))), Refused::NoVersion(7));
+    assert_eq!(refused(with(one, Some((9, 0.5)))), Refused::NoVersion(9));
+    for (version, second) in [
+        (one, (1, 0.5)),
+        (one, (2, 1.5)),
+        (one, (2, -0.1)),
+        (one, (2, f64::NAN)),
+        (VersionId::Latest, (2, 0.5)),
+    ] {
+        let refused = refused(with(version, Some(second)));
+        assert!(
+            matches!(
+                refused,
+                Refused::Invalid {
+                    field: "second",
+                    ..
+                }
+            ),
+            "{version} {second:?}: {refused}"
+        );
+    }
+    assert!(matches!(
+        refused(Wish::default()),
+        Refused::Invalid {
+            field: "version",
+            ..
+        }
+    ));
+    for right in [
+        to(VersionId::Latest),
+        with(one, Some((2, 0.0))),
+        with(one, Some((2, 1.0))),
+    ] {
+        all.create_alias(name("a"), right, now()).expect("is right");
+    }
+}
+
+#[test]
+fn a_qualifier_is_read_as_it_is_written() {
+    let number = |n| Ok(Qualifier::Version(VersionId::Number(n)));
+    assert_eq!(
+        Qualifier::parse("$LATEST"),
+        Ok(Qualifier::Version(VersionId::Latest))
+    );
+    assert_eq!(Qualifier::parse("12"), number(12));
+    let longest = u64::MAX.to_string();
+    assert_eq!(Qualifier::parse(&longest), number(u64::MAX));
+    assert_eq!(
+        Qualifier::parse("v1-live_2"),
+        Ok(Qualifier::Alias(name("v1-live_2")))
+    );
+    for wrong in [
+        "",
+        "0",
+        "01",
+        "$latest",
+        "a.b",
+        "a b",
+        "é",
+        &format!("{longest}0"),
+        &"x".repeat(129),
+    ] {
+        Qualifier::parse(wrong).expect_err(wrong);
+    }
+}
+
+#[test]
+fn versions_with_the_same_settings_have_digests_of_their_own() {
+    let (latest, _) = published(1);
+    let digests = [
+        latest.digest(),
+        latest.digest_as(VersionId::Number(1)),
+        latest.digest_as(VersionId::Number(2)),
+    ];
+    assert_eq!(digests[0], latest.digest_as(VersionId::Latest));
+    let different: std::collections::BTreeSet<_> = digests.iter().collect();
+    assert_eq!(different.len(), 3);
+}
