@@ -8,7 +8,8 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::{
-    bench, completions, delete, deploy, doctor, env, invoke, key, list, logs, serve, starts,
+    alias, bench, completions, delete, deploy, doctor, env, invoke, key, list, logs, serve, starts,
+    version,
 };
 
 /// Where an instance keeps its state unless it is told otherwise; the default of `state.dir`.
@@ -107,6 +108,10 @@ pub enum Command {
     Starts(starts::Args),
     /// Delete a function
     Delete(delete::Args),
+    /// Publish, list and delete versions of a function
+    Version(version::Args),
+    /// Point names at versions, list and delete them
+    Alias(alias::Args),
     /// Make, list and revoke keys
     Key(key::Args),
     /// Put a load on functions and say how fast they answer

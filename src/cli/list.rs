@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{self, Client};
 use crate::cli::error::Error;
-use crate::cli::output::{self, Output, Tone};
+use crate::cli::output::Output;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {}
@@ -18,7 +18,7 @@ struct Page {
 }
 
 pub async fn run(_: Args, client: &Client, output: &mut Output) -> Result<(), Error> {
-    let functions = all(client).await?;
+    let functions = pages(client, "/functions/").await?;
     if output.json {
         return Ok(output.document(&json!({ "items": functions }))?);
     }
@@ -30,41 +30,35 @@ pub async fn run(_: Args, client: &Client, output: &mut Output) -> Result<(), Er
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(functions.iter().map(row));
-    let lines = output::table(&rows);
-    for (i, line) in lines.iter().enumerate() {
-        let line = if i == 0 {
-            output.paint(Tone::Heading, line)
-        } else {
-            line.clone()
-        };
-        output.line(&line)?;
-    }
-    Ok(())
+    Ok(output.rows(&rows)?)
 }
 
-async fn all(client: &Client) -> Result<Vec<Value>, Error> {
-    let mut functions = Vec::new();
-    let mut path = "/functions/?limit=100".to_owned();
+/// Everything a listing has, whatever it is of.
+pub(super) async fn pages(client: &Client, listing: &str) -> Result<Vec<Value>, Error> {
+    let mut items = Vec::new();
+    let mut path = format!("{listing}?limit=100");
     loop {
         let page: Page = client.get(&path).await?;
         let empty = page.items.is_empty();
-        functions.extend(page.items);
+        items.extend(page.items);
         match page.next {
             // A page without anything in it ends the listing too: a server that went on for ever would be a broken one.
             Some(next) if !empty => {
-                path = "/functions/?limit=100&cursor=".into();
+                path = format!("{listing}?limit=100&cursor=");
                 client::escape(&next, &mut path);
             }
-            _ => return Ok(functions),
+            _ => return Ok(items),
         }
     }
 }
 
+/// To the second, and without the letters around it.
+pub(super) fn second(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replace('T', " ")
+}
+
 fn row(function: &Value) -> Vec<String> {
     let text = |field: &str| function[field].as_str().unwrap_or("-").to_owned();
-    // To the second, and without the letters around it.
-    let updated = text("updated_at");
-    let updated = updated.get(..19).unwrap_or(&updated).replace('T', " ");
     vec![
         text("name"),
         text("language"),
@@ -72,7 +66,7 @@ fn row(function: &Value) -> Vec<String> {
         format!("{} MiB", function["memory"]),
         format!("{} s", function["timeout"]),
         text("route"),
-        updated,
+        second(&text("updated_at")),
     ]
 }
 

@@ -2,6 +2,7 @@
 //! and every word printed; `main` calls `parse` and `run`. It knows the REST API as any client does, and nothing of how the
 //! server keeps its promises: only `serve` and `doctor` look past the API. `bench` has the load generator beside it.
 
+pub mod alias;
 pub mod args;
 pub mod bench;
 pub mod client;
@@ -22,6 +23,7 @@ pub mod package;
 mod scripted;
 pub mod serve;
 pub mod starts;
+pub mod version;
 
 use crate::cli::args::{Command, Global};
 use crate::cli::client::Client;
@@ -38,6 +40,8 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::Logs(args) => logs::run(args, &connect(global)?, output).await,
         Command::Starts(args) => starts::run(args, &connect(global)?, output).await,
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
+        Command::Version(args) => version::run(args, &connect(global)?, output).await,
+        Command::Alias(args) => alias::run(args, &connect(global)?, output).await,
         Command::Key(args) => key::run(args, &connect(global)?, output).await,
         Command::Bench(args) => bench::run(args, global, output).await,
         Command::Env(args) => env::run(args, global, output).await,

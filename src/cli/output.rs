@@ -71,6 +71,17 @@ impl Output {
         writeln!(self.out, "{text}")
     }
 
+    /// A table of the result; the first row is the heading.
+    pub fn rows(&mut self, rows: &[Vec<String>]) -> std::io::Result<()> {
+        for (place, line) in table(rows).iter().enumerate() {
+            match place {
+                0 => self.line(&self.paint(Tone::Heading, line))?,
+                _ => self.line(line)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes of the result, just as they are.
     pub fn bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.out.write_all(bytes)?;
