@@ -20,8 +20,9 @@ missing_packages() {
     # Only the tests make an environment of Python packages. Debian has that in a package of its own.
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v node >/dev/null || echo nodejs
-    # Only the tests start one.
+    # Only the tests start these.
     command -v redis-server >/dev/null || echo redis-server
+    command -v strace >/dev/null || echo strace
     if ! command -v docker >/dev/null || { [ "$1" = no ] && ! command -v dockerd >/dev/null; }; then
         # Newer releases keep the client in a package of its own; where there is none, a pattern
         # that matches nothing is no error.

@@ -7,10 +7,10 @@ use percent_encoding::percent_decode_str;
 
 use crate::domain::route::is_reserved;
 
-#[derive(Debug, PartialEq, Eq)]
-pub enum Route<'a> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
     /// Call one function; what stands between the slashes, decoded, is its id or name.
-    Execute(Cow<'a, str>),
+    Execute(Segment),
     /// Alive: the process answers.
     Health,
     /// Ready: calls can be served.
@@ -22,7 +22,23 @@ pub enum Route<'a> {
     Function,
 }
 
-impl Route<'_> {
+/// Where in the path a name stands. Not the name itself, so that a request is routed once and then passed on whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    from: usize,
+    to: usize,
+}
+
+impl Segment {
+    /// The name, decoded, in the path that was routed.
+    pub fn of(self, path: &str) -> Cow<'_, str> {
+        let text = path.get(self.from..self.to).unwrap_or_default();
+        // That it is UTF-8 was seen when it was routed.
+        percent_decode_str(text).decode_utf8_lossy()
+    }
+}
+
+impl Route {
     /// As a metric label.
     pub fn face(&self) -> &'static str {
         match self {
@@ -44,11 +60,11 @@ impl Route<'_> {
     }
 }
 
-pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
+pub fn route(method: &Method, path: &str) -> Route {
     if *method == Method::POST
-        && let Some(name) = executed(path).and_then(decoded)
+        && let Some(segment) = executed(path)
     {
-        return Route::Execute(name);
+        return Route::Execute(segment);
     }
     match (method, path.strip_suffix('/').unwrap_or(path)) {
         (&Method::GET | &Method::HEAD, "/healthz") => Route::Health,
@@ -60,29 +76,43 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Route<'a> {
 }
 
 /// The name in `/functions/{name}/execute`, with or without a slash at the end.
-fn executed(path: &str) -> Option<&str> {
-    let rest = path.strip_prefix("/functions/")?;
+/// `None` also if it is not UTF-8 once it is decoded; the control API says so.
+fn executed(path: &str) -> Option<Segment> {
+    const BEFORE: &str = "/functions/";
+    let rest = path.strip_prefix(BEFORE)?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let name = rest.strip_suffix("/execute")?;
-    (!name.is_empty() && !name.contains('/')).then_some(name)
-}
-
-/// What a segment stands for. Decoded once: what comes out is a name, whatever it looks like. `None` if it is not UTF-8; the control
-/// API says so.
-fn decoded(segment: &str) -> Option<Cow<'_, str>> {
-    percent_decode_str(segment).decode_utf8().ok()
+    if name.is_empty() || name.contains('/') {
+        return None;
+    }
+    // Decoded once: what comes out is a name, whatever it looks like.
+    percent_decode_str(name).decode_utf8().ok()?;
+    Some(Segment {
+        from: BEFORE.len(),
+        to: BEFORE.len() + name.len(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The function a POST to this path calls.
+    fn called(path: &str) -> Option<String> {
+        match route(&Method::POST, path) {
+            Route::Execute(segment) => Some(segment.of(path).into_owned()),
+            _ => None,
+        }
+    }
+
     #[test]
     fn paths_find_their_face() {
         let post = |path| route(&Method::POST, path);
-        let execute = |name: &'static str| Route::Execute(name.into());
-        assert_eq!(post("/functions/hello/execute"), execute("hello"));
-        assert_eq!(post("/functions/hello/execute/"), execute("hello"));
+        assert_eq!(called("/functions/hello/execute").as_deref(), Some("hello"));
+        assert_eq!(
+            called("/functions/hello/execute/").as_deref(),
+            Some("hello")
+        );
         assert_eq!(post("/functions/execute"), Route::Control, "the batch");
         assert_eq!(post("/functions/execute/"), Route::Control, "the batch");
         assert_eq!(post("/functions//execute"), Route::Control);
@@ -124,8 +154,7 @@ mod tests {
             ("%zz%+1", "%zz%+1"),
         ] {
             let path = format!("/functions/{segment}/execute");
-            let route = route(&Method::POST, &path);
-            assert_eq!(route, Route::Execute(name.into()), "{segment}");
+            assert_eq!(called(&path).as_deref(), Some(name), "{segment}");
         }
         for segment in ["%ff", "%c3", "a%c3%28"] {
             let path = format!("/functions/{segment}/execute");

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::domain::key::Grant;
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::gateway::keys::Failure;
-use crate::gateway::route::{Route, route};
+use crate::gateway::route::{Route, Segment, route};
 use crate::gateway::slowdown::{Slowdown, Verdict};
 use crate::gateway::{body, keys, screen};
 use crate::queue::Queue;
@@ -80,10 +80,10 @@ impl Gateway {
         } else if unread() {
             error::refused(&Problem::StoreUnavailable)
         } else if route.is_open() {
-            self.answer(request, peer).await
+            self.answer(route, request, peer).await
         } else {
             match keys::admit(&self.keys, request.headers()) {
-                Ok(grant) => self.answer_to(&grant, request, peer).await,
+                Ok(grant) => self.answer_to(&grant, route, request, peer).await,
                 // Boxed, so that calls with a good key carry nothing of it.
                 Err(failure) => {
                     let version = request.version();
@@ -137,6 +137,7 @@ impl Gateway {
     async fn answer_to(
         &self,
         grant: &Arc<Grant>,
+        route: Route,
         mut request: Request<Incoming>,
         peer: IpAddr,
     ) -> Response<Body> {
@@ -145,16 +146,21 @@ impl Gateway {
             metrics::auth_failed("scope");
             return error::refused(&denied.into());
         }
-        if route(method, path) == Route::Control {
+        if route == Route::Control {
             // For what only the body says. Calls have nothing to say there.
             request.extensions_mut().insert(grant.clone());
         }
-        self.answer(request, peer).await
+        self.answer(route, request, peer).await
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        match route(request.method(), request.uri().path()) {
-            Route::Execute(_) => self.execute(request).await,
+    async fn answer(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Body> {
+        match route {
+            Route::Execute(name) => self.execute(name, request).await,
             Route::Health => text(StatusCode::OK, "ok\n".into()),
             Route::Ready => self.ready(),
             Route::Metrics => self.metrics(),
@@ -173,11 +179,9 @@ impl Gateway {
         }
     }
 
-    async fn execute(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn execute(&self, name: Segment, request: Request<Incoming>) -> Response<Body> {
         let (head, incoming) = request.into_parts();
-        let Route::Execute(name) = route(&head.method, head.uri.path()) else {
-            return error::not_found(head.uri.path());
-        };
+        let name = name.of(head.uri.path());
         match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
             Ok(payload) => {
                 let (queue, idempotency) = (&self.queue, &self.idempotency);

@@ -151,7 +151,7 @@ fn routes(data: &[u8]) {
     for method in [Method::GET, Method::POST] {
         match route(&method, path) {
             Route::Function => assert!(!is_reserved(path)),
-            Route::Execute(name) => assert!(!name.is_empty() && is_reserved(path)),
+            Route::Execute(name) => assert!(!name.of(path).is_empty() && is_reserved(path)),
             _ => {}
         }
     }
