@@ -1,6 +1,7 @@
 //! The composition root: builds everything bottom-up, runs it, and stops it top-down. Alone knows every part.
 
 mod admin;
+mod ending;
 
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -9,15 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
 use crate::app::admin::AdminKey;
+use crate::app::ending::{Signals, finished};
 use crate::clock;
 use crate::config::{self, Config};
 use crate::engine::docker::Docker;
@@ -226,13 +229,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (unread, store_unread) = watch::channel(unread);
     let consumer = {
         let (queue, stop, mut unread) = (queue.clone(), stop.clone(), store_unread.clone());
-        task::spawn(vital.clone(), "events", async move {
+        let consumer = task::spawn(vital.clone(), "events", async move {
             // Before the functions are known, every event would be one of none.
             let read = async { unread.wait_for(Option::is_none).await.is_ok() };
             if stop.run_until_cancelled(read).await == Some(true) {
                 queue.run(stop).await;
             }
-        })
+        });
+        consumer.map(|_ended| ()).shared()
     };
     task::spawn(vital, "store follower", follow(reader, changes, unread));
 
@@ -263,7 +267,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tls: tls.clone(),
     };
     let hurry = CancellationToken::new();
-    let serving = server::run(listener, gateway, options, stop.clone(), hurry.clone());
+    let serving = {
+        let door = server::run(listener, gateway, options, stop.clone(), hurry.clone());
+        let events = finished(consumer.clone(), &stop, config.server.drain_grace, &hurry);
+        async { tokio::join!(door, events).0 }
+    };
     tokio::pin!(serving);
     let undrained = tokio::select! {
         undrained = &mut serving => undrained,
@@ -285,10 +293,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     keeper_stop.cancel();
     let end = async {
         keeper.await.ok();
-        // What was running has ended now, and will be run again: here after the restart, or elsewhere.
-        consumer.await.ok();
         match sweep::sweep(&*engine, &state.workers()).await {
             Ok(_) => {
+                // What was running all the same has ended now, and will be run again: here after the restart, or elsewhere.
+                consumer.await;
                 // Nothing runs any more, so others may have this process's part.
                 sharing_stop.cancel();
                 if let Some(sharing) = sharing {
@@ -381,28 +389,6 @@ async fn check_engine(engine: Arc<dyn Engine>, missing: watch::Sender<Option<Str
             ENGINE_RETRY
         })
         .await;
-    }
-}
-
-/// Signals that ask the process to end. Listened to from the start, so that none is lost between two waits.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
     }
 }
 

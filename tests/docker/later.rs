@@ -9,6 +9,7 @@ use crate::sharing::Redis;
 use crate::wait::eventually;
 
 const CODE: &str = "def handler(event, context):\n    print('ran', event['n'])\n    return event\n";
+const SLEEPS: &str = "import time\ndef handler(event, context):\n    print('begun', flush=True)\n    time.sleep(event)\n";
 const FAILING: &str = "def handler(event, context):\n    raise ValueError('never')\n";
 
 const EVENT: (&str, &str) = ("x-amz-invocation-type", "Event");
@@ -113,6 +114,50 @@ async fn what_was_accepted_is_run_after_a_crash() {
     let ids = accepted(&server, "later", 30).await;
     let server = Server::start_on(server.crash(), &[]);
     all_succeed(&server, &ids).await;
+}
+
+/// One that is told to stop lets asynchronous calls finish, for as long as others; what takes longer is run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_when_it_is_told_to_stop_may_finish() {
+    let settings = [("server.drain_grace", "4s"), ("events.retry_delay", "50ms")];
+    let start = |state| {
+        let server = Server::start_on(state, &settings);
+        // The long one, each time.
+        for text in ["call failed", "how a worker ended cannot be learnt"] {
+            server.expects(text);
+        }
+        server
+    };
+    let server = start(State::new());
+    for name in ["long", "short"] {
+        server.deploy(name, SLEEPS, json!({"timeout": 300})).await;
+        server.call(name, &json!(0)).await.expect(200);
+    }
+    let mut short = String::new();
+    for (name, seconds) in [("long", 200.0), ("short", 1.5)] {
+        let answer = submit(&server, name, json!(seconds).to_string()).await;
+        let answer = answer.expect(202).json();
+        answer["request_id"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut short);
+        eventually("it to run", || async {
+            (server.lines(name, Some(&short)).await == ["begun"]).then_some(())
+        })
+        .await;
+    }
+    let server = start(server.stop());
+    let path = format!("/invocations/{short}");
+    let known = server.client.get(&path).await.expect(200).json();
+    assert_eq!(
+        (&known["state"], &known["attempts"]),
+        (&json!("succeeded"), &json!(1)),
+        "{known}"
+    );
+    eventually("the other to be begun again", || async {
+        (server.lines("long", None).await == ["begun"]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
