@@ -2,8 +2,10 @@
 //! mend what is wrong. Changes nothing: what it makes to try something out is gone when it is done. Called by `hearth doctor`;
 //! beside `app`, because like it this looks at every part.
 
+mod certificate;
 mod engine;
 mod host;
+mod secrets;
 mod state;
 mod store;
 
@@ -87,6 +89,8 @@ pub async fn examine(config: &Config, running: Option<&str>) -> Vec<Finding> {
     let engine = engine::examine(config, place.as_ref().ok().map(Scratch::path));
     findings.extend(Box::pin(engine).await);
     findings.extend(Box::pin(store::examine(&config.store)).await);
+    findings.extend(Box::pin(secrets::examine(config, running.is_some())).await);
+    findings.extend(certificate::examine(config.server.tls.as_ref()));
     findings.push(state::writable(&config.state_dir, place.as_ref().err()));
     let (config, running) = (config.clone(), running.map(str::to_owned));
     let rest = task::blocking("doctor", move || {

@@ -178,7 +178,7 @@ impl Secrets {
 
     /// A variable of a function.
     pub fn seal_variable(&self, function: &FunctionId, name: &str, text: &str) -> Value {
-        let sealed = self.seal(&place(function, name), text);
+        let sealed = self.seal(&variable_place(function, name), text);
         Value::Sealed { sealed }
     }
 
@@ -189,7 +189,7 @@ impl Secrets {
         value: &Value,
     ) -> Result<String, Unreadable> {
         match value {
-            Value::Sealed { sealed } => self.unseal(&place(function, name), sealed),
+            Value::Sealed { sealed } => self.unseal(&variable_place(function, name), sealed),
             Value::Plain(text) => Ok(text.clone()),
         }
     }
@@ -224,8 +224,8 @@ impl Secrets {
     }
 }
 
-/// Ids and names have no slash in them.
-fn place(function: &FunctionId, name: &str) -> String {
+/// Where a function's variable belongs. Ids and names have no slash in them.
+pub fn variable_place(function: &FunctionId, name: &str) -> String {
     format!("environment/{function}/{name}")
 }
 

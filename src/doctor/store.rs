@@ -1,27 +1,19 @@
 //! The Redis that keeps the state, if one does: whether it answers, and whether it keeps what it acknowledges. Nothing is written to it.
 
+use std::path::Path;
+
 use crate::config;
 use crate::doctor::Finding;
 use crate::store::redis::{self as store, Options};
+use crate::store::{Content, Error, embedded};
+use crate::task;
 
 const ABOUT: &str = "store";
 
 /// `None` for the embedded one, which is looked at with the state directory.
 pub(super) async fn examine(configured: &config::Store) -> Vec<Finding> {
-    let config::Store::Redis {
-        place,
-        tls_ca,
-        call_timeout,
-        look_again,
-    } = configured
-    else {
+    let Some(options) = options(configured) else {
         return Vec::new();
-    };
-    let options = Options {
-        place: config::redis::Place::clone(place),
-        authority: tls_ca.clone(),
-        deadline: *call_timeout,
-        look_again: *look_again,
     };
     match store::examine(&options).await {
         Ok(risks) if risks.is_empty() => {
@@ -41,6 +33,36 @@ pub(super) async fn examine(configured: &config::Store) -> Vec<Finding> {
             )]
         }
     }
+}
+
+/// What the store has now.
+pub(super) async fn content(
+    configured: &config::Store,
+    state_dir: &Path,
+) -> Result<Content, Error> {
+    if let Some(options) = options(configured) {
+        return store::look(&options).await;
+    }
+    let state_dir = state_dir.to_owned();
+    task::blocking("look at the store", move || embedded::look(&state_dir)).await
+}
+
+fn options(configured: &config::Store) -> Option<Options> {
+    let config::Store::Redis {
+        place,
+        tls_ca,
+        call_timeout,
+        look_again,
+    } = configured
+    else {
+        return None;
+    };
+    Some(Options {
+        place: config::redis::Place::clone(place),
+        authority: tls_ca.clone(),
+        deadline: *call_timeout,
+        look_again: *look_again,
+    })
 }
 
 /// A risk names what is wrong and, behind the colon, what to set.

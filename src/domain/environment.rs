@@ -36,6 +36,14 @@ impl Environment {
 }
 
 impl Value {
+    /// The encrypted text, if it is.
+    pub fn sealed(&self) -> Option<&str> {
+        match self {
+            Value::Sealed { sealed } => Some(sealed),
+            Value::Plain(_) => None,
+        }
+    }
+
     /// What tells two values apart without knowing either; for digests.
     pub fn as_stored(&self) -> &str {
         match self {

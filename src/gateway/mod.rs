@@ -9,3 +9,4 @@ pub mod server;
 pub mod service;
 pub mod slowdown;
 pub mod tls;
+pub mod validity;

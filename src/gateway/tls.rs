@@ -4,7 +4,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -127,18 +127,14 @@ impl Tls {
     }
 }
 
+/// The certificates, if they and the key can be used.
+pub(super) fn usable_chain(files: &config::Tls) -> Result<Vec<CertificateDer<'static>>, Error> {
+    read(files)?;
+    chain(files)
+}
+
 fn read(files: &config::Tls) -> Result<ServerConfig, Error> {
-    let unread = |path: &PathBuf| {
-        let path = path.clone();
-        |source| Error::Read { path, source }
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate)
-        .map_err(unread(&files.certificate))?
-        .collect();
-    let chain = chain.map_err(unread(&files.certificate))?;
-    if chain.is_empty() {
-        return Err(Error::NoCertificate(files.certificate.clone()));
-    }
+    let chain = chain(files)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unread(&files.key))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -147,6 +143,22 @@ fn read(files: &config::Tls) -> Result<ServerConfig, Error> {
         .map_err(Error::Refused)?;
     config.alpn_protocols = vec![H2.into(), HTTP1.into()];
     Ok(config)
+}
+
+fn chain(files: &config::Tls) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&files.certificate)
+        .map_err(unread(&files.certificate))?
+        .collect();
+    let chain = chain.map_err(unread(&files.certificate))?;
+    match chain.is_empty() {
+        true => Err(Error::NoCertificate(files.certificate.clone())),
+        false => Ok(chain),
+    }
+}
+
+fn unread(path: &Path) -> impl FnOnce(pem::Error) -> Error {
+    let path = path.to_owned();
+    |source| Error::Read { path, source }
 }
 
 /// A connection whose first bytes were read, and are read once more.

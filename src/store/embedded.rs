@@ -43,7 +43,7 @@ use crate::store::embedded::packages::{Packages, Staged};
 use crate::store::embedded::permits::Granted;
 use crate::store::embedded::tables::Tables;
 use crate::store::versions::Versions;
-use crate::store::{Error, Store, record};
+use crate::store::{Content, Error, Store, record};
 use crate::task;
 
 /// Requests that may wait for the writer. More are refused: by then a disk is stuck, and waiting longer helps nobody.
@@ -580,6 +580,37 @@ fn sync_dir(dir: &Path) -> Result<(), Fault> {
 
 fn database_fault(e: impl Into<redb::Error>) -> Fault {
     Fault::Database(e.into())
+}
+
+/// What the database in `dir` has, read without changing anything. None is there before the first start.
+pub fn look(dir: &Path) -> Result<Content, Error> {
+    let read = || {
+        let path = dir.join(DATABASE);
+        if !path.exists() {
+            return Ok(Content::default());
+        }
+        let database = redb::ReadOnlyDatabase::open(path).map_err(database_fault)?;
+        let mut content = Content {
+            functions: tables::functions(&database)?,
+            keys: tables::keys(&database)?,
+            ..Content::default()
+        };
+        for function in &content.functions {
+            match tables::published(&database, &function.id) {
+                Ok(published) => {
+                    let versions = published.into_iter().flat_map(|all| all.versions);
+                    content
+                        .versions
+                        .extend(versions.map(|(_, version)| version));
+                }
+                // A version of this program wrote it that knew of none.
+                Err(Fault::Database(redb::Error::TableDoesNotExist(_))) => break,
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(content)
+    };
+    read().map_err(unavailable("look"))
 }
 
 fn open_database(path: &Path) -> Result<Database, Fault> {

@@ -14,6 +14,7 @@ pub mod suite;
 pub mod versions;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -21,6 +22,7 @@ use futures_util::future::BoxFuture;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::version::Version;
 use crate::store::answers::Answers;
 use crate::store::change::Changes;
 use crate::store::events::Events;
@@ -53,6 +55,15 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// What somebody sees who only looks, beside the process whose store it is.
+#[derive(Debug, Default)]
+pub struct Content {
+    pub functions: Vec<Function>,
+    /// Published, of all functions.
+    pub versions: Vec<Arc<Version>>,
+    pub keys: Vec<KeyRecord>,
 }
 
 /// Boxed futures, because the warm path never asks the store.

@@ -48,7 +48,7 @@ use crate::store::redis::leases::Leases;
 use crate::store::redis::place::Place;
 use crate::store::redis::pool::{Connection, Pool};
 use crate::store::redis::scripts::{Asked, Scripts};
-use crate::store::{Error, Store, key, record};
+use crate::store::{Content, Error, Store, key, record};
 use crate::task;
 use crate::telemetry::metrics;
 
@@ -298,7 +298,7 @@ impl Redis {
     /// Every value of a hash.
     async fn values<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
         let identity = self.calls.identity().await?;
-        let (found, values): (Option<String>, Vec<(String, Bytes)>) = self
+        let (found, values): (Option<String>, Values) = self
             .calls
             .call(async |connection| {
                 let mut both = redis::pipe();
@@ -311,10 +311,7 @@ impl Redis {
         if found.as_deref() != Some(identity) {
             return Err(Fault::Replaced);
         }
-        let decoded = values
-            .iter()
-            .map(|(id, value)| Ok(record::decode(&format!("{what} {id}"), value)?));
-        decoded.collect()
+        decoded(&values, what)
     }
 
     /// One value of a hash.
@@ -445,6 +442,51 @@ pub async fn examine(options: &Options) -> Result<Vec<&'static str>, Error> {
         Ok(calls.risks().await?.into_iter().collect())
     };
     look.await.map_err(unavailable("examine"))
+}
+
+/// The same way: what it has.
+pub async fn look(options: &Options) -> Result<Content, Error> {
+    let look = async {
+        let calls = Calls::new(options)?.0;
+        let (functions, keys) = calls
+            .call(async |connection| {
+                let mut both = redis::pipe();
+                both.atomic();
+                both.cmd("HGETALL").arg(key::FUNCTIONS);
+                both.cmd("HGETALL").arg(key::KEYS);
+                let both: (Values, Values) = both.query_async(connection).await?;
+                Ok(both)
+            })
+            .await?;
+        let functions: Vec<Function> = decoded(&functions, "function")?;
+        let mut versions = Vec::new();
+        for function in &functions {
+            let id = &function.id;
+            let found: Values = calls
+                .call(async |connection| {
+                    let found = cmd("HGETALL").arg(key::versions(id)).to_owned();
+                    Ok(found.query_async(connection).await?)
+                })
+                .await?;
+            versions.extend(decoded(&found, &format!("function {id}, version"))?);
+        }
+        Ok(Content {
+            functions,
+            versions,
+            keys: decoded(&keys, "key")?,
+        })
+    };
+    look.await.map_err(unavailable("look"))
+}
+
+/// A hash.
+type Values = Vec<(String, Bytes)>;
+
+fn decoded<T: DeserializeOwned>(values: &Values, what: &str) -> Result<Vec<T>, Fault> {
+    let decoded = values
+        .iter()
+        .map(|(id, value)| Ok(record::decode(&format!("{what} {id}"), value)?));
+    decoded.collect()
 }
 
 /// What every server says: one of them, or all nodes of a cluster.

@@ -3,7 +3,7 @@
 
 mod answers;
 mod events;
-mod versions;
+pub mod versions;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -87,7 +87,7 @@ pub(super) fn kept_code(database: &Database) -> Result<HashSet<String>, redb::Er
     Ok(kept)
 }
 
-pub(super) fn functions(database: &Database) -> Result<Vec<Function>, Fault> {
+pub(super) fn functions(database: &impl ReadableDatabase) -> Result<Vec<Function>, Fault> {
     all(database, FUNCTIONS, "function")
 }
 
@@ -99,12 +99,12 @@ pub(super) fn function(database: &Database, id: &FunctionId) -> Result<Option<Fu
     Ok(decoded.transpose()?)
 }
 
-pub(super) fn keys(database: &Database) -> Result<Vec<KeyRecord>, Fault> {
+pub(super) fn keys(database: &impl ReadableDatabase) -> Result<Vec<KeyRecord>, Fault> {
     all(database, KEYS, "key")
 }
 
 fn all<T: DeserializeOwned>(
-    database: &Database,
+    database: &impl ReadableDatabase,
     table: TableDefinition<'_, Text, &'static [u8]>,
     what: &str,
 ) -> Result<Vec<T>, Fault> {

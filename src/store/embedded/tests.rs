@@ -72,6 +72,32 @@ async fn passes_the_suite_of_permits() {
 }
 
 #[tokio::test]
+async fn who_only_looks_sees_everything_and_changes_nothing() {
+    let dir = temp();
+    let nothing = look(dir.path()).expect("is looked at");
+    assert!(nothing.functions.is_empty() && nothing.keys.is_empty());
+    assert_eq!(std::fs::read_dir(dir.path()).expect("is read").count(), 0);
+    let store = open(dir.path());
+    let function = function("f", &upload(&store, "code").await.expect("is kept"));
+    store.put(function.clone(), None).await.expect("is written");
+    let edit = suite::versions::first(&function);
+    store.edit(edit.clone()).await.expect("is written");
+    store.put_key(key("k")).await.expect("is written");
+    let taken = chain(&look(dir.path()).expect_err("somebody has it open"));
+    assert!(taken.contains("open"), "{taken}");
+    drop(store);
+    let before = std::fs::read(dir.path().join(DATABASE)).expect("is read");
+    let seen = look(dir.path()).expect("is looked at");
+    assert_eq!(
+        (seen.functions, seen.keys),
+        (vec![function], vec![key("k")])
+    );
+    assert_eq!(seen.versions, [edit.publish.expect("one")]);
+    let after = std::fs::read(dir.path().join(DATABASE)).expect("is read");
+    assert!(before == after, "it was changed");
+}
+
+#[tokio::test]
 async fn everything_is_there_after_reopening() {
     let dir = temp();
     let store = open(dir.path());

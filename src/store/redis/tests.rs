@@ -13,6 +13,7 @@ use super::*;
 use crate::clock;
 use crate::store::change::Change;
 use crate::store::suite::{self, function, key as api_key, next, package};
+use crate::store::versions::Versions;
 
 /// Generous, because the machine may be busy; waits end as soon as what they wait for is there.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -407,8 +408,21 @@ async fn what_redis_says_of_itself_is_understood() {
         .ask::<()>(&["CONFIG", "SET", "appendfsync", "everysec"])
         .await;
     assert_eq!(examine(&options).await.expect("answers"), [LAZY]);
+    assert!(look(&options).await.expect("answers").keys.is_empty());
     let left: Vec<String> = server.ask(&["KEYS", "*"]).await;
     assert_eq!(left, [""; 0]);
+    let store = server.store().await;
+    store.put_key(api_key("k")).await.expect("is written");
+    let (sha256, code) = package("code");
+    store.put_code(&sha256, code).await.expect("is kept");
+    let function = function("f", &sha256);
+    store.put(function.clone(), None).await.expect("is written");
+    let edit = suite::versions::first(&function);
+    store.edit(edit.clone()).await.expect("is written");
+    let seen = look(&options).await.expect("answers");
+    assert_eq!(seen.keys, [api_key("k")]);
+    assert_eq!(seen.functions, [function]);
+    assert_eq!(seen.versions, [edit.publish.expect("one")]);
 }
 
 #[tokio::test]

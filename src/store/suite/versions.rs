@@ -48,6 +48,11 @@ fn publish(all: &Published, function: &Function) -> Edit {
     }
 }
 
+/// The edit with which a function's first version is published.
+pub fn first(function: &Function) -> Edit {
+    publish(&none(function), function)
+}
+
 async fn write(store: &dyn Store, all: &mut Published, edit: Edit) {
     store.edit(edit.clone()).await.expect("is written");
     *all = all.after(edit);

@@ -31,7 +31,7 @@ pub(in crate::store::embedded) fn heads(database: &Database) -> Result<Vec<Head>
 }
 
 pub(in crate::store::embedded) fn published(
-    database: &Database,
+    database: &impl ReadableDatabase,
     id: &FunctionId,
 ) -> Result<Option<Published>, Fault> {
     let transaction = database.begin_read().map_err(database_fault)?;
