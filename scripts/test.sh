@@ -88,6 +88,8 @@ say "Fuzzing, for a while"
 scripts/fuzz.sh 10
 say "The OpenAPI document against a server"
 tests/openapi/run.sh
+say "AWS's own clients against a server"
+tests/aws/run.sh
 say "The README's commands"
 HEARTH_STATE_DIR=$work/state PORT=$(free_port) PROFILE=dev tests/readme.sh
 for name in "${flaky[@]}"; do say "Passed the second time only: $name"; done

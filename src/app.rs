@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
+use crate::api::lambda::Lambda;
 use crate::app::admin::AdminKey;
 use crate::app::ending::{Signals, finished};
 use crate::clock;
@@ -188,7 +189,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             .context("the listener has an address")?
     );
     let mut signals = Signals::listen().context("signals cannot be listened to")?;
-    announce(&state, &url)?;
+    announce(&state, &url, &config.aws.place.region)?;
     tracing::info!(
         url,
         functions = restored.unwrap_or_default(),
@@ -244,6 +245,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         scheduler: scheduler.clone(),
         queue,
         idempotency: control.idempotency().clone(),
+        lambda: Lambda::new(
+            control.clone(),
+            config.aws.clone(),
+            tls.is_some(),
+            config.server.body_timeout,
+        ),
         control: control::router(control),
         keys,
         rendered,
@@ -561,10 +568,10 @@ fn instance_id(state: &State) -> anyhow::Result<String> {
     Ok(id)
 }
 
-fn announce(state: &State, url: &str) -> anyhow::Result<()> {
-    let text =
-        serde_json::json!({ "url": url, "pid": std::process::id(), "started_at": clock::wall() })
-            .to_string();
+fn announce(state: &State, url: &str, region: &str) -> anyhow::Result<()> {
+    let (pid, now) = (std::process::id(), clock::wall());
+    let text = serde_json::json!({"url": url, "pid": pid, "started_at": now, "region": region})
+        .to_string();
     write_private(&state.running(), &text, 0o644)
 }
 

@@ -147,6 +147,7 @@ fn function(manifest: &Manifest, memory: Mebibytes) -> anyhow::Result<Function> 
         max_concurrency: None,
         reserved_concurrency: None,
         network: Network::None,
+        aws: Default::default(),
         created_at: now,
         updated_at: now,
     })

@@ -31,7 +31,24 @@ pub struct Keys {
 #[derive(Debug, Default)]
 struct Known {
     by_id: HashMap<String, usize>,
-    all: Vec<(Hash, Arc<Grant>)>,
+    /// By what AWS's clients call it.
+    by_access_key: HashMap<String, usize>,
+    all: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    hash: Hash,
+    grant: Arc<Grant>,
+    sealed: Option<Arc<str>>,
+}
+
+/// A key as it is found without the key itself: by an AWS client's access key id.
+#[derive(Debug, Clone)]
+pub struct Holder {
+    pub grant: Arc<Grant>,
+    /// The key, encrypted. `None` for keys of versions that kept no copy: no signature can be checked with them.
+    pub sealed: Option<Arc<str>>,
 }
 
 type Hash = [u8; 32];
@@ -49,13 +66,19 @@ impl Keys {
         let read = |record: &KeyRecord| {
             let mut hash = [0; 32];
             hex::decode_to_slice(&record.sha256, &mut hash).ok()?;
-            Some((hash, Arc::new(Grant::from(record))))
+            Some(Entry {
+                hash,
+                grant: Arc::new(Grant::from(record)),
+                sealed: record.sealed.as_deref().map(Into::into),
+            })
         };
         let all: Vec<_> = records.iter().filter_map(read).collect();
-        let by_id = all.iter().enumerate();
-        let by_id = by_id.map(|(at, (_, grant))| (grant.id.clone(), at));
+        let places = || all.iter().enumerate();
+        let by_id = places().map(|(at, entry)| (entry.grant.id.clone(), at));
+        let by_access_key = places().map(|(at, entry)| (key::access_key_id_of(&entry.hash), at));
         self.known.store(Arc::new(Known {
             by_id: by_id.collect(),
+            by_access_key: by_access_key.collect(),
             all,
         }));
     }
@@ -68,20 +91,35 @@ impl Keys {
             Some(id) => {
                 let at = known.by_id.get(id);
                 at.map(|at| &known.all[*at])
-                    .filter(|(kept, _)| kept.ct_eq(&hash).into())
+                    .filter(|entry| entry.hash.ct_eq(&hash).into())
             }
             // A key without an id may be any. Every one is compared, whole, so that the time tells nothing.
             None => known.all.iter().fold(None, |found, entry| {
-                match bool::from(entry.0.ct_eq(&hash)) {
+                match bool::from(entry.hash.ct_eq(&hash)) {
                     true => Some(entry),
                     false => found,
                 }
             }),
         };
-        let (_, grant) = found.ok_or(Refused::Unknown)?;
+        let Entry { grant, .. } = found.ok_or(Refused::Unknown)?;
         match grant.has_expired(clock::wall) {
             true => Err(Refused::Expired),
             false => Ok(grant.clone()),
+        }
+    }
+
+    /// Whose access key id this is: what `hearth env` prints for AWS's clients, or the key's id. Nothing is proved by it.
+    pub fn holder(&self, access_key: &str) -> Result<Holder, Refused> {
+        let known = self.known.load();
+        let at = known.by_access_key.get(access_key);
+        let at = at.or_else(|| known.by_id.get(access_key));
+        let entry = at.map(|at| &known.all[*at]).ok_or(Refused::Unknown)?;
+        match entry.grant.has_expired(clock::wall) {
+            true => Err(Refused::Expired),
+            false => Ok(Holder {
+                grant: entry.grant.clone(),
+                sealed: entry.sealed.clone(),
+            }),
         }
     }
 }
@@ -147,6 +185,31 @@ mod tests {
         keys.replace(&[first, second]);
         assert_eq!(keys.find(&past), Err(Refused::Expired));
         assert!(keys.find(&future).is_ok());
+    }
+
+    #[test]
+    fn a_holder_is_found_by_either_id_and_expires_like_the_key() {
+        let keys = Keys::default();
+        let (key, record) = Wish::admin().issue(clock::wall());
+        let record = KeyRecord {
+            sealed: Some("x".into()),
+            ..record
+        };
+        let wish = Wish {
+            expires_at: Some(clock::wall() - jiff::SignedDuration::from_secs(1)),
+            ..Wish::admin()
+        };
+        let (past, expired) = wish.issue(clock::wall());
+        keys.replace(&[record.clone(), expired]);
+        for id in [key::access_key_id(&key), record.id.clone()] {
+            let holder = keys.holder(&id).expect("is known");
+            assert_eq!(holder.grant.id, record.id);
+            assert_eq!(holder.sealed.as_deref(), Some("x"));
+        }
+        let refused = |id: &str| keys.holder(id).map(drop);
+        assert_eq!(refused(&key::access_key_id(&past)), Err(Refused::Expired));
+        assert_eq!(refused(&key), Err(Refused::Unknown));
+        assert_eq!(refused(""), Err(Refused::Unknown));
     }
 
     #[tokio::test]

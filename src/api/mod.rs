@@ -1,5 +1,5 @@
 //! The faces: what Hearth says over HTTP. `invoke` answers calls and is reached without a router in between; `route` is plain HTTP to
-//! functions at their own paths; `control` is the native REST API for everything else; `access` says what each request needs of a key,
+//! functions at their own paths; `control` is the native REST API for everything else; `lambda` is AWS's API for the same things; `access` says what each request needs of a key,
 //! `keys` which keys there are. Called by the gateway, which has read the head and found the key. Knows nothing of engines, containers or
 //! sockets.
 
@@ -11,4 +11,5 @@ pub mod idempotency;
 pub mod invoke;
 pub mod json;
 pub mod keys;
+pub mod lambda;
 pub mod route;

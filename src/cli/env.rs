@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::cli::args::Global;
 use crate::cli::client::Client;
 use crate::cli::error::Error;
-use crate::cli::instance;
+use crate::cli::instance::{self, Instance};
 use crate::cli::output::Output;
 use crate::domain::key;
 
@@ -32,8 +32,8 @@ enum Shell {
 }
 
 pub async fn run(args: Args, global: &Global, output: &mut Output) -> Result<(), Error> {
-    let (url, key) = running(global).await?;
-    let mut settings = settings(&url, &key).to_vec();
+    let (instance, key) = running(global).await?;
+    let mut settings = settings(&instance, &key).to_vec();
     if let Some(ca) = &global.ca {
         let path = ca.display().to_string();
         settings.push(("HEARTH_CA", path.clone()));
@@ -60,7 +60,7 @@ pub async fn run(args: Args, global: &Global, output: &mut Output) -> Result<(),
 
 /// Address and key of the instance of the state directory. An address or key in the environment does not count while that can be
 /// read: it is there because this command was run before, perhaps for an instance that is gone by now.
-async fn running(global: &Global) -> Result<(String, String), Error> {
+async fn running(global: &Global) -> Result<(Instance, String), Error> {
     let state_dir = global.state_dir();
     let instance = instance::read(state_dir)?;
     if !Client::trusting(&instance.url, None, global.ca.as_deref())?
@@ -75,11 +75,11 @@ async fn running(global: &Global) -> Result<(String, String), Error> {
     }
     let given = global.key.clone();
     let key = instance::read_key(state_dir).or_else(|unread| given.ok_or(unread))?;
-    Ok((instance.url, key))
+    Ok((instance, key))
 }
 
-fn settings(url: &str, key: &str) -> [(&'static str, String); 7] {
-    let region = "us-east-1";
+fn settings(instance: &Instance, key: &str) -> [(&'static str, String); 7] {
+    let (url, region) = (instance.url.as_str(), instance.region.as_str());
     [
         ("HEARTH_URL", url.into()),
         ("HEARTH_KEY", key.into()),
@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn every_setting_is_there_once_and_none_is_empty() {
-        let settings = settings("http://127.0.0.1:1", "secret");
+        let instance = serde_json::json!({"url": "http://127.0.0.1:1", "pid": 1});
+        let instance = serde_json::from_value(instance).expect("is read");
+        let settings = settings(&instance, "secret");
         let names: std::collections::HashSet<_> = settings.iter().map(|(name, _)| name).collect();
         assert_eq!(names.len(), settings.len());
         assert!(settings.iter().all(|(_, value)| !value.is_empty()));
@@ -124,8 +126,7 @@ mod tests {
 
     fn state(url: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().expect("a directory");
-        let instance =
-            serde_json::json!({"url": url, "pid": 1, "started_at": "2026-01-31T12:00:00Z"});
+        let instance = serde_json::json!({"url": url, "pid": 1, "started_at": "2026-01-31T12:00:00Z", "region": "eu-west-1"});
         std::fs::write(dir.path().join("instance.json"), instance.to_string()).expect("written");
         std::fs::write(dir.path().join("admin.key"), "stored\n").expect("written");
         dir
@@ -155,7 +156,7 @@ mod tests {
         )));
         let fish = printed(Shell::Fish, &state, false).await.expect("printed");
         assert!(
-            fish.contains("set -gx AWS_DEFAULT_REGION 'us-east-1'\n"),
+            fish.contains("set -gx AWS_DEFAULT_REGION 'eu-west-1'\n"),
             "{fish}"
         );
         let json = printed(Shell::Sh, &state, true).await.expect("printed");

@@ -19,6 +19,13 @@ pub struct Instance {
     pub pid: u32,
     #[serde(default)]
     pub started_at: String,
+    /// What AWS's clients sign for. Older servers did not say.
+    #[serde(default = "region")]
+    pub region: String,
+}
+
+fn region() -> String {
+    "us-east-1".into()
 }
 
 /// A server and the key for it.
@@ -155,6 +162,7 @@ mod tests {
             url: url.into(),
             pid: 1,
             started_at: String::new(),
+            region: region(),
         }
     }
 

@@ -8,7 +8,11 @@ use toml::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
-use crate::config::{Config, Engine, Events, Limits, Log, Logs, Pool, Server, Store, Tls, Worker};
+use crate::config::{
+    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Server, Store, Tls, Worker,
+};
+use crate::domain::aws::Place;
+use crate::domain::function::Network;
 use crate::domain::limits::Mebibytes;
 
 /// No timer needs more, and time stays far from where adding to the clock overflows.
@@ -132,6 +136,7 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             keep_bytes: read.whole::<usize>("logs.keep_kb", 1..=1024 * 1024) * 1024,
             line_bytes: read.whole::<usize>("logs.line_kb", 1..=1024) * 1024,
         },
+        aws: read.aws(),
         log: Log {
             level: read.text("log.level", level),
             json: read.text("log.format", |text| match text {
@@ -162,6 +167,20 @@ fn roots(value: &Value) -> Result<Vec<PathBuf>, String> {
         match path.is_absolute() {
             true => Ok(path),
             false => Err(format!("{path:?} is relative, expected absolute paths")),
+        }
+    })
+    .collect()
+}
+
+fn stand_ins(value: &Value) -> Result<Vec<(String, String)>, String> {
+    let list = value.as_array().expect("typed by its default").iter();
+    list.map(|item| {
+        let text = item.as_str().expect("typed by its default");
+        match text.split_once('=') {
+            Some((name, runtime)) if !name.is_empty() && !runtime.is_empty() => {
+                Ok((name.trim().into(), runtime.trim().into()))
+            }
+            _ => Err(format!("{text:?} is no pair, expected NAME=RUNTIME")),
         }
     })
     .collect()
@@ -235,6 +254,36 @@ impl Reader<'_> {
                 .push(Fault::of(missing, &self.values.get(missing).origin, what));
         }
         (has_certificate && has_key).then_some(Tls { certificate, key })
+    }
+
+    fn aws(&mut self) -> Aws {
+        Aws {
+            place: Place {
+                region: self.text("aws.region", |text| {
+                    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+                    let good = !text.is_empty() && text.len() <= 32 && text.chars().all(good);
+                    good.then(|| text.to_owned()).ok_or_else(|| {
+                        format!("{text:?} is no region, expected one like us-east-1")
+                    })
+                }),
+                account: self.text("aws.account", |text| {
+                    let good = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
+                    good.then(|| text.to_owned())
+                        .ok_or_else(|| format!("{text:?} is no account, expected twelve digits"))
+                }),
+            },
+            runtimes: self.value("aws.runtimes", stand_ins),
+            show_environment: self.value("aws.show_environment", |value| {
+                Ok(value.as_bool().expect("typed by its default"))
+            }),
+            network: self.text("aws.network", |text| match text {
+                "none" => Ok(Network::None),
+                "egress" => Ok(Network::Egress),
+                other => Err(format!(
+                    "{other:?} is unknown, expected \"none\" or \"egress\""
+                )),
+            }),
+        }
     }
 
     fn time(&mut self, key: &str) -> Duration {

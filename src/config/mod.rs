@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::aws::Place;
+use crate::domain::function::Network;
 use crate::domain::limits::Mebibytes;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,7 @@ pub struct Config {
     pub events: Events,
     pub worker: Worker,
     pub logs: Logs,
+    pub aws: Aws,
     pub log: Log,
 }
 
@@ -151,6 +154,18 @@ pub struct Worker {
 pub struct Logs {
     pub keep_bytes: usize,
     pub line_bytes: usize,
+}
+
+/// What AWS's clients see.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Aws {
+    pub place: Place,
+    /// From the name a client writes to the runtime that is meant.
+    pub runtimes: Vec<(String, String)>,
+    /// Whether environments are shown in the clear.
+    pub show_environment: bool,
+    /// Of functions that such a client makes.
+    pub network: Network,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::domain::aws;
 use crate::domain::environment::Environment;
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId, VersionDigest};
 use crate::domain::limits::Mebibytes;
@@ -46,6 +47,9 @@ pub struct Function {
     #[serde(default)]
     pub reserved_concurrency: Option<u32>,
     pub network: Network,
+    /// What only AWS's clients see. Not in records of older versions.
+    #[serde(default)]
+    pub aws: aws::Settings,
     pub created_at: jiff::Timestamp,
     pub updated_at: jiff::Timestamp,
 }

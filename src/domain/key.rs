@@ -141,7 +141,12 @@ pub fn id_of(key: &str) -> Option<&str> {
 
 /// What stands for a key where an AWS client wants an access key id: looks like one, and follows from the key alone.
 pub fn access_key_id(key: &str) -> String {
-    let digest = hex::encode_upper(hash(key));
+    access_key_id_of(&hash(key))
+}
+
+/// The same, of a key of which only the hash is known.
+pub fn access_key_id_of(hash: &[u8; 32]) -> String {
+    let digest = hex::encode_upper(hash);
     format!(
         "HEARTH{}",
         digest.get(..14).expect("a digest has 64 digits")

@@ -1,5 +1,6 @@
 //! The nouns as plain data. Everybody may use these; they use nobody.
 
+pub mod aws;
 pub mod environment;
 pub mod event;
 pub mod fault;

@@ -39,6 +39,12 @@ pub fn is_reserved(path: &str) -> bool {
     RESERVED.contains(&first) || is_date(first)
 }
 
+/// Whether a path is one of AWS's API: those begin with a date.
+pub fn is_dated(path: &str) -> bool {
+    let rest = path.strip_prefix('/').unwrap_or(path);
+    is_date(rest.split('/').next().unwrap_or(rest))
+}
+
 /// `2015-03-31` and the like.
 fn is_date(segment: &str) -> bool {
     let digit_or_dash = |(at, byte): (usize, u8)| match at {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
-use crate::domain::route::is_reserved;
+use crate::domain::route::{is_dated, is_reserved};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -16,6 +16,8 @@ pub enum Route {
     /// Ready: calls can be served.
     Ready,
     Metrics,
+    /// AWS's API, whose requests are signed.
+    Lambda,
     /// The rest of what is Hearth's own is the control API's, which also knows what does not exist.
     Control,
     /// Every other path is a function's, if one has it as its route.
@@ -44,6 +46,7 @@ impl Route {
         match self {
             Route::Execute(_) => "execute",
             Route::Health | Route::Ready | Route::Metrics => "operators",
+            Route::Lambda => "lambda",
             Route::Control => "control",
             Route::Function => "route",
         }
@@ -70,6 +73,7 @@ pub fn route(method: &Method, path: &str) -> Route {
         (&Method::GET | &Method::HEAD, "/healthz") => Route::Health,
         (&Method::GET | &Method::HEAD, "/readyz") => Route::Ready,
         (&Method::GET | &Method::HEAD, "/metrics") => Route::Metrics,
+        _ if path.starts_with('/') && is_dated(path) => Route::Lambda,
         _ if is_reserved(path) || !path.starts_with('/') => Route::Control,
         _ => Route::Function,
     }
@@ -124,14 +128,11 @@ mod tests {
         );
         assert_eq!(route(&Method::GET, "/healthz/"), Route::Health);
         assert_eq!(route(&Method::GET, "/metrics"), Route::Metrics);
-        for path in [
-            "/functions",
-            "/docs/",
-            "/keys",
-            "/2015-03-31/functions",
-            "*",
-        ] {
+        for path in ["/functions", "/docs/", "/keys", "*", "2015-03-31"] {
             assert_eq!(route(&Method::GET, path), Route::Control, "{path}");
+        }
+        for path in ["/2015-03-31/functions", "/2015-03-31", "/2026-07-09/x/y"] {
+            assert_eq!(route(&Method::GET, path), Route::Lambda, "{path}");
         }
         for path in ["/", "/orders/7", "//functions", "/functionsx"] {
             assert_eq!(route(&Method::GET, path), Route::Function, "{path}");

@@ -58,12 +58,25 @@ pub fn head<B>(request: &Request<B>) -> Result<(), Problem> {
 
 /// What holds for Hearth's own faces. A function's route takes what its function takes.
 pub fn own<B>(request: &Request<B>) -> Result<(), Problem> {
+    encoded(request, b"identity")
+}
+
+/// The same for AWS's API, whose clients may sign a body in chunks.
+pub fn signed<B>(request: &Request<B>) -> Result<(), Problem> {
+    encoded(request, b"aws-chunked")
+}
+
+fn encoded<B>(request: &Request<B>, also: &[u8]) -> Result<(), Problem> {
     let headers = request.headers();
     // Nothing is unpacked here: a few bytes could be any number of them.
     let encodings = headers.get_all(CONTENT_ENCODING);
     for value in encodings {
-        if !value.as_bytes().eq_ignore_ascii_case(b"identity") {
-            return Err(Problem::Encoding(shown(value.as_bytes())));
+        let value = value.as_bytes();
+        if ![b"identity", also]
+            .iter()
+            .any(|known| value.eq_ignore_ascii_case(known))
+        {
+            return Err(Problem::Encoding(shown(value)));
         }
     }
     match is_cross_origin(request.method(), headers) {

@@ -18,6 +18,8 @@ use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::idempotency::Idempotency;
 use crate::api::keys::Keys;
+use crate::api::lambda::Lambda;
+use crate::api::lambda::errors::Refusal;
 use crate::api::{self, access, error, invoke};
 use crate::clock;
 use crate::domain::key::Grant;
@@ -47,6 +49,7 @@ pub struct Gateway {
     pub queue: Arc<Queue>,
     pub idempotency: Arc<Idempotency>,
     pub control: Router,
+    pub lambda: Lambda,
     pub keys: Arc<Keys>,
     pub rendered: PrometheusHandle,
     pub readiness: Readiness,
@@ -64,13 +67,19 @@ impl Gateway {
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
         let route = route(request.method(), request.uri().path());
         let face = route.face();
+        let aws = route == Route::Lambda;
+        let refused = |problem: &Problem| match aws {
+            true => Refusal::from(problem.clone()).response(),
+            false => error::refused(problem),
+        };
         let screened = screen::head(&request).and_then(|()| match route {
             Route::Function => Ok(()),
+            Route::Lambda => screen::signed(&request),
             _ => screen::own(&request),
         });
         let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
         let response = if let Err(problem) = screened {
-            let mut response = error::refused(&problem);
+            let mut response = refused(&problem);
             // Where this request ends may be the very thing that is in doubt: what comes behind it is not read. HTTP/2 has frames.
             if request.version() < Version::HTTP_2 {
                 let close = HeaderValue::from_static("close");
@@ -78,7 +87,9 @@ impl Gateway {
             }
             response
         } else if unread() {
-            error::refused(&Problem::StoreUnavailable)
+            refused(&Problem::StoreUnavailable)
+        } else if aws {
+            Box::pin(self.lambda(request, peer)).await
         } else if route.is_open() {
             self.answer(route, request, peer).await
         } else {
@@ -95,6 +106,28 @@ impl Gateway {
         response
     }
 
+    /// AWS's API finds out itself who asks, unless the request carries a key like one for the native face.
+    async fn lambda(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let version = request.version();
+        let mut request = request.map(axum::body::Body::new);
+        if let Ok(grant) = keys::admit(&self.keys, request.headers()) {
+            request.extensions_mut().insert(grant);
+        }
+        let unproven = match self.lambda.serve(request).await {
+            Ok(response) => return response,
+            Err(unproven) => unproven,
+        };
+        metrics::auth_failed(unproven.doubt.as_str());
+        let slowed = match unproven.doubt.is_a_try() {
+            true => self.slowed(unproven.doubt.as_str(), peer).await,
+            false => None,
+        };
+        match slowed {
+            Some(problem) => closing(Refusal::from(problem).response(), version),
+            None => unproven.refusal.response(),
+        }
+    }
+
     /// The answer to a request without a good key. A wrong one may have been tried too often.
     async fn turned_away(
         &self,
@@ -107,17 +140,24 @@ impl Gateway {
             // Nothing was tried: a browser asks like this first.
             return unauthorized();
         }
+        match self.slowed(failure.as_str(), peer).await {
+            Some(problem) => closing(error::refused(&problem), version),
+            None => unauthorized(),
+        }
+    }
+
+    /// Counts a wrong key, and holds its sender back if there were too many.
+    async fn slowed(&self, reason: &'static str, peer: IpAddr) -> Option<Problem> {
         let now = clock::now();
         let (verdict, failures) = {
             let mut slowdown = self.slowdown.lock();
             (slowdown.failed(peer, now), slowdown.to_log(now))
         };
         if let Some(failures) = failures {
-            let reason = failure.as_str();
             tracing::info!(failures, %peer, reason, "keys that open nothing; this one the last");
         }
         let Verdict::Slow { hold, wait } = verdict else {
-            return unauthorized();
+            return None;
         };
         metrics::auth_slowed();
         // However many try, only so many wait here; the rest lose their connection at once.
@@ -125,12 +165,7 @@ impl Gateway {
             tokio::time::sleep(hold).await;
         }
         let wait = wait.as_secs();
-        let mut response = error::refused(&Problem::TooManyWrongKeys { wait });
-        if version < Version::HTTP_2 {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(CONNECTION, close);
-        }
-        response
+        Some(Problem::TooManyWrongKeys { wait })
     }
 
     /// The answer to a request with a good key, if it is good for this.
@@ -161,6 +196,8 @@ impl Gateway {
     ) -> Response<Body> {
         match route {
             Route::Execute(name) => self.execute(name, request).await,
+            // Answered before, with its own way to find out who asks.
+            Route::Lambda => error::not_found(request.uri().path()),
             Route::Health => text(StatusCode::OK, "ok\n".into()),
             Route::Ready => self.ready(),
             Route::Metrics => self.metrics(),
@@ -233,6 +270,15 @@ impl Gateway {
         response.headers_mut().insert(CONTENT_TYPE, format);
         response
     }
+}
+
+/// Whoever tries keys has to connect again for each.
+fn closing(mut response: Response<Body>, version: Version) -> Response<Body> {
+    if version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 fn unauthorized() -> Response<Body> {

@@ -21,6 +21,20 @@ struct File {
     stem_memory_mb: u32,
     base_image: String,
     bare_command: Vec<String>,
+    #[serde(default)]
+    aws: Aws,
+}
+
+/// What AWS's clients see of a runtime.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Aws {
+    /// Names of AWS's runtimes that this one stands for, the nearest first.
+    pub names: Vec<String>,
+    /// What the list of frames is called in an error's body; unset: `stackTrace`, and only where there is one.
+    pub error_stack: Option<String>,
+    /// Whether an error's body has the request's id.
+    pub error_request_id: bool,
 }
 
 /// Where code goes that is given inline.
@@ -55,6 +69,7 @@ pub struct Manifest {
     pub base_image: String,
     /// Starts the shim without a container, with the folder as working directory.
     pub bare_command: Vec<String>,
+    pub aws: Aws,
     /// The folder itself.
     pub folder: PathBuf,
 }
@@ -97,7 +112,18 @@ pub fn read_all(root: &Path) -> Result<Vec<Manifest>, Error> {
     }
     found.sort_by(|a, b| a.id.cmp(&b.id));
     let mut seen = std::collections::HashSet::new();
+    let mut stood_for = std::collections::HashSet::new();
     for manifest in &found {
+        if let Some(name) = manifest
+            .aws
+            .names
+            .iter()
+            .find(|name| !stood_for.insert((*name).clone()))
+        {
+            let path = manifest.folder.join("runtime.toml");
+            let what = format!("AWS's runtime {name:?} is stood for twice");
+            return Err(Error::Invalid { path, what });
+        }
         for name in manifest
             .names
             .iter()
@@ -157,6 +183,7 @@ fn read(path: &Path) -> Result<Manifest, Error> {
         stem_memory: Mebibytes(file.stem_memory_mb),
         base_image: file.base_image,
         bare_command: file.bare_command,
+        aws: file.aws,
         folder,
     })
 }

@@ -309,6 +309,7 @@ impl World {
             } else {
                 Network::None
             },
+            aws: Default::default(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             updated_at: jiff::Timestamp::UNIX_EPOCH,
         };

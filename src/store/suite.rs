@@ -99,6 +99,7 @@ pub fn function(name: &str, sha256: &str) -> Function {
         max_concurrency: None,
         reserved_concurrency: None,
         network: Network::None,
+        aws: Default::default(),
         created_at: at,
         updated_at: at,
     }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::api::error::{FieldFault, Problem};
 use crate::api::json;
+use crate::domain::aws;
 use crate::domain::environment::Variables;
 use crate::domain::function::Network;
 use crate::domain::id::FunctionName;
@@ -31,7 +32,7 @@ const FAULTS_MAX: usize = 100;
 const READ_ONLY: [&str; 5] = ["id", "version", "created_at", "updated_at", "url"];
 
 /// Names the worker's own settings go by, as AWS lists them.
-const RESERVED_VARIABLES: [&str; 11] = [
+pub const RESERVED_VARIABLES: [&str; 11] = [
     "_HANDLER",
     "_X_AMZN_TRACE_ID",
     "AWS_ACCESS_KEY",
@@ -44,7 +45,7 @@ const RESERVED_VARIABLES: [&str; 11] = [
     "LAMBDA_RUNTIME_DIR",
     "LAMBDA_TASK_ROOT",
 ];
-const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
+pub const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
 
 /// The fields that were given. `Some(None)` is a field that was set to null, which takes the value away.
 #[derive(Debug, Default)]
@@ -63,6 +64,10 @@ pub struct Change {
     pub max_concurrency: Option<Option<u32>>,
     pub reserved_concurrency: Option<Option<u32>>,
     pub network: Option<Network>,
+    /// What only AWS's clients see.
+    pub aws: Option<aws::Settings>,
+    /// Another runtime may run the code there is.
+    pub keeps_code: bool,
     /// The revision the change was made from.
     pub revision: Option<u64>,
 }
@@ -116,6 +121,8 @@ pub fn read(
             whole(value, 0..=account_concurrency, "calls")
         }),
         network: fields.parsed("network", network),
+        aws: None,
+        keeps_code: false,
         revision: fields.parsed("revision", |value| match value.as_u64() {
             Some(revision) => Ok(revision),
             None => Err(must_be("a revision's number", value)),
@@ -265,7 +272,11 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
 }
 
 fn name(value: &Value) -> Result<FunctionName, String> {
-    let text = text(value)?;
+    new_name(text(value)?)
+}
+
+/// A name a function may be given.
+pub fn new_name(text: &str) -> Result<FunctionName, String> {
     let name = FunctionName::parse(text)?;
     if text == "execute" {
         return Err("must not be \"execute\": that is the path of the batch".into());
@@ -388,7 +399,7 @@ pub fn too_large(size: usize) -> String {
     format!("must have at most {ENVIRONMENT_MAX} bytes, names and values together, has {size}")
 }
 
-fn tag(key: &str, value: &str) -> Result<(), String> {
+pub fn tag(key: &str, value: &str) -> Result<(), String> {
     let (k, v) = (key.chars().count(), value.chars().count());
     if k == 0 || k > TAG_KEY_MAX {
         return Err(format!(

@@ -10,6 +10,8 @@ pub mod versions;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::api::control::code::{self, Package};
 use crate::api::control::draft::{Draft, Rules};
 use crate::api::control::intake::Upload;
@@ -234,15 +236,27 @@ impl Deploy {
         caller: Arc<Grant>,
         upload: Upload,
     ) -> Result<Function, Problem> {
+        let Upload { bytes, room } = upload;
+        self.create_from(caller, Some(room), move |rules| {
+            Draft::create(&bytes, rules)
+        })
+        .await
+    }
+
+    /// The same, of whatever `make` reads; it is called where blocking is allowed. `room` is held to the end.
+    pub async fn create_from<F>(
+        self: &Arc<Self>,
+        caller: Arc<Grant>,
+        room: Option<OwnedSemaphorePermit>,
+        make: F,
+    ) -> Result<Function, Problem>
+    where
+        F: FnOnce(Rules<'_>) -> Result<Draft, Problem> + Send + 'static,
+    {
         let this = self.clone();
         apart("create function", async move {
-            let Upload {
-                bytes: body,
-                room: _room,
-            } = upload;
-            let draft = this
-                .draft(caller, move |rules| Draft::create(&body, rules))
-                .await?;
+            let _room = room;
+            let draft = this.draft(caller, make).await?;
             let function = &draft.function;
             let _turn = this.turn_on_paths(&[function]).await;
             let _reserving = this.reserve(None, function).await?;
@@ -263,16 +277,40 @@ impl Deploy {
         condition: Condition,
         upload: Upload,
     ) -> Result<Function, Problem> {
+        let Upload { bytes, room } = upload;
+        self.update_from(
+            caller,
+            id_or_name,
+            condition,
+            Some(room),
+            move |base, rules| Draft::update(&bytes, base, rules),
+        )
+        .await
+    }
+
+    /// The same, of whatever `make` reads; it is called anew, where blocking is allowed, when somebody else was faster. `room` is held to
+    /// the end.
+    pub async fn update_from<F>(
+        self: &Arc<Self>,
+        caller: Arc<Grant>,
+        id_or_name: String,
+        condition: Condition,
+        room: Option<OwnedSemaphorePermit>,
+        make: F,
+    ) -> Result<Function, Problem>
+    where
+        F: Fn(&Function, Rules<'_>) -> Result<Draft, Problem> + Send + Sync + 'static,
+    {
         let this = self.clone();
+        let make = Arc::new(make);
         apart("update function", async move {
+            let _room = room;
             let _turn = this.turn(&id_or_name).await?;
             for _ in 0..ATTEMPTS {
                 let current = this.current(&id_or_name, condition.as_deref())?;
-                let (base, body) = (current.clone(), upload.bytes.clone());
+                let (base, make) = (current.clone(), make.clone());
                 let draft = this
-                    .draft(caller.clone(), move |rules| {
-                        Draft::update(&body, &base, rules)
-                    })
+                    .draft(caller.clone(), move |rules| make(&base, rules))
                     .await?;
                 let function = &draft.function;
                 let _paths = this.turn_on_paths(&[&current, function]).await;

@@ -9,6 +9,7 @@ use crate::api::control::change::{self, Change, Faults, Source};
 use crate::api::control::code::{self, Incoming, Package};
 use crate::api::error::Problem;
 use crate::clock;
+use crate::domain::aws;
 use crate::domain::environment::{Environment, MASK, Value, Variables};
 use crate::domain::fault::Blame;
 use crate::domain::function::{Function, Network, Origin};
@@ -61,8 +62,12 @@ pub struct Draft {
 impl Draft {
     /// A new function.
     pub fn create(body: &[u8], rules: Rules<'_>) -> Result<Self, Problem> {
-        let (mut change, mut faults) =
-            change::read(body, rules.runtimes, rules.account_concurrency)?;
+        let (change, faults) = change::read(body, rules.runtimes, rules.account_concurrency)?;
+        Self::new(change, faults, rules)
+    }
+
+    /// The function that a change from nothing makes.
+    pub fn new(mut change: Change, mut faults: Faults, rules: Rules<'_>) -> Result<Self, Problem> {
         rules.permit(&change)?;
         let source = change.code.take();
         let given = [
@@ -120,6 +125,7 @@ impl Draft {
             max_concurrency: None,
             reserved_concurrency: None,
             network: Network::None,
+            aws: Default::default(),
             created_at: now,
             updated_at: now,
         };
@@ -131,15 +137,25 @@ impl Draft {
 
     /// The next revision of `current`.
     pub fn update(body: &[u8], current: &Function, rules: Rules<'_>) -> Result<Self, Problem> {
-        let (mut change, mut faults) =
-            change::read(body, rules.runtimes, rules.account_concurrency)?;
+        let (change, faults) = change::read(body, rules.runtimes, rules.account_concurrency)?;
+        Self::next(change, faults, current, rules)
+    }
+
+    /// What a change makes of `current`.
+    pub fn next(
+        mut change: Change,
+        mut faults: Faults,
+        current: &Function,
+        rules: Rules<'_>,
+    ) -> Result<Self, Problem> {
         // Its name may be another than when the request came in.
         let name = current.name.as_str();
         rules.caller.may_with(Scope::Deploy, name)?;
         rules.permit(&change)?;
         let source = change.code.take();
         let other = |runtime: &Arc<Manifest>| runtime.id != current.runtime;
-        if change.runtime.as_ref().is_some_and(other) && source.is_none() && !faults.has("code") {
+        let needs_code = change.runtime.as_ref().is_some_and(other) && !change.keeps_code;
+        if needs_code && source.is_none() && !faults.has("code") {
             faults.add("language", "can be changed only together with the code");
         }
         let installed = rules.runtimes.find(current.runtime.as_str());
@@ -301,7 +317,17 @@ fn renewed(id: &FunctionId, there: &Environment, rules: Rules<'_>) -> Environmen
 
 /// `function` with everything the change names in its place.
 fn settled(function: Function, change: Change) -> Function {
+    // A runtime's name as AWS's client wrote it says nothing of another runtime.
+    let other = change
+        .runtime
+        .as_ref()
+        .is_some_and(|r| r.id != function.runtime);
+    let known = aws::Settings {
+        runtime: function.aws.runtime.filter(|_| !other),
+        ..function.aws
+    };
     Function {
+        aws: change.aws.unwrap_or(known),
         name: change.name.unwrap_or(function.name),
         runtime: change.runtime.map_or(function.runtime, |r| r.id.clone()),
         handler: change.handler.unwrap_or(function.handler),

@@ -48,7 +48,7 @@ pub struct Upload {
 
 impl Room {
     /// Reads a JSON body whole.
-    pub async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
+    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Upload, Problem> {
         json_type(headers)?;
         let declared = headers
             .get(CONTENT_LENGTH)
@@ -57,28 +57,28 @@ impl Room {
         if declared > BODY_MAX {
             return Err(Problem::TooLarge { limit: BODY_MAX });
         }
-        let share = declared.div_ceil(1024 * 1024).max(1) as u32;
-        let room = tokio::time::timeout(
-            self.patience,
-            self.mebibytes.clone().acquire_many_owned(share),
-        )
-        .await
-        .ok()
-        .and_then(Result::ok)
-        .ok_or(Problem::Busy)?;
-        let arrived = tokio::time::timeout(self.patience, Limited::new(body, BODY_MAX).collect())
-            .await
-            .map_err(|_elapsed| Problem::BodyIncomplete("it took too long".into()))?;
-        match arrived {
-            Ok(whole) => Ok(Upload {
-                bytes: whole.to_bytes(),
-                room,
-            }),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(Problem::TooLarge { limit: BODY_MAX })
-            }
-            Err(error) => Err(Problem::BodyIncomplete(error.to_string())),
-        }
+        let room = self.hold(declared).await?;
+        let bytes = whole(&mut body, BODY_MAX, self.patience).await?;
+        Ok(Upload { bytes, room })
+    }
+
+    /// Room for this many bytes, for as long as it is held.
+    pub async fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let share = bytes.div_ceil(1024 * 1024).clamp(1, ROOM_MIB) as u32;
+        let room = self.mebibytes.clone().acquire_many_owned(share);
+        let room = tokio::time::timeout(self.patience, room).await;
+        room.ok().and_then(Result::ok).ok_or(Problem::Busy)
+    }
+}
+
+/// A body of at most `limit` bytes, which has `patience` to arrive.
+pub async fn whole(body: &mut Body, limit: usize, patience: Duration) -> Result<Bytes, Problem> {
+    let arrived = tokio::time::timeout(patience, Limited::new(body, limit).collect()).await;
+    let arrived = arrived.map_err(|_elapsed| Problem::BodyIncomplete("it took too long".into()))?;
+    match arrived {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::TooLarge { limit }),
+        Err(error) => Err(Problem::BodyIncomplete(error.to_string())),
     }
 }
 

@@ -59,17 +59,17 @@ use crate::store::{self, Store};
 /// The paths that are written with a slash at their end; all others are written without.
 const COLLECTIONS: [&str; 3] = ["/functions", "/keys", "/runtimes"];
 
-/// Everything the face works with. A cheap handle.
+/// Everything the face works with, and the AWS face beside it. A cheap handle.
 #[derive(Debug, Clone)]
 pub struct Control {
-    scheduler: Arc<Scheduler>,
-    runtimes: Arc<Catalog>,
-    deploy: Arc<Deploy>,
-    queue: Arc<Queue>,
+    pub(super) scheduler: Arc<Scheduler>,
+    pub(super) runtimes: Arc<Catalog>,
+    pub(super) deploy: Arc<Deploy>,
+    pub(super) queue: Arc<Queue>,
     idempotency: Arc<Idempotency>,
     limits: Arc<config::Limits>,
-    room: Room,
-    keys: Arc<Keys>,
+    pub(super) room: Room,
+    pub(super) keys: Arc<Keys>,
     /// Held while a key is revoked.
     revoking: Arc<Mutex<()>>,
     /// Ends the answers that would never end.

@@ -30,6 +30,7 @@ fn function(route: &str) -> Function {
         max_concurrency: None,
         reserved_concurrency: None,
         network: Network::None,
+        aws: Default::default(),
         created_at: at,
         updated_at: at,
     }

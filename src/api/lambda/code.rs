@@ -1,0 +1,79 @@
+//! A function's code as a zip: the URL that GetFunction hands out, signed for its caller like one of S3's, and what is there.
+
+use http::header::{CONTENT_TYPE, HOST, HeaderValue};
+use http::{Response, StatusCode};
+
+use crate::api::body::Body;
+use crate::api::lambda::errors::Refusal;
+use crate::api::lambda::routes::Do;
+use crate::api::lambda::sigv4::presign::{self, Signer};
+use crate::api::lambda::{Asked, Lambda, SERVICE};
+use crate::clock;
+use crate::domain::function::Function;
+use crate::domain::version::VersionId;
+use crate::secrets::key_place;
+use crate::telemetry::metrics;
+
+/// As long as AWS's.
+const SECONDS: u32 = 600;
+
+/// Where the code of a function is, for who asks and whom they tell.
+pub(super) fn location(
+    face: &Lambda,
+    asked: &Asked,
+    function: &Function,
+    version: VersionId,
+) -> Result<String, Refusal> {
+    let parts = &asked.parts;
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.or(parts.uri.authority().map(|authority| authority.as_str()));
+    let host = host.unwrap_or("localhost");
+    // Something in front of Hearth may speak TLS for it; it only says so to the one who asks.
+    let tls = face.tls || asked.header("x-forwarded-proto") == Some("https");
+    let scheme = if tls { "https" } else { "http" };
+    // In the path, where a colon needs no escaping.
+    let path = format!("/2015-03-31/functions/{}:{version}/code", function.name);
+    let secret = || {
+        let holder = face.control.keys.holder(&asked.caller.id).ok()?;
+        let secrets = face.control.scheduler.secrets();
+        secrets
+            .unseal(&key_place(&asked.caller.id), &holder.sealed?)
+            .ok()
+    };
+    let secret = secret().ok_or_else(|| {
+        Refusal::service("no URL can be signed: there is no copy of this key that can be read")
+    })?;
+    let signer = Signer {
+        access_key: &asked.caller.id,
+        secret: &secret,
+        region: &face.settings.place.region,
+        service: SERVICE,
+    };
+    let query = presign::query(signer, host, &path, clock::wall(), SECONDS);
+    Ok(format!("{scheme}://{host}{path}?{query}"))
+}
+
+pub(super) async fn download(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(asked, Do::DownloadCode, "GetFunction")?;
+    let function = face.shown(&named)?.function;
+    let sha256 = &function.code.sha256;
+    let zip = match face.control.deploy.store.code(sha256).await {
+        Ok(Some(zip)) => zip,
+        Ok(None) => {
+            tracing::error!(function = %function.name, sha256, "code package is gone from the store");
+            return Err(Refusal::service(
+                "the code of this function is not in the store",
+            ));
+        }
+        Err(error) => {
+            metrics::store_error("read code");
+            tracing::error!(function = %function.name, %error, "code package could not be read");
+            return Err(Refusal::service("the store cannot do this now"));
+        }
+    };
+    let mut response = Response::new(Body::Full(zip));
+    *response.status_mut() = StatusCode::OK;
+    let zip = HeaderValue::from_static("application/zip");
+    response.headers_mut().insert(CONTENT_TYPE, zip);
+    Ok(response)
+}

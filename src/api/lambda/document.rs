@@ -1,0 +1,192 @@
+//! A function as AWS's clients read it: the configuration document, every field that AWS has and nothing it has not. Pure.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::api::lambda::{Lambda, runtimes};
+use crate::domain::environment::MASK;
+use crate::domain::function::Function;
+use crate::domain::version::{Version, VersionId};
+
+const STORAGE_MIB: u32 = 512;
+
+/// What the answer is to. A change is done when it is answered; AWS's clients expect to be told so by their next question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    Creating,
+    Updating,
+    Settled,
+    /// In a list, where states are left out.
+    Listed,
+}
+
+/// `arn` is the function's as the request named it: with the qualifier that it gave.
+pub fn configuration(
+    face: &Lambda,
+    function: &Function,
+    version: VersionId,
+    arn: &str,
+    moment: Moment,
+) -> Map<String, Value> {
+    let (aws, place) = (&function.aws, &face.settings.place);
+    let mut document = Map::new();
+    let mut set = |name: &str, value: Value| {
+        document.insert(name.to_owned(), value);
+    };
+    let name = function.name.as_str();
+    let catalog = &face.control.runtimes;
+    set("FunctionName", name.into());
+    set("FunctionArn", arn.into());
+    set("Runtime", runtimes::shown(function, catalog).into());
+    let role = || format!("arn:aws:iam::{}:role/hearth", place.account);
+    set("Role", aws.role.clone().unwrap_or_else(role).into());
+    set("Handler", function.handler.as_str().into());
+    set("CodeSize", function.code.size.into());
+    set("Description", function.description.as_str().into());
+    set("Timeout", function.timeout_seconds.into());
+    set("MemorySize", function.memory.0.into());
+    let modified = function.updated_at.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000");
+    set("LastModified", modified.to_string().into());
+    set("CodeSha256", code_sha256(&function.code.sha256).into());
+    set("Version", version.to_string().into());
+    let tracing = aws.tracing.as_deref().unwrap_or("PassThrough");
+    set("TracingConfig", json!({ "Mode": tracing }));
+    set("RevisionId", revision_id(function, version, moment).into());
+    set("PackageType", "Zip".into());
+    set("Architectures", json!([architecture(function)]));
+    let storage = aws.ephemeral_storage.unwrap_or(STORAGE_MIB);
+    set("EphemeralStorage", json!({ "Size": storage }));
+    let apply_on = aws.snap_start.as_deref().unwrap_or("None");
+    set(
+        "SnapStart",
+        json!({"ApplyOn": apply_on, "OptimizationStatus": "Off"}),
+    );
+    // What really runs it.
+    let runtime = format!(
+        "arn:aws:lambda:{}::runtime:{}",
+        place.region, function.runtime
+    );
+    set(
+        "RuntimeVersionConfig",
+        json!({ "RuntimeVersionArn": runtime }),
+    );
+    set("LoggingConfig", logging(function));
+    if !function.environment.0.is_empty() {
+        set("Environment", environment(face, function));
+    }
+    if let Some(target) = &aws.dead_letter {
+        set("DeadLetterConfig", json!({ "TargetArn": target }));
+    }
+    if let Some(key) = &aws.kms_key {
+        set("KMSKeyArn", key.as_str().into());
+    }
+    if let Some(vpc) = &aws.vpc {
+        let id = if vpc.subnets.is_empty() {
+            ""
+        } else {
+            "vpc-hearth"
+        };
+        set(
+            "VpcConfig",
+            json!({"SubnetIds": vpc.subnets, "SecurityGroupIds": vpc.security_groups, "VpcId": id, "Ipv6AllowedForDualStack": vpc.dual_stack}),
+        );
+    }
+    match moment {
+        Moment::Creating => {
+            set("State", "Pending".into());
+            set("StateReason", "The function is being created.".into());
+            set("StateReasonCode", "Creating".into());
+        }
+        Moment::Updating => {
+            set("State", "Active".into());
+            set("LastUpdateStatus", "InProgress".into());
+            set(
+                "LastUpdateStatusReason",
+                "The function is being created.".into(),
+            );
+            set("LastUpdateStatusReasonCode", "Creating".into());
+        }
+        Moment::Settled => {
+            set("State", "Active".into());
+            set("LastUpdateStatus", "Successful".into());
+        }
+        Moment::Listed => {}
+    }
+    document
+}
+
+/// A version as its clients see it: under the function's name of today.
+pub fn as_published(version: &Version, latest: &Function) -> Function {
+    Function {
+        description: version.description.clone(),
+        ..version.as_of(latest)
+    }
+}
+
+fn architecture(function: &Function) -> &str {
+    let host = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        other => other,
+    };
+    function.aws.architecture.as_deref().unwrap_or(host)
+}
+
+fn logging(function: &Function) -> Value {
+    let given = function.aws.logging.clone().unwrap_or_default();
+    let format = given.format.unwrap_or_else(|| "Text".into());
+    let group = given
+        .group
+        .unwrap_or_else(|| format!("/aws/lambda/{}", function.name));
+    let mut document = json!({"LogFormat": format, "LogGroup": group});
+    if format == "JSON" {
+        let level = |level: Option<String>| level.unwrap_or_else(|| "INFO".into());
+        document["ApplicationLogLevel"] = level(given.application_level).into();
+        document["SystemLogLevel"] = level(given.system_level).into();
+    }
+    document
+}
+
+fn environment(face: &Lambda, function: &Function) -> Value {
+    if !face.settings.show_environment {
+        let masked = function
+            .environment
+            .0
+            .keys()
+            .map(|name| (name.clone(), Value::from(MASK)));
+        return json!({ "Variables": masked.collect::<Map<_, _>>() });
+    }
+    let secrets = face.control.scheduler.secrets();
+    match secrets.open(&function.id, &function.environment) {
+        Ok(opened) => json!({ "Variables": opened.0 }),
+        Err((name, why)) => json!({"Error": {
+            "ErrorCode": "KMSAccessDeniedException",
+            "Message": format!("{name}: {why}"),
+        }}),
+    }
+}
+
+/// Base64 of the hash, as AWS writes it.
+pub fn code_sha256(hex_digest: &str) -> String {
+    STANDARD.encode(hex::decode(hex_digest).unwrap_or_default())
+}
+
+/// Another with every change, and once more when a change is done; it follows from the function alone, so every process says the same.
+pub fn revision_id(function: &Function, version: VersionId, moment: Moment) -> String {
+    let done = !matches!(moment, Moment::Creating | Moment::Updating);
+    opaque(&format!(
+        "{}/{version}/{}/{done}",
+        function.id, function.revision
+    ))
+}
+
+/// A text that has the form of an id and says nothing else.
+pub fn opaque(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_random_bytes(bytes)
+        .into_uuid()
+        .to_string()
+}

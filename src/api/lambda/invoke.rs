@@ -1,0 +1,618 @@
+//! Invoke, InvokeWithResponseStream and InvokeAsync: the same calls as the native face makes, with AWS's headers, and errors of functions as
+//! answers. What went wrong inside a function is a 200 that says so in a header; what went wrong around it is an exception.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use crate::api::body::Body;
+use crate::api::error::{JSON, request_id_value};
+use crate::api::invoke::label;
+use crate::api::lambda::errors::{REQUEST_ID, Refusal};
+use crate::api::lambda::names::{self, Named};
+use crate::api::lambda::routes::Do;
+use crate::api::lambda::stream::{self, End};
+use crate::api::lambda::{Asked, Lambda, ascii, empty, read};
+use crate::domain::fault::{Fault, Report};
+use crate::domain::function::LATEST;
+use crate::domain::id::RequestId;
+use crate::domain::invocation::{Invocation, Phases, StartKind};
+use crate::domain::limits::{ANSWER_MAX, EVENT_MAX};
+use crate::scheduler::{self, Answer, Called, Resolved, Target};
+use crate::store;
+
+const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
+const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
+const UNHANDLED: &str = "Unhandled";
+/// The end of the log that an answer carries.
+const LOG_TAIL: usize = 4 * 1024;
+/// Lines that can be in it, even if all are empty.
+const LOG_LINES: usize = LOG_TAIL;
+const CLIENT_CONTEXT_MAX: usize = 3583;
+/// The protocol to workers has two bytes for the length of a context.
+const CONTEXT_MAX: usize = u16::MAX as usize;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    RequestResponse,
+    Event,
+    DryRun,
+}
+
+/// What a call's request says beside its payload.
+struct Call {
+    target: Arc<Target>,
+    kind: Kind,
+    tail: bool,
+    context: Bytes,
+    payload: Bytes,
+}
+
+impl Call {
+    fn of(face: &Lambda, asked: &mut Asked, does: Do) -> Result<Self, Refusal> {
+        let named = face.named(asked, does, "InvokeFunction")?;
+        let mut faults = Vec::new();
+        let mut choice = |header: &str, field: &str, known: &[&str]| {
+            let value = asked.header(header).unwrap_or(known[0]);
+            let at = known.iter().position(|name| *name == value);
+            if at.is_none() {
+                let constraint =
+                    format!("Member must satisfy enum value set: [{}]", known.join(", "));
+                faults.push(names::fault(field, value, &constraint));
+            }
+            at.unwrap_or_default()
+        };
+        let kinds = ["RequestResponse", "Event", "DryRun"];
+        let kind = choice("x-amz-invocation-type", "invocationType", &kinds);
+        let tail = choice("x-amz-log-type", "logType", &["None", "Tail"]) == 1;
+        if !faults.is_empty() {
+            return Err(Refusal::validation(&faults));
+        }
+        let resolved = face.resolve(&named).ok_or_else(|| {
+            let place = &face.settings.place;
+            let qualifier = named.qualifier.as_deref().unwrap_or(LATEST);
+            let arn = format!("{}:{qualifier}", place.function(&named.name));
+            Refusal::not_found(format!("Function not found: {arn}"))
+        })?;
+        let context = context(face, asked, &named)?;
+        let payload = std::mem::take(&mut asked.body);
+        let payload = match payload.is_empty() {
+            true => Bytes::from_static(b"{}"),
+            false => payload,
+        };
+        // AWS looks before the function does, whatever its runtime. Nothing is made of it.
+        if let Err(error) = serde_json::from_slice::<IgnoredAny>(&payload) {
+            return Err(unreadable(&error.to_string()));
+        }
+        Ok(Self {
+            target: resolved.target,
+            kind: [Kind::RequestResponse, Kind::Event, Kind::DryRun][kind],
+            tail,
+            context,
+            payload,
+        })
+    }
+
+    async fn run(&self, face: &Lambda, request_id: RequestId) -> Called {
+        let invocation = Invocation {
+            request_id,
+            payload: self.payload.clone(),
+            raw: false,
+            context: self.context.clone(),
+        };
+        face.control
+            .scheduler
+            .invoke(&self.target, invocation)
+            .await
+    }
+
+    fn label(&self, response: &mut Response<Body>, called: &Called) {
+        let headers = response.headers_mut();
+        label(
+            headers,
+            called.request_id,
+            &called.phases,
+            called.start,
+            Some(&self.target),
+        );
+        headers.insert(REQUEST_ID, request_id_value(called.request_id));
+        headers.insert(read::RUNTIME, ascii(self.target.function.runtime.as_str()));
+    }
+
+    /// The end of the log of the call, as AWS writes it around what the function printed.
+    fn log(&self, called: &Called) -> String {
+        let id = called.request_id.to_string();
+        let lines = self.target.logs().tail(Some(&id), LOG_LINES);
+        let mut text = format!("START RequestId: {id} Version: {}\n", self.target.version);
+        for line in &lines {
+            text.push_str(&line.text);
+            text.push('\n');
+        }
+        text.push_str(&format!("END RequestId: {id}\n"));
+        text.push_str(&report(
+            &id,
+            &called.phases,
+            self.target.function.memory.0,
+            called.start.map(|(kind, _)| kind),
+        ));
+        let cut = text.len().saturating_sub(LOG_TAIL);
+        // Never in the middle of a character.
+        let cut = (cut..text.len()).find(|at| text.is_char_boundary(*at));
+        text.split_off(cut.unwrap_or_default())
+    }
+}
+
+/// What AWS says of a call when it is over. How much memory it took is not known here, and left out.
+fn report(id: &str, phases: &Phases, memory: u32, kind: Option<StartKind>) -> String {
+    let ms = phases.run.as_secs_f64() * 1000.0;
+    let billed = ms.ceil().max(1.0);
+    let mut text = format!(
+        "REPORT RequestId: {id}\tDuration: {ms:.2} ms\tBilled Duration: {billed:.0} ms\tMemory Size: {memory} MB\t"
+    );
+    if kind.is_some_and(|kind| kind != StartKind::Warm) {
+        let init = phases.init.as_secs_f64() * 1000.0;
+        text.push_str(&format!("Init Duration: {init:.2} ms\t"));
+    }
+    text.push('\n');
+    text
+}
+
+pub(super) async fn invoke(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
+    let call = Call::of(face, &mut asked, Do::Invoke)?;
+    match call.kind {
+        Kind::DryRun => return Ok(empty(StatusCode::NO_CONTENT)),
+        Kind::Event => return submit(face, call).await,
+        Kind::RequestResponse => {}
+    }
+    let mut called = call.run(face, RequestId::generate()).await;
+    let result = std::mem::replace(&mut called.result, Err(Fault::Draining));
+    let result = match result {
+        Ok(Answer::Whole { body, .. }) => Ok(body),
+        Ok(Answer::Stream { body, .. }) => buffered(body).await,
+        Err(fault) => Err(fault),
+    };
+    let (body, failed) = match result {
+        Ok(body) => (body, false),
+        Err(fault) => (failure(face, &call, &fault, called.request_id)?, true),
+    };
+    let mut response = Response::new(Body::Full(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    if failed {
+        headers.insert(FUNCTION_ERROR, HeaderValue::from_static(UNHANDLED));
+    }
+    if call.tail {
+        headers.insert(LOG_RESULT, ascii(&STANDARD.encode(call.log(&called))));
+    }
+    call.label(&mut response, &called);
+    Ok(response)
+}
+
+pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
+    let call = Call::of(face, &mut asked, Do::InvokeWithResponseStream)?;
+    if call.kind == Kind::DryRun {
+        return Ok(empty(StatusCode::NO_CONTENT));
+    }
+    if call.kind == Kind::Event {
+        return Err(Refusal::parameter(
+            "InvocationType Event is not supported with a response stream.",
+        ));
+    }
+    let mut called = call.run(face, RequestId::generate()).await;
+    let request_id = called.request_id;
+    let result = std::mem::replace(&mut called.result, Err(Fault::Draining));
+    let log = |called: &Called| call.tail.then(|| STANDARD.encode(call.log(called)));
+    let body = match result {
+        Ok(Answer::Whole { body, .. }) => {
+            let end = End {
+                error: None,
+                log: log(&called),
+            };
+            Body::Full(stream::whole(&body, &end))
+        }
+        Err(fault) => {
+            let details = failure(face, &call, &fault, request_id)?;
+            let details = String::from_utf8_lossy(&details).into_owned();
+            let end = End {
+                error: Some((UNHANDLED.into(), details)),
+                log: log(&called),
+            };
+            Body::Full(stream::whole(b"", &end))
+        }
+        Ok(Answer::Stream { body, .. }) => {
+            let (style, begun) = (Style::of(face, &call.target), called.start);
+            let (tail, memory) = (call.tail, call.target.function.memory.0);
+            let (phases, target) = (called.phases, call.target.clone());
+            let ended = move |fault: Option<Fault>| {
+                let error = fault.map(|fault| {
+                    let details = style.body(&fault, request_id);
+                    (
+                        UNHANDLED.to_owned(),
+                        details.unwrap_or(Value::Null).to_string(),
+                    )
+                });
+                let log = tail.then(|| {
+                    let id = request_id.to_string();
+                    let lines = target.logs().tail(Some(&id), LOG_LINES);
+                    let texts = lines.iter().map(|line| format!("{}\n", line.text));
+                    let text: String = texts.collect();
+                    STANDARD
+                        .encode(text + &report(&id, &phases, memory, begun.map(|(kind, _)| kind)))
+                });
+                End { error, log }
+            };
+            let body = stream::events(body, ended);
+            Body::Stream { request_id, body }
+        }
+    };
+    let mut response = Response::new(body);
+    let kind = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    call.label(&mut response, &called);
+    Ok(response)
+}
+
+/// InvokeAsync, which AWS keeps for old clients: an event, whatever the headers say.
+pub(super) async fn later(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
+    let call = Call::of(face, &mut asked, Do::InvokeAsync)?;
+    submit(face, call).await
+}
+
+async fn submit(face: &Lambda, call: Call) -> Result<Response<Body>, Refusal> {
+    let Call {
+        target,
+        context,
+        payload,
+        ..
+    } = call;
+    let resolved = Resolved { target, context };
+    if payload.len() > EVENT_MAX {
+        return Err(Refusal::too_large(format!(
+            "{} byte payload is too large for the Event invocation type (limit {EVENT_MAX} bytes)",
+            payload.len()
+        )));
+    }
+    let request_id = RequestId::generate();
+    let queue = &face.control.queue;
+    let kept = queue.submit(request_id, &resolved, payload, false).await;
+    kept.map_err(|error| match error {
+        store::Error::Full => Refusal::throttled("CallerRateLimitExceeded", "Rate Exceeded."),
+        error => {
+            tracing::warn!(function = %resolved.target.function.name, %error, "an asynchronous call could not be kept");
+            Refusal::service("the store cannot do this now")
+        }
+    })?;
+    let mut response = empty(StatusCode::ACCEPTED);
+    response
+        .headers_mut()
+        .insert(REQUEST_ID, request_id_value(request_id));
+    Ok(response)
+}
+
+/// What a handler is told beside its event.
+fn context(face: &Lambda, asked: &Asked, named: &Named) -> Result<Bytes, Refusal> {
+    let mut context = serde_json::Map::new();
+    if let Some(text) = asked.header("x-amz-client-context") {
+        let read = || {
+            let bytes = STANDARD.decode(text).ok()?;
+            let value: Value = serde_json::from_slice(&bytes).ok()?;
+            value.is_object().then_some(value)
+        };
+        let value = (text.len() <= CLIENT_CONTEXT_MAX).then(read).flatten();
+        let value = value.ok_or_else(|| {
+            Refusal::content("Client context must be a valid Base64-encoded JSON object.")
+        })?;
+        context.insert("client_context".into(), value);
+    }
+    if let Some(trace) = asked.header("x-amzn-trace-id") {
+        context.insert("trace_id".into(), trace.into());
+    }
+    if named.qualifier.is_some() {
+        let arn = named.arn(&face.settings.place);
+        context.insert("invoked_function_arn".into(), arn.into());
+    }
+    if context.is_empty() {
+        return Ok(Bytes::new());
+    }
+    let text = Value::Object(context).to_string();
+    match text.len() <= CONTEXT_MAX {
+        true => Ok(text.into()),
+        false => Err(Refusal::content("Client context is too large.")),
+    }
+}
+
+/// A streaming answer for somebody who asked for a whole one.
+async fn buffered(mut body: scheduler::Body) -> Result<Bytes, Fault> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        let piece = piece?;
+        if whole.len() + piece.len() > ANSWER_MAX {
+            return Err(Fault::Handler(Report {
+                kind: "Function.ResponseSizeTooLarge".into(),
+                message: format!(
+                    "Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
+                ),
+                stack: Vec::new(),
+            }));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// The body of an answer that says how the function failed; or the exception, if it is not the function that did.
+fn failure(
+    face: &Lambda,
+    call: &Call,
+    fault: &Fault,
+    request_id: RequestId,
+) -> Result<Bytes, Refusal> {
+    match Style::of(face, &call.target).body(fault, request_id) {
+        Some(body) => Ok(body.to_string().into()),
+        None => Err(refusal(fault)),
+    }
+}
+
+fn unreadable(why: &str) -> Refusal {
+    Refusal::content(format!(
+        "Could not parse request body into json: Could not parse payload into json: {why}"
+    ))
+}
+
+/// How the errors of a runtime look.
+#[derive(Debug, Clone, Default)]
+struct Style {
+    stack: Option<String>,
+    request_id: bool,
+}
+
+impl Style {
+    fn of(face: &Lambda, target: &Target) -> Self {
+        let manifest = face.control.runtimes.find(target.function.runtime.as_str());
+        manifest.map_or_else(Self::default, |manifest| Self {
+            stack: manifest.aws.error_stack.clone(),
+            request_id: manifest.aws.error_request_id,
+        })
+    }
+
+    /// `None` if it was not the function.
+    fn body(&self, fault: &Fault, request_id: RequestId) -> Option<Value> {
+        let told =
+            |kind: &str, message: String| json!({"errorType": kind, "errorMessage": message});
+        Some(match fault {
+            Fault::Handler(report) => self.reported(report, &request_id.to_string()),
+            // Loading is nobody's call.
+            Fault::Init(report) => self.reported(report, ""),
+            Fault::Timeout(after) | Fault::InitTimeout(after) => {
+                let seconds = after.as_secs_f64();
+                let text = format!(
+                    "RequestId: {request_id} Error: Task timed out after {seconds:.2} seconds"
+                );
+                told("Sandbox.Timedout", text)
+            }
+            Fault::Exited { code } => {
+                let how = match code {
+                    None | Some(0) => "Runtime exited without providing a reason".into(),
+                    Some(code @ 129..) => {
+                        format!("Runtime exited with error: signal: {}", signal(code - 128))
+                    }
+                    Some(code) => format!("Runtime exited with error: exit status {code}"),
+                };
+                told(
+                    "Runtime.ExitError",
+                    format!("RequestId: {request_id} Error: {how}"),
+                )
+            }
+            Fault::OutOfMemory { .. } => {
+                let text = format!(
+                    "RequestId: {request_id} Error: Runtime exited with error: signal: killed"
+                );
+                told("Runtime.ExitError", text)
+            }
+            Fault::Protocol(what) => told(
+                "Runtime.Unknown",
+                format!("RequestId: {request_id} Error: {what}"),
+            ),
+            Fault::Loading(fault) => return self.body(fault, request_id),
+            _ => return None,
+        })
+    }
+
+    fn reported(&self, report: &Report, request_id: &str) -> Value {
+        let mut body = json!({"errorMessage": report.message, "errorType": report.kind});
+        if self.request_id {
+            body["requestId"] = request_id.into();
+        }
+        match &self.stack {
+            Some(name) => body[name] = json!(report.stack),
+            None if report.stack.is_empty() => {}
+            None => body["stackTrace"] = json!(report.stack),
+        }
+        body
+    }
+}
+
+/// As a shell would say it, in the words that runtimes on AWS use.
+fn signal(number: i64) -> String {
+    let signal = i32::try_from(number).ok();
+    let signal = signal.and_then(|n| nix::sys::signal::Signal::try_from(n).ok());
+    use nix::sys::signal::Signal;
+    match signal {
+        Some(Signal::SIGKILL) => "killed".into(),
+        Some(Signal::SIGSEGV) => "segmentation fault".into(),
+        Some(Signal::SIGABRT) => "aborted".into(),
+        Some(Signal::SIGTERM) => "terminated".into(),
+        Some(other) => other.as_str().into(),
+        None => number.to_string(),
+    }
+}
+
+/// What is not the function's fault.
+fn refusal(fault: &Fault) -> Refusal {
+    use crate::domain::fault::Throttle;
+    match fault {
+        Fault::Throttled { reason, .. } => {
+            let reason = match reason {
+                Throttle::FunctionConcurrency | Throttle::ReservedConcurrency => {
+                    "ReservedFunctionConcurrentInvocationLimitExceeded"
+                }
+                Throttle::UnreservedConcurrency | Throttle::AccountConcurrency => {
+                    "ConcurrentInvocationLimitExceeded"
+                }
+                Throttle::LineFull => "CallerRateLimitExceeded",
+            };
+            Refusal::throttled(reason, "Rate Exceeded.")
+        }
+        Fault::PayloadNotJson(why) => unreadable(why),
+        Fault::NoVersion { .. } => Refusal::not_found(fault.to_string()),
+        Fault::NotFound(name) => Refusal::not_found(format!("Function not found: {name}")),
+        Fault::PayloadTooLarge { limit, .. } => Refusal::too_large(format!(
+            "Request must be smaller than {limit} bytes for the InvokeFunction operation"
+        )),
+        Fault::EnvironmentUnreadable(_) => Refusal::around(
+            "KMSAccessDeniedException",
+            "Lambda was unable to decrypt the environment variables because KMS access was denied. Please check the function's KMS key settings.",
+        ),
+        other => Refusal::service(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn raised() -> Fault {
+        Fault::Handler(Report {
+            kind: "Oops".into(),
+            message: "no".into(),
+            stack: vec!["line 1".into()],
+        })
+    }
+
+    #[test]
+    fn an_error_looks_as_its_runtime_writes_it() {
+        let id = RequestId::generate();
+        let plain = Style::default()
+            .body(&raised(), id)
+            .expect("the function's");
+        let wanted = json!({"errorMessage": "no", "errorType": "Oops", "stackTrace": ["line 1"]});
+        assert_eq!(plain, wanted);
+        let style = Style {
+            stack: Some("trace".into()),
+            request_id: true,
+        };
+        let own = style.body(&raised(), id).expect("the function's");
+        let text = id.to_string();
+        let wanted = json!({"errorMessage": "no", "errorType": "Oops", "trace": ["line 1"], "requestId": text});
+        assert_eq!(own, wanted);
+        let Fault::Handler(report) = raised() else {
+            unreachable!("it is one")
+        };
+        let init = style
+            .body(&Fault::Init(report), id)
+            .expect("the function's");
+        assert_eq!(init["requestId"], "");
+    }
+
+    #[test]
+    fn ends_of_functions_are_told_in_awss_words() {
+        let id = RequestId::generate();
+        for (fault, kind, text) in [
+            (
+                Fault::Timeout(Duration::from_secs(1)),
+                "Sandbox.Timedout",
+                "Task timed out after 1.00 seconds",
+            ),
+            (
+                Fault::Exited { code: Some(0) },
+                "Runtime.ExitError",
+                "Runtime exited without providing a reason",
+            ),
+            (
+                Fault::Exited { code: Some(127) },
+                "Runtime.ExitError",
+                "Runtime exited with error: exit status 127",
+            ),
+            (
+                Fault::Exited { code: Some(139) },
+                "Runtime.ExitError",
+                "Runtime exited with error: signal: segmentation fault",
+            ),
+            (
+                Fault::Loading(Box::new(Fault::Exited { code: Some(1) })),
+                "Runtime.ExitError",
+                "Runtime exited with error: exit status 1",
+            ),
+        ] {
+            let body = Style::default().body(&fault, id).expect("the function's");
+            assert_eq!(body["errorType"], kind);
+            assert_eq!(
+                body["errorMessage"],
+                format!("RequestId: {id} Error: {text}")
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_functions_fault_is_an_exception() {
+        for (fault, status, kind) in [
+            (Fault::Draining, 500, "ServiceException"),
+            (
+                Fault::PayloadNotJson("x".into()),
+                400,
+                "InvalidRequestContentException",
+            ),
+            (
+                Fault::EnvironmentUnreadable("x".into()),
+                502,
+                "KMSAccessDeniedException",
+            ),
+            (Fault::StartFailed("x".into()), 500, "ServiceException"),
+        ] {
+            assert_eq!(Style::default().body(&fault, RequestId::generate()), None);
+            let refusal = refusal(&fault);
+            assert_eq!((refusal.status.as_u16(), refusal.kind), (status, kind));
+        }
+    }
+
+    #[test]
+    fn a_report_says_what_a_call_took() {
+        let phases = Phases {
+            run: Duration::from_micros(3_010),
+            init: Duration::from_micros(110_100),
+            ..Phases::default()
+        };
+        assert_eq!(
+            report("ID", &phases, 128, Some(StartKind::Cold)),
+            "REPORT RequestId: ID\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tInit Duration: 110.10 ms\t\n"
+        );
+        let warm = report("ID", &phases, 128, Some(StartKind::Warm));
+        assert!(!warm.contains("Init"), "{warm}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_whole_for_who_asks_for_a_whole_answer() {
+        let body = |parts: Vec<Result<Bytes, Fault>>| -> scheduler::Body {
+            Box::pin(futures_util::stream::iter(parts))
+        };
+        let parts = vec![Ok(Bytes::from("one")), Ok(Bytes::from("two"))];
+        assert_eq!(buffered(body(parts)).await, Ok(Bytes::from("onetwo")));
+        let cut = vec![Ok(Bytes::from("one")), Err(Fault::Draining)];
+        assert_eq!(buffered(body(cut)).await, Err(Fault::Draining));
+        let piece = Bytes::from(vec![b'x'; ANSWER_MAX]);
+        let large = vec![Ok(piece), Ok(Bytes::from("y"))];
+        let Err(Fault::Handler(report)) = buffered(body(large)).await else {
+            panic!("refused")
+        };
+        assert_eq!(report.kind, "Function.ResponseSizeTooLarge");
+    }
+}

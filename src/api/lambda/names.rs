@@ -1,0 +1,275 @@
+//! What AWS's clients call a function: its name, `account:function:name`, or its ARN, each with or without a qualifier. Pure.
+
+use crate::api::lambda::errors::Refusal;
+use crate::domain::aws::Place;
+use crate::domain::function::LATEST;
+
+/// As AWS prints it in its messages.
+const PATTERN: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?";
+/// Longest form of it all.
+const LENGTH_MAX: usize = 140;
+const QUALIFIER_MAX: usize = 128;
+/// Longest name of a new function.
+pub const NAME_MAX: usize = 64;
+
+/// A function as a request names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    /// A version's number, an alias, or `$LATEST`.
+    pub qualifier: Option<String>,
+}
+
+impl Named {
+    /// Its ARN, with the qualifier that was given.
+    pub fn arn(&self, place: &Place) -> String {
+        let bare = place.function(&self.name);
+        match &self.qualifier {
+            Some(qualifier) => format!("{bare}:{qualifier}"),
+            None => bare,
+        }
+    }
+}
+
+/// Reads a function's name; `qualifier` is the request's own parameter, which may repeat what the name says.
+pub fn read(text: &str, qualifier: Option<&str>, place: &Place) -> Result<Named, Refusal> {
+    let parts = split(text);
+    let mut faults = Vec::new();
+    if parts.is_none() {
+        faults.push(pattern("functionName", text, PATTERN));
+    }
+    if text.len() > LENGTH_MAX {
+        faults.push(longest("functionName", text, LENGTH_MAX));
+    }
+    if let Some(qualifier) = qualifier {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '$' | '_' | '-');
+        if !qualifier.chars().all(good) {
+            faults.push(pattern(
+                "qualifier",
+                qualifier,
+                r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9$_-]+",
+            ));
+        }
+        if qualifier.len() > QUALIFIER_MAX {
+            faults.push(longest("qualifier", qualifier, QUALIFIER_MAX));
+        }
+    }
+    let Some(parts) = parts.filter(|_| faults.is_empty()) else {
+        return Err(Refusal::validation(&faults));
+    };
+    if let Some(region) = parts.region
+        && region != place.region
+    {
+        return Err(Refusal::not_found(format!(
+            "Functions from '{region}' are not reachable in this region ('{}')",
+            place.region
+        )));
+    }
+    if let Some(account) = parts.account
+        && account != place.account
+    {
+        return Err(Refusal::denied(format!(
+            "User is not authorized to perform this operation on resource: {text}: this is account {}",
+            place.account
+        )));
+    }
+    let qualifier = qualifier.filter(|q| !q.is_empty());
+    match (parts.qualifier, qualifier) {
+        (Some(derived), Some(given)) if derived != given => Err(Refusal::parameter(
+            "The derived qualifier from the function name does not match the specified qualifier.",
+        )),
+        (derived, given) => Ok(Named {
+            name: parts.name.into(),
+            qualifier: derived.or(given).map(Into::into),
+        }),
+    }
+}
+
+struct Parts<'a> {
+    region: Option<&'a str>,
+    account: Option<&'a str>,
+    name: &'a str,
+    qualifier: Option<&'a str>,
+}
+
+fn split(text: &str) -> Option<Parts<'_>> {
+    let mut rest = text;
+    let mut region = None;
+    if let Some(arn) = text.strip_prefix("arn:") {
+        let (partition, after) = arn.split_once(":lambda:")?;
+        let good = |c: char| c.is_ascii_alphabetic() || c == '-';
+        (partition.starts_with("aws") && partition.chars().all(good)).then_some(())?;
+        rest = after;
+    }
+    if let Some((first, after)) = rest.split_once(':')
+        && is_region(first)
+    {
+        region = Some(first);
+        rest = after;
+    }
+    let mut account = None;
+    if let Some((first, after)) = rest.split_once(':')
+        && first.len() == 12
+        && first.bytes().all(|b| b.is_ascii_digit())
+    {
+        account = Some(first);
+        rest = after;
+    }
+    rest = rest.strip_prefix("function:").unwrap_or(rest);
+    let (name, qualifier) = match rest.split_once(':') {
+        Some((name, qualifier)) => (name, Some(qualifier)),
+        None => (rest, None),
+    };
+    let plain = |text: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        !text.is_empty() && text.chars().all(good)
+    };
+    let qualified = qualifier.is_none_or(|q| q == LATEST || plain(q));
+    (plain(name) && qualified).then_some(Parts {
+        region,
+        account,
+        name,
+        qualifier,
+    })
+}
+
+/// `us-east-1` and its kin: two letters, words, one digit.
+fn is_region(text: &str) -> bool {
+    let mut words = text.split('-');
+    let (first, last) = (words.next(), words.next_back());
+    let digit = |last: &str| last.len() == 1 && last.bytes().all(|b| b.is_ascii_digit());
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+    let mut middle = words.peekable();
+    first.is_some_and(|f| (f.len() == 2 || f == "eusc") && word(f))
+        && last.is_some_and(digit)
+        && middle.peek().is_some()
+        && middle.all(word)
+}
+
+/// AWS's sentences about parameters.
+pub fn pattern(field: &str, value: &str, pattern: &str) -> String {
+    let constraint = format!("Member must satisfy regular expression pattern: {pattern}");
+    fault(field, value, &constraint)
+}
+
+pub fn longest(field: &str, value: &str, most: usize) -> String {
+    let constraint = format!("Member must have length less than or equal to {most}");
+    fault(field, value, &constraint)
+}
+
+pub fn fault(field: &str, value: &str, constraint: &str) -> String {
+    format!("Value '{value}' at '{field}' failed to satisfy constraint: {constraint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(text: &str, qualifier: Option<&str>) -> Result<(String, Option<String>), Refusal> {
+        let named = read(text, qualifier, &Place::default())?;
+        Ok((named.name, named.qualifier))
+    }
+
+    #[test]
+    fn a_function_has_many_names() {
+        for (text, qualifier) in [
+            ("f", None),
+            ("function:f", None),
+            ("000000000000:f", None),
+            ("000000000000:function:f", None),
+            ("us-east-1:000000000000:function:f", None),
+            ("arn:aws:lambda:us-east-1:000000000000:function:f", None),
+            ("arn:aws-cn:lambda:us-east-1:000000000000:function:f", None),
+            ("f:$LATEST", Some("$LATEST")),
+            ("f:7", Some("7")),
+            ("000000000000:function:f:live", Some("live")),
+            (
+                "arn:aws:lambda:us-east-1:000000000000:function:f:live-1",
+                Some("live-1"),
+            ),
+        ] {
+            let wanted = Ok(("f".to_owned(), qualifier.map(str::to_owned)));
+            assert_eq!(named(text, None), wanted, "{text}");
+        }
+        let live = Ok(("f".to_owned(), Some("live".to_owned())));
+        assert_eq!(named("f", Some("live")), live);
+        assert_eq!(named("f:live", Some("live")), live);
+        assert_eq!(named("f:live", Some("")), live);
+        // A name may look like an account.
+        assert_eq!(
+            named("123456789012", None),
+            Ok(("123456789012".into(), None))
+        );
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused_in_awss_words() {
+        for text in [
+            "",
+            "a b",
+            "f:",
+            "f:1:2",
+            "arn:aws:lambda:f/x",
+            "arn:gcp:lambda:f",
+            "f!",
+            "é",
+            "a.b",
+        ] {
+            let refusal = named(text, None).expect_err(text);
+            assert_eq!(refusal.kind, "ValidationException", "{text}");
+            let wanted = format!(
+                "1 validation error detected: Value '{text}' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: {PATTERN}"
+            );
+            assert_eq!(refusal.message, wanted);
+        }
+        let both = named(&"a!".repeat(80), None).expect_err("too long and wrong");
+        assert!(
+            both.message.starts_with("2 validation errors detected: "),
+            "{}",
+            both.message
+        );
+        assert!(both.message.contains("; Value"));
+        assert!(named("f", Some("a b")).is_err());
+    }
+
+    #[test]
+    fn a_function_of_elsewhere_is_not_here() {
+        let region = named("arn:aws:lambda:eu-west-1:000000000000:function:f", None);
+        let region = region.expect_err("another region");
+        assert_eq!(region.status, 404);
+        assert_eq!(
+            region.message,
+            "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')"
+        );
+        let account = named("111111111111:function:f", None).expect_err("another account");
+        assert_eq!(
+            (account.status.as_u16(), account.kind),
+            (403, "AccessDeniedException")
+        );
+        let differs = named("f:1", Some("2")).expect_err("two qualifiers");
+        assert_eq!(differs.kind, "InvalidParameterValueException");
+    }
+
+    #[test]
+    fn regions_have_a_form() {
+        for good in [
+            "us-east-1",
+            "us-gov-west-1",
+            "eusc-de-east-1",
+            "ap-southeast-2",
+        ] {
+            assert!(is_region(good), "{good}");
+        }
+        for bad in [
+            "",
+            "us",
+            "us-1",
+            "us-east",
+            "us-east-10",
+            "US-east-1",
+            "function",
+        ] {
+            assert!(!is_region(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Every operation of AWS Lambda's API, where it is, and whether Hearth does it. The one table: requests are found in it, and a test holds
+//! the documented list of operations to it. Pure.
+
+use std::borrow::Cow;
+
+use http::Method;
+use percent_encoding::percent_decode_str;
+
+use crate::domain::key::Scope;
+
+/// An operation Hearth does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Do {
+    CreateFunction,
+    DeleteFunction,
+    /// Not AWS's: where the URL of a function's code leads.
+    DownloadCode,
+    GetFunction,
+    GetFunctionConfiguration,
+    Invoke,
+    InvokeAsync,
+    InvokeWithResponseStream,
+    ListFunctions,
+    UpdateFunctionCode,
+    UpdateFunctionConfiguration,
+}
+
+impl Do {
+    /// What a key needs for it.
+    pub fn scope(self) -> Scope {
+        match self {
+            Do::Invoke | Do::InvokeAsync | Do::InvokeWithResponseStream => Scope::Invoke,
+            _ => Scope::Deploy,
+        }
+    }
+}
+
+/// An operation of AWS's model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    pub name: &'static str,
+    pub method: Method,
+    /// With `{Parameter}` for a segment that is one.
+    pub path: &'static str,
+    /// `name=value` that tells it from another operation at the same place; empty if nothing has to.
+    pub query: &'static str,
+    /// `None`: Hearth does not do it.
+    pub does: Option<Do>,
+}
+
+const fn row(
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    query: &'static str,
+    does: Option<Do>,
+) -> Operation {
+    Operation {
+        name,
+        method,
+        path,
+        query,
+        does,
+    }
+}
+
+#[rustfmt::skip]
+pub static OPERATIONS: [Operation; 91] = [
+    row("AddLayerVersionPermission", Method::POST, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", None),
+    row("AddPermission", Method::POST, "/2015-03-31/functions/{FunctionName}/policy", "", None),
+    row("CheckpointDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/checkpoint", "", None),
+    row("CreateAlias", Method::POST, "/2015-03-31/functions/{FunctionName}/aliases", "", None),
+    row("CreateCapacityProvider", Method::POST, "/2025-11-30/capacity-providers", "", None),
+    row("CreateCodeSigningConfig", Method::POST, "/2020-04-22/code-signing-configs", "", None),
+    row("CreateEventSourceMapping", Method::POST, "/2015-03-31/event-source-mappings", "", None),
+    row("CreateFunction", Method::POST, "/2015-03-31/functions", "", Some(Do::CreateFunction)),
+    row("CreateFunctionUrlConfig", Method::POST, "/2021-10-31/functions/{FunctionName}/url", "", None),
+    row("DeleteAlias", Method::DELETE, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", None),
+    row("DeleteCapacityProvider", Method::DELETE, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", None),
+    row("DeleteCodeSigningConfig", Method::DELETE, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", None),
+    row("DeleteDurableExecution", Method::DELETE, "/2025-12-01/durable-executions/{DurableExecutionArn}", "", None),
+    row("DeleteEventSourceMapping", Method::DELETE, "/2015-03-31/event-source-mappings/{UUID}", "", None),
+    row("DeleteFunction", Method::DELETE, "/2015-03-31/functions/{FunctionName}", "", Some(Do::DeleteFunction)),
+    row("DeleteFunctionCodeSigningConfig", Method::DELETE, "/2020-06-30/functions/{FunctionName}/code-signing-config", "", None),
+    row("DeleteFunctionConcurrency", Method::DELETE, "/2017-10-31/functions/{FunctionName}/concurrency", "", None),
+    row("DeleteFunctionEventInvokeConfig", Method::DELETE, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", None),
+    row("DeleteFunctionUrlConfig", Method::DELETE, "/2021-10-31/functions/{FunctionName}/url", "", None),
+    row("DeleteLayerVersion", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", None),
+    row("DeleteProvisionedConcurrencyConfig", Method::DELETE, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", None),
+    row("DeleteResourcePolicy", Method::DELETE, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
+    row("GetAccountSettings", Method::GET, "/2016-08-19/account-settings", "", None),
+    row("GetAlias", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", None),
+    row("GetCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", None),
+    row("GetCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", None),
+    row("GetDurableExecution", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}", "", None),
+    row("GetDurableExecutionHistory", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}/history", "", None),
+    row("GetDurableExecutionState", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}/state", "", None),
+    row("GetEventSourceMapping", Method::GET, "/2015-03-31/event-source-mappings/{UUID}", "", None),
+    row("GetFunction", Method::GET, "/2015-03-31/functions/{FunctionName}", "", Some(Do::GetFunction)),
+    row("GetFunctionCodeSigningConfig", Method::GET, "/2020-06-30/functions/{FunctionName}/code-signing-config", "", None),
+    row("GetFunctionConcurrency", Method::GET, "/2019-09-30/functions/{FunctionName}/concurrency", "", None),
+    row("GetFunctionConfiguration", Method::GET, "/2015-03-31/functions/{FunctionName}/configuration", "", Some(Do::GetFunctionConfiguration)),
+    row("GetFunctionEventInvokeConfig", Method::GET, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", None),
+    row("GetFunctionRecursionConfig", Method::GET, "/2024-08-31/functions/{FunctionName}/recursion-config", "", None),
+    row("GetFunctionScalingConfig", Method::GET, "/2025-11-30/functions/{FunctionName}/function-scaling-config", "", None),
+    row("GetFunctionUrlConfig", Method::GET, "/2021-10-31/functions/{FunctionName}/url", "", None),
+    row("GetLayerVersion", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", None),
+    row("GetLayerVersionByArn", Method::GET, "/2018-10-31/layers", "find=LayerVersion", None),
+    row("GetLayerVersionPolicy", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", None),
+    row("GetPolicy", Method::GET, "/2015-03-31/functions/{FunctionName}/policy", "", None),
+    row("GetProvisionedConcurrencyConfig", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", None),
+    row("GetResourcePolicy", Method::GET, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
+    row("GetRuntimeManagementConfig", Method::GET, "/2021-07-20/functions/{FunctionName}/runtime-management-config", "", None),
+    row("Invoke", Method::POST, "/2015-03-31/functions/{FunctionName}/invocations", "", Some(Do::Invoke)),
+    row("InvokeAsync", Method::POST, "/2014-11-13/functions/{FunctionName}/invoke-async", "", Some(Do::InvokeAsync)),
+    row("InvokeWithResponseStream", Method::POST, "/2021-11-15/functions/{FunctionName}/response-streaming-invocations", "", Some(Do::InvokeWithResponseStream)),
+    row("ListAliases", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases", "", None),
+    row("ListCapacityProviders", Method::GET, "/2025-11-30/capacity-providers", "", None),
+    row("ListCodeSigningConfigs", Method::GET, "/2020-04-22/code-signing-configs", "", None),
+    row("ListDurableExecutionsByFunction", Method::GET, "/2025-12-01/functions/{FunctionName}/durable-executions", "", None),
+    row("ListEventSourceMappings", Method::GET, "/2015-03-31/event-source-mappings", "", None),
+    row("ListFunctionEventInvokeConfigs", Method::GET, "/2019-09-25/functions/{FunctionName}/event-invoke-config/list", "", None),
+    row("ListFunctionUrlConfigs", Method::GET, "/2021-10-31/functions/{FunctionName}/urls", "", None),
+    row("ListFunctionVersionsByCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}/function-versions", "", None),
+    row("ListFunctions", Method::GET, "/2015-03-31/functions", "", Some(Do::ListFunctions)),
+    row("ListFunctionsByCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}/functions", "", None),
+    row("ListLayerVersions", Method::GET, "/2018-10-31/layers/{LayerName}/versions", "", None),
+    row("ListLayers", Method::GET, "/2018-10-31/layers", "", None),
+    row("ListProvisionedConcurrencyConfigs", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "List=ALL", None),
+    row("ListTags", Method::GET, "/2017-03-31/tags/{Resource}", "", None),
+    row("ListVersionsByFunction", Method::GET, "/2015-03-31/functions/{FunctionName}/versions", "", None),
+    row("PauseDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/pause", "", None),
+    row("PublishLayerVersion", Method::POST, "/2018-10-31/layers/{LayerName}/versions", "", None),
+    row("PublishVersion", Method::POST, "/2015-03-31/functions/{FunctionName}/versions", "", None),
+    row("PutFunctionCodeSigningConfig", Method::PUT, "/2020-06-30/functions/{FunctionName}/code-signing-config", "", None),
+    row("PutFunctionConcurrency", Method::PUT, "/2017-10-31/functions/{FunctionName}/concurrency", "", None),
+    row("PutFunctionEventInvokeConfig", Method::PUT, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", None),
+    row("PutFunctionRecursionConfig", Method::PUT, "/2024-08-31/functions/{FunctionName}/recursion-config", "", None),
+    row("PutFunctionScalingConfig", Method::PUT, "/2025-11-30/functions/{FunctionName}/function-scaling-config", "", None),
+    row("PutProvisionedConcurrencyConfig", Method::PUT, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", None),
+    row("PutResourcePolicy", Method::PUT, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
+    row("PutRuntimeManagementConfig", Method::PUT, "/2021-07-20/functions/{FunctionName}/runtime-management-config", "", None),
+    row("RemoveLayerVersionPermission", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy/{StatementId}", "", None),
+    row("RemovePermission", Method::DELETE, "/2015-03-31/functions/{FunctionName}/policy/{StatementId}", "", None),
+    row("ResumeDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/resume", "", None),
+    row("SendDurableExecutionCallbackFailure", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/fail", "", None),
+    row("SendDurableExecutionCallbackHeartbeat", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/heartbeat", "", None),
+    row("SendDurableExecutionCallbackSuccess", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/succeed", "", None),
+    row("StopDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/stop", "", None),
+    row("TagResource", Method::POST, "/2017-03-31/tags/{Resource}", "", None),
+    row("UntagResource", Method::DELETE, "/2017-03-31/tags/{Resource}", "", None),
+    row("UpdateAlias", Method::PUT, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", None),
+    row("UpdateCapacityProvider", Method::PUT, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", None),
+    row("UpdateCodeSigningConfig", Method::PUT, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", None),
+    row("UpdateEventSourceMapping", Method::PUT, "/2015-03-31/event-source-mappings/{UUID}", "", None),
+    row("UpdateFunctionCode", Method::PUT, "/2015-03-31/functions/{FunctionName}/code", "", Some(Do::UpdateFunctionCode)),
+    row("UpdateFunctionConfiguration", Method::PUT, "/2015-03-31/functions/{FunctionName}/configuration", "", Some(Do::UpdateFunctionConfiguration)),
+    row("UpdateFunctionEventInvokeConfig", Method::POST, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", None),
+    row("UpdateFunctionUrlConfig", Method::PUT, "/2021-10-31/functions/{FunctionName}/url", "", None),
+];
+
+/// Where the URL of a function's code leads.
+#[rustfmt::skip]
+static DOWNLOAD: Operation = row("DownloadCode", Method::GET, "/2015-03-31/functions/{FunctionName}/code", "", Some(Do::DownloadCode));
+
+/// A request's operation, and the values of its path's parameters in order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found<'a> {
+    pub operation: &'static Operation,
+    pub parameters: Vec<Cow<'a, str>>,
+}
+
+/// `None` if there is no such operation.
+pub fn find<'a>(method: &Method, path: &'a str, query: &str) -> Option<Found<'a>> {
+    let given: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let given = match given.split_last() {
+        // The model writes some with a slash at the end.
+        Some((&"", rest)) => rest,
+        _ => &given,
+    };
+    let mut found: Option<Found<'a>> = None;
+    for operation in OPERATIONS.iter().chain([&DOWNLOAD]) {
+        let named = !operation.query.is_empty();
+        if operation.method != *method || (named && !has(query, operation.query)) {
+            continue;
+        }
+        let Some(parameters) = matched(operation.path, given) else {
+            continue;
+        };
+        // One that the query names is more than one that is only at the same place.
+        if found.is_none() || named {
+            found = Some(Found {
+                operation,
+                parameters,
+            });
+        }
+    }
+    found
+}
+
+fn matched<'a>(path: &str, given: &[&'a str]) -> Option<Vec<Cow<'a, str>>> {
+    let mut wanted = path.split('/').skip(1);
+    let mut parameters = Vec::new();
+    for segment in given {
+        let wanted = wanted.next()?;
+        if wanted.starts_with('{') {
+            let text = percent_decode_str(segment).decode_utf8().ok()?;
+            (!text.is_empty()).then(|| parameters.push(text))?;
+        } else if *segment != wanted {
+            return None;
+        }
+    }
+    wanted.next().is_none().then_some(parameters)
+}
+
+fn has(query: &str, wanted: &str) -> bool {
+    query.split('&').any(|pair| pair == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(method: &Method, target: &str) -> Option<(&'static str, Vec<String>)> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let found = find(method, path, query)?;
+        let parameters = found.parameters.iter().map(|p| p.to_string()).collect();
+        Some((found.operation.name, parameters))
+    }
+
+    #[test]
+    fn operations_are_found_by_method_path_and_query() {
+        let (get, post, delete) = (&Method::GET, &Method::POST, &Method::DELETE);
+        for (method, target, wanted, parameters) in [
+            (get, "/2015-03-31/functions", "ListFunctions", vec![]),
+            (
+                get,
+                "/2015-03-31/functions/?MaxItems=1",
+                "ListFunctions",
+                vec![],
+            ),
+            (post, "/2015-03-31/functions", "CreateFunction", vec![]),
+            (get, "/2015-03-31/functions/a", "GetFunction", vec!["a"]),
+            (
+                get,
+                "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Aa/configuration",
+                "GetFunctionConfiguration",
+                vec!["arn:aws:lambda:us-east-1:000000000000:function:a"],
+            ),
+            (
+                post,
+                "/2015-03-31/functions/a/invocations?Qualifier=1",
+                "Invoke",
+                vec!["a"],
+            ),
+            (
+                post,
+                "/2014-11-13/functions/a/invoke-async/",
+                "InvokeAsync",
+                vec!["a"],
+            ),
+            (get, "/2018-10-31/layers", "ListLayers", vec![]),
+            (
+                get,
+                "/2018-10-31/layers?find=LayerVersion&Arn=x",
+                "GetLayerVersionByArn",
+                vec![],
+            ),
+            (
+                get,
+                "/2018-10-31/layers/l/versions/3",
+                "GetLayerVersion",
+                vec!["l", "3"],
+            ),
+            (
+                get,
+                "/2019-09-30/functions/a/provisioned-concurrency?Qualifier=1",
+                "GetProvisionedConcurrencyConfig",
+                vec!["a"],
+            ),
+            (
+                get,
+                "/2019-09-30/functions/a/provisioned-concurrency?List=ALL",
+                "ListProvisionedConcurrencyConfigs",
+                vec!["a"],
+            ),
+            (
+                delete,
+                "/2017-03-31/tags/arn%3Aaws?tagKeys=a",
+                "UntagResource",
+                vec!["arn:aws"],
+            ),
+            (
+                get,
+                "/2015-03-31/functions/a/code",
+                "DownloadCode",
+                vec!["a"],
+            ),
+        ] {
+            let parameters = parameters.into_iter().map(str::to_owned).collect();
+            assert_eq!(name(method, target), Some((wanted, parameters)), "{target}");
+        }
+        for (method, target) in [
+            (post, "/2015-03-31/functions/a"),
+            (get, "/2015-03-31/functions//configuration"),
+            (get, "/2015-03-31/functions/a/b/c"),
+            (get, "/2015-03-31"),
+            (get, "/2013-04-01/hostedzone"),
+            (get, "/2015-03-31/functions/%ff"),
+        ] {
+            assert_eq!(name(method, target), None, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn the_documented_list_says_what_is_done() {
+        let text = include_str!("../../../docs/aws-lambda.md");
+        let rows = text.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some((cells.next()?, cells.next()?))
+        });
+        let rows: Vec<_> = rows
+            .filter(|(_, here)| ["yes", "partly", "no"].contains(here))
+            .collect();
+        let names: Vec<_> = rows.iter().map(|(name, _)| *name).collect();
+        let wanted: Vec<_> = OPERATIONS.iter().map(|o| o.name).collect();
+        assert_eq!(names, wanted);
+        for ((name, here), operation) in rows.iter().zip(&OPERATIONS) {
+            assert_eq!(*here != "no", operation.does.is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_operation_hides_another() {
+        for operation in &OPERATIONS {
+            let found = find(&operation.method, operation.path, operation.query);
+            assert_eq!(found.map(|f| f.operation.name), Some(operation.name));
+        }
+        let mut names: Vec<_> = OPERATIONS.iter().map(|o| o.name).collect();
+        names.dedup();
+        assert_eq!(names.len(), 91);
+    }
+}

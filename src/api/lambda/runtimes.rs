@@ -1,0 +1,50 @@
+//! Runtimes as AWS's clients name them. A name stands for the runtime that the configuration says, or else for the one whose manifest says
+//! that it answers to it. Pure.
+
+use std::sync::Arc;
+
+use crate::api::lambda::errors::Refusal;
+use crate::config;
+use crate::domain::function::Function;
+use crate::runtime::Catalog;
+use crate::runtime::manifest::Manifest;
+
+/// What runs a function whose client asks for this.
+pub fn find(
+    name: &str,
+    catalog: &Catalog,
+    settings: &config::Aws,
+) -> Result<Arc<Manifest>, Refusal> {
+    let configured = settings.runtimes.iter().find(|(from, _)| from == name);
+    let found = match configured {
+        Some((_, to)) => catalog.find(to),
+        None => catalog.all().iter().find(|m| answers_to(m, name)),
+    };
+    found.cloned().ok_or_else(|| {
+        let configured = settings.runtimes.iter().map(|(from, _)| from.as_str());
+        let all = catalog.all().iter();
+        let known = all.flat_map(|m| m.aws.names.iter().map(String::as_str));
+        let mut known: Vec<_> = known.chain(configured).collect();
+        known.sort_unstable();
+        known.dedup();
+        Refusal::parameter(format!(
+            "Value {name} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [{}] or be a valid ARN",
+            known.join(", ")
+        ))
+    })
+}
+
+fn answers_to(manifest: &Manifest, name: &str) -> bool {
+    manifest.id.as_str() == name || manifest.aws.names.iter().any(|known| known == name)
+}
+
+/// What a function's runtime is called to AWS's clients: as one wrote it, or else by a name that AWS has too.
+pub fn shown<'a>(function: &'a Function, catalog: &'a Catalog) -> &'a str {
+    if let Some(written) = &function.aws.runtime {
+        return written;
+    }
+    let id = function.runtime.as_str();
+    let names = catalog.find(id).map_or(&[][..], |m| &m.aws.names[..]);
+    let own = names.iter().any(|name| name == id);
+    names.first().filter(|_| !own).map_or(id, String::as_str)
+}

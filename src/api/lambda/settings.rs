@@ -1,0 +1,390 @@
+//! What a function's settings shall be, as CreateFunction and UpdateFunctionConfiguration say it: the parts that run are checked in AWS's
+//! words here and by `Deploy`'s own rules later; the parts nobody here has a use for are checked and kept.
+
+use std::collections::BTreeMap;
+
+use crate::api::control::change::{Change, RESERVED_VARIABLE_PREFIXES, RESERVED_VARIABLES};
+use crate::api::lambda::errors::Refusal;
+use crate::api::lambda::fields::Fields;
+use crate::domain::aws::{self, FileSystem, Logging, Vpc};
+use crate::domain::environment::Variables;
+use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
+
+const ROLE: &str = r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+";
+const HANDLER: &str = r"[^\s]+";
+const RESOURCE: &str = r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()";
+const HANDLER_MAX: usize = 128;
+const DESCRIPTION_MAX: usize = 256;
+const STORAGE_MIB: (i64, i64) = (512, 10_240);
+const LAYERS_MAX: usize = 5;
+
+/// What was given of the settings; all of it may be left out.
+#[derive(Debug, Default)]
+pub struct Wish {
+    pub role: Option<String>,
+    pub handler: Option<String>,
+    pub runtime: Option<String>,
+    pub description: Option<String>,
+    pub timeout: Option<u32>,
+    pub memory: Option<u32>,
+    pub environment: Option<Variables>,
+    architecture: Option<String>,
+    tracing: Option<String>,
+    ephemeral_storage: Option<u32>,
+    vpc: Option<Vpc>,
+    dead_letter: Option<String>,
+    kms_key: Option<String>,
+    snap_start: Option<String>,
+    logging: Option<Logging>,
+    file_systems: Option<Vec<FileSystem>>,
+}
+
+impl Wish {
+    pub fn read(fields: &mut Fields) -> Result<Self, Refusal> {
+        let seconds = (
+            i64::from(*TIMEOUT_SECONDS.start()),
+            i64::from(*TIMEOUT_SECONDS.end()),
+        );
+        let mebibytes = (i64::from(*MEMORY_MIB.start()), i64::from(*MEMORY_MIB.end()));
+        let wish = Self {
+            role: fields.formed("Role", ROLE, is_role)?,
+            handler: handler(fields)?,
+            runtime: fields.text("Runtime")?,
+            description: fields.up_to("Description", DESCRIPTION_MAX)?,
+            timeout: fields.whole("Timeout", seconds.0, seconds.1)?,
+            memory: fields.whole("MemorySize", mebibytes.0, mebibytes.1)?,
+            environment: environment(fields)?,
+            architecture: architecture(fields)?,
+            tracing: inner(fields, "TracingConfig", |inner| {
+                inner.one_of("Mode", &["PassThrough", "Active"])
+            })?,
+            ephemeral_storage: inner(fields, "EphemeralStorage", |inner| {
+                inner.whole("Size", STORAGE_MIB.0, STORAGE_MIB.1)
+            })?,
+            vpc: vpc(fields)?,
+            dead_letter: inner(fields, "DeadLetterConfig", |inner| {
+                // An empty one takes away what there was.
+                let target = inner.formed("TargetArn", RESOURCE, is_resource)?;
+                Ok(Some(target.unwrap_or_default()))
+            })?,
+            kms_key: fields.formed("KMSKeyArn", RESOURCE, is_resource)?,
+            snap_start: inner(fields, "SnapStart", |inner| {
+                inner.one_of("ApplyOn", &["PublishedVersions", "None"])
+            })?,
+            logging: logging(fields)?,
+            file_systems: file_systems(fields)?,
+        };
+        refuse_the_rest(fields)?;
+        Ok(wish)
+    }
+
+    /// What AWS's clients see of it, over what there was.
+    pub fn over(&self, there: &aws::Settings, runtime: Option<&str>) -> aws::Settings {
+        let text = |given: &Option<String>, there: &Option<String>| match given.as_deref() {
+            Some("") => None,
+            Some(given) => Some(given.to_owned()),
+            None => there.clone(),
+        };
+        aws::Settings {
+            role: text(&self.role, &there.role),
+            runtime: runtime.map(Into::into).or(there.runtime.clone()),
+            architecture: text(&self.architecture, &there.architecture),
+            tracing: text(&self.tracing, &there.tracing),
+            ephemeral_storage: self.ephemeral_storage.or(there.ephemeral_storage),
+            vpc: self.vpc.clone().or(there.vpc.clone()),
+            dead_letter: text(&self.dead_letter, &there.dead_letter),
+            kms_key: text(&self.kms_key, &there.kms_key),
+            snap_start: text(&self.snap_start, &there.snap_start),
+            logging: self.logging.clone().or(there.logging.clone()),
+            file_systems: self
+                .file_systems
+                .clone()
+                .unwrap_or(there.file_systems.clone()),
+        }
+    }
+
+    /// What runs of it, as a change.
+    pub fn change(&self) -> Change {
+        Change {
+            handler: self.handler.clone(),
+            timeout_seconds: self.timeout,
+            memory: self.memory.map(Mebibytes),
+            environment: self.environment.clone(),
+            description: self.description.clone(),
+            keeps_code: true,
+            ..Change::default()
+        }
+    }
+}
+
+fn inner<T>(
+    fields: &mut Fields,
+    name: &str,
+    read: impl FnOnce(&mut Fields) -> Result<Option<T>, Refusal>,
+) -> Result<Option<T>, Refusal> {
+    let Some(mut inner) = fields.open(name)? else {
+        return Ok(None);
+    };
+    let value = read(&mut inner)?;
+    fields.close(inner);
+    Ok(value)
+}
+
+fn handler(fields: &mut Fields) -> Result<Option<String>, Refusal> {
+    let text = fields.up_to("Handler", HANDLER_MAX)?;
+    if let Some(text) = &text
+        && (text.is_empty() || text.chars().any(|c| c.is_whitespace() || c.is_control()))
+    {
+        let constraint = format!("Member must satisfy regular expression pattern: {HANDLER}");
+        fields.fault("Handler", text, &constraint);
+    }
+    Ok(text)
+}
+
+/// UpdateFunctionCode has it too.
+pub fn architecture(fields: &mut Fields) -> Result<Option<String>, Refusal> {
+    let Some(list) = fields.list("Architectures")? else {
+        return Ok(None);
+    };
+    let known = |name: &String| matches!(name.as_str(), "x86_64" | "arm64");
+    if list.len() != 1 || !list.iter().all(known) {
+        let value = format!("[{}]", list.join(", "));
+        let constraint = "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64], Member must not be null]";
+        fields.fault("Architectures", &value, constraint);
+    }
+    Ok(list.into_iter().next())
+}
+
+fn environment(fields: &mut Fields) -> Result<Option<Variables>, Refusal> {
+    let Some(mut inner) = fields.open("Environment")? else {
+        return Ok(None);
+    };
+    let variables: BTreeMap<_, _> = inner
+        .map("Variables")?
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    let named = |name: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        name.len() > 1
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(plain)
+    };
+    if !variables.keys().all(|name| named(name)) {
+        fields.faults.push("Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]".into());
+    }
+    fields.close(inner);
+    let is_reserved = |name: &&String| {
+        let name = name.as_str();
+        RESERVED_VARIABLES.contains(&name)
+            || RESERVED_VARIABLE_PREFIXES
+                .iter()
+                .any(|p| name.starts_with(p))
+    };
+    let reserved: Vec<_> = variables.keys().filter(is_reserved).cloned().collect();
+    if !reserved.is_empty() {
+        return Err(Refusal::parameter(format!(
+            "Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {}",
+            reserved.join(", ")
+        )));
+    }
+    let size: usize = variables.iter().map(|(k, v)| k.len() + v.len()).sum();
+    if size > ENVIRONMENT_MAX {
+        // AWS repeats them all here; they are secrets.
+        return Err(Refusal::parameter(format!(
+            "Lambda was unable to configure your environment variables because the environment variables you have provided exceeded the 4KB limit. String measured: {size} bytes"
+        )));
+    }
+    Ok(Some(Variables(variables)))
+}
+
+fn vpc(fields: &mut Fields) -> Result<Option<Vpc>, Refusal> {
+    inner(fields, "VpcConfig", |inner| {
+        Ok(Some(Vpc {
+            subnets: inner.list("SubnetIds")?.unwrap_or_default(),
+            security_groups: inner.list("SecurityGroupIds")?.unwrap_or_default(),
+            dual_stack: inner.flag("Ipv6AllowedForDualStack")?,
+        }))
+    })
+}
+
+fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
+    let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+    inner(fields, "LoggingConfig", |inner| {
+        Ok(Some(Logging {
+            format: inner.one_of("LogFormat", &["JSON", "Text"])?,
+            application_level: inner.one_of("ApplicationLogLevel", &levels)?,
+            system_level: inner.one_of("SystemLogLevel", &["DEBUG", "INFO", "WARN"])?,
+            group: inner.formed("LogGroup", r"[\.\-_/#A-Za-z0-9]+", |text| {
+                let good = |c: char| c.is_ascii_alphanumeric() || "._-/#".contains(c);
+                !text.is_empty() && text.len() <= 512 && text.chars().all(good)
+            })?,
+        }))
+    })
+}
+
+fn file_systems(fields: &mut Fields) -> Result<Option<Vec<FileSystem>>, Refusal> {
+    let Some(value) = fields.take("FileSystemConfigs") else {
+        return Ok(None);
+    };
+    match value.as_array() {
+        Some(list) if list.is_empty() => Ok(Some(Vec::new())),
+        // A function that expects files would not find them.
+        _ => Err(Refusal::parameter(
+            "FileSystemConfigs are not supported by Hearth.",
+        )),
+    }
+}
+
+/// What would make a function something that Hearth cannot run. An empty list or structure asks for nothing.
+fn refuse_the_rest(fields: &mut Fields) -> Result<(), Refusal> {
+    if let Some(layers) = fields.list("Layers")? {
+        if layers.len() > LAYERS_MAX {
+            return Err(Refusal::parameter("Cannot reference more than 5 layers."));
+        }
+        if !layers.is_empty() {
+            return Err(Refusal::parameter("Layers are not supported by Hearth."));
+        }
+    }
+    for name in [
+        "ImageConfig",
+        "CapacityProviderConfig",
+        "DurableConfig",
+        "TenancyConfig",
+        "RuntimeConfig",
+        "AcceleratorConfig",
+        "CodeSigningConfigArn",
+    ] {
+        let asks = fields
+            .take(name)
+            .is_some_and(|value| match value.as_object() {
+                Some(object) => !object.is_empty(),
+                None => value != "",
+            });
+        if asks {
+            let message = format!("{name} is not supported by Hearth.");
+            return Err(Refusal::parameter(message));
+        }
+    }
+    Ok(())
+}
+
+fn is_role(text: &str) -> bool {
+    let read = || {
+        let rest = text.strip_prefix("arn:")?;
+        let (partition, rest) = rest.split_once(":iam::")?;
+        let (account, rest) = rest.split_once(":role")?;
+        let name = rest.strip_prefix('/').unwrap_or(rest);
+        let word = |c: char| c.is_ascii_alphabetic() || c == '-';
+        let good = |c: char| c.is_ascii_alphanumeric() || "+=,.@-_/".contains(c);
+        let whole = (partition.is_empty() || partition.starts_with("aws"))
+            && partition.chars().all(word)
+            && account.len() == 12
+            && account.bytes().all(|b| b.is_ascii_digit())
+            && !name.is_empty()
+            && name.chars().all(good);
+        Some(whole)
+    };
+    read().unwrap_or(false)
+}
+
+fn is_resource(text: &str) -> bool {
+    text.is_empty() || (text.starts_with("arn:") && text.split(':').count() >= 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_have_a_form() {
+        for good in [
+            "arn:aws:iam::123456789012:role/r",
+            "arn:aws-cn:iam::123456789012:role/service-role/a.b@c",
+            "arn::iam::123456789012:role/r",
+        ] {
+            assert!(is_role(good), "{good}");
+        }
+        for bad in [
+            "",
+            "r",
+            "arn:aws:iam::1:role/r",
+            "arn:aws:iam::123456789012:role/",
+            "arn:aws:iam::123456789012:user/r",
+            "arn:aws:iam::123456789012:role/a b",
+        ] {
+            assert!(!is_role(bad), "{bad}");
+        }
+    }
+
+    fn read(body: &str) -> Result<Wish, Refusal> {
+        let mut fields = Fields::of(body.as_bytes())?;
+        let wish = Wish::read(&mut fields)?;
+        fields.finish()?;
+        Ok(wish)
+    }
+
+    #[test]
+    fn what_is_left_out_stays_and_what_is_empty_goes() {
+        let first = read(
+            r#"{"Role": "arn:aws:iam::123456789012:role/r", "TracingConfig": {"Mode": "Active"}, "DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:000000000000:q"},
+                "VpcConfig": {"SubnetIds": ["subnet-1"]}, "EphemeralStorage": {"Size": 1024}, "Layers": [], "ImageConfig": {}}"#,
+        );
+        let first = first
+            .expect("is read")
+            .over(&aws::Settings::default(), Some("r1"));
+        let second = read(r#"{"DeadLetterConfig": {}, "EphemeralStorage": {"Size": 512}}"#);
+        let second = second.expect("is read").over(&first, None);
+        assert_eq!(second.ephemeral_storage, Some(512));
+        let unchanged = aws::Settings {
+            dead_letter: None,
+            ephemeral_storage: Some(512),
+            ..first.clone()
+        };
+        assert_eq!(second, unchanged);
+        assert_eq!(first.runtime.as_deref(), Some("r1"));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        for (body, named) in [
+            (
+                r#"{"Environment": {"Variables": {"AWS_REGION": "x"}}}"#,
+                "AWS_REGION",
+            ),
+            (
+                r#"{"Environment": {"Variables": {"1": "x"}}}"#,
+                "environment.variables",
+            ),
+            (r#"{"Layers": ["a"]}"#, "Layers"),
+            (r#"{"Layers": ["a","a","a","a","a","a"]}"#, "more than 5"),
+            (r#"{"ImageConfig": {"Command": ["x"]}}"#, "ImageConfig"),
+            (r#"{"FileSystemConfigs": [{}]}"#, "FileSystemConfigs"),
+            (r#"{"Architectures": ["x86_64", "arm64"]}"#, "architectures"),
+            (
+                r#"{"EphemeralStorage": {"Size": 1}}"#,
+                "ephemeralStorage.size",
+            ),
+            (r#"{"Handler": "a b"}"#, "handler"),
+            (r#"{"Role": "x"}"#, "role"),
+            (
+                r#"{"LoggingConfig": {"LogGroup": "a b"}}"#,
+                "loggingConfig.logGroup",
+            ),
+        ] {
+            let refusal = read(body).map(drop).expect_err(body);
+            assert!(
+                refusal.message.contains(named),
+                "{body}: {}",
+                refusal.message
+            );
+        }
+        let long = "x".repeat(ENVIRONMENT_MAX);
+        let body = format!(r#"{{"Environment": {{"Variables": {{"LONG": "{long}"}}}}}}"#);
+        let message = read(&body).map(drop).expect_err("too long").message;
+        assert!(
+            message.contains("4KB") && !message.contains(&long),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,88 @@
+//! What AWS's API keeps of a function and Hearth has no use for, or only AWS's clients ask about. It is checked when it comes in, kept, and
+//! given back as it came, so that tools that compare find no difference. Absent is what AWS takes for absent.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The part of a function that only AWS's clients see.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// ARN of the execution role; nobody assumes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The runtime's name as the client wrote it; what runs is the function's `runtime`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<String>,
+    /// Size of `/tmp`, in MiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vpc: Option<Vpc>,
+    /// ARN of where failed events go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snap_start: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub file_systems: Vec<FileSystem>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vpc {
+    pub subnets: Vec<String>,
+    pub security_groups: Vec<String>,
+    pub dual_stack: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Logging {
+    pub format: Option<String>,
+    pub application_level: Option<String>,
+    pub system_level: Option<String>,
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSystem {
+    pub arn: String,
+    pub path: String,
+}
+
+/// The region and the account that ARNs name. AWS's clients sign for the region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub region: String,
+    /// Twelve digits.
+    pub account: String,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            region: "us-east-1".into(),
+            account: "000000000000".into(),
+        }
+    }
+}
+
+impl Place {
+    /// The ARN of a function by name, without a qualifier.
+    pub fn function(&self, name: impl fmt::Display) -> String {
+        format!(
+            "arn:aws:lambda:{}:{}:function:{name}",
+            self.region, self.account
+        )
+    }
+}

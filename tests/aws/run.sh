@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# AWS's own clients, unmodified, against a running server: boto3 and the aws CLI do what users do with them, errors too.
+#
+#   run.sh [TEST…]     as unittest names them: test_functions, test_calls.Calls.test_echo; all if left out
+#
+# Starts a server of its own, needs a Docker engine, and keeps the clients in target/.
+set -euo pipefail
+# shellcheck source=scripts/prelude.sh
+. "$(dirname "$0")/../../scripts/prelude.sh"
+
+cd "$ROOT"
+built=${CARGO_TARGET_DIR:-target}
+case $built in /*) ;; *) built=$PWD/$built ;; esac
+tool=$built/aws-clients
+work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-aws.XXXXXX")
+server=""
+
+clean_up() {
+    local status=$?
+    trap - EXIT
+    set +e
+    if [ -n "$server" ]; then
+        as_root kill "$server" 2>/dev/null
+        # It removes its containers before it ends.
+        wait "$server" || status=1
+    fi
+    [ "$status" = 0 ] || tail -n 40 "$work/log" >&2
+    as_root rm -rf "$work"
+    exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+if ! cmp -s tests/aws/requirements.txt "$tool/installed.txt"; then
+    note "installing boto3 and the aws CLI in $tool"
+    rm -rf "$tool"
+    within 60 python3 -m venv "$tool"
+    within 300 "$tool/bin/pip" install --quiet --disable-pip-version-check --requirement tests/aws/requirements.txt
+    cp tests/aws/requirements.txt "$tool/installed.txt"
+fi
+
+cargo build --locked --quiet --bin hearth
+runtimes/provided/build.sh
+# Not through a function: its number would be that of a shell around it.
+root=()
+[ "$(id -u)" = 0 ] || root=(sudo -n)
+"${root[@]}" "$built/debug/hearth" serve --state-dir "$work/state" --listen 127.0.0.1:0 --runtimes runtimes \
+    --set pool.stem_min=1 --set pool.stem_max=2 2>"$work/log" &
+server=$!
+announced() { as_root test -s "$work/state/instance.json" && as_root test -s "$work/state/admin.key"; }
+wait_for 60 announced || die "no server"
+# What a user's shell gets, and nothing of the user's own settings for AWS.
+unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_CA_BUNDLE
+eval "$(as_root "$built/debug/hearth" --state-dir "$work/state" env)"
+export AWS_EC2_METADATA_DISABLED=true AWS_PAGER="" HOME=$work
+export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
+# The first start on a machine builds the runtimes' images.
+wait_for 900 within 5 curl -fsS "$HEARTH_URL/readyz" || die "never ready"
+export PATH=$tool/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+cd tests/aws
+[ $# -gt 0 ] || set -- discover
+within 600 "$tool/bin/python" -m unittest "$@"

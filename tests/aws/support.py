@@ -1,0 +1,119 @@
+"""What the tests have in common: clients, packages, and waiting. The server is the one `run.sh` started."""
+
+import base64
+import io
+import json
+import os
+import subprocess
+import tempfile
+import time
+import unittest
+import uuid
+import zipfile
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ROLE = "arn:aws:iam::000000000000:role/tests"
+REGION = os.environ["AWS_DEFAULT_REGION"]
+ENDPOINT = os.environ["AWS_ENDPOINT_URL_LAMBDA"]
+ARN = f"arn:aws:lambda:{REGION}:000000000000:function:"
+
+ECHO = "def handler(event, context):\n    print('called')\n    return event\n"
+
+
+def client(**settings):
+    """A client as anybody makes it, but that it tries once: what is refused shall be seen."""
+    config = Config(retries={"max_attempts": 0}, read_timeout=60, connect_timeout=10)
+    return boto3.client("lambda", config=config, **settings)
+
+
+LAMBDA = client()
+
+
+def package(files):
+    """A zip of texts, always the same bytes for the same texts."""
+    if isinstance(files, str):
+        files = {"app.py": files}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
+            entry.external_attr = (0o755 if name == "bootstrap" else 0o644) << 16
+            archive.writestr(entry, text)
+    return out.getvalue()
+
+
+def aws(*arguments, check=True):
+    """The aws CLI; gives back its output, read if it is JSON."""
+    done = subprocess.run(
+        ["aws", "lambda", *arguments, "--output", "json"], capture_output=True, text=True, timeout=120
+    )
+    if not check:
+        return done
+    if done.returncode != 0:
+        raise AssertionError(f"aws lambda {' '.join(arguments)}: {done.stderr}")
+    return json.loads(done.stdout) if done.stdout.strip() else None
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    def name(self):
+        """Of a function that is gone when the test is over."""
+        name = f"t-{uuid.uuid4().hex[:12]}"
+        self.addCleanup(self.remove, name)
+        return name
+
+    def remove(self, name):
+        try:
+            LAMBDA.delete_function(FunctionName=name)
+        except LAMBDA.exceptions.ResourceNotFoundException:
+            pass
+
+    def function(self, code=ECHO, **settings):
+        name = settings.pop("FunctionName", None) or self.name()
+        given = {"Runtime": "python3.13", "Handler": "app.handler", "Role": ROLE, **settings}
+        LAMBDA.create_function(FunctionName=name, Code={"ZipFile": package(code)}, **given)
+        return name
+
+    def refused(self, kind, status, call, **parameters):
+        """The message of the error that a call must end in."""
+        with self.assertRaises(ClientError) as caught:
+            call(**parameters)
+        error = caught.exception.response
+        self.assertEqual(
+            (error["Error"]["Code"], error["ResponseMetadata"]["HTTPStatusCode"]), (kind, status), error
+        )
+        return error["Error"]["Message"]
+
+    def call(self, name, event=None, **parameters):
+        """What a function answered, and the whole response."""
+        if event is not None:
+            parameters["Payload"] = json.dumps(event)
+        answer = LAMBDA.invoke(FunctionName=name, **parameters)
+        body = answer["Payload"].read()
+        return (json.loads(body) if body else None), answer
+
+    def until(self, what, seconds=60):
+        """Waits for a truth."""
+        end = time.monotonic() + seconds
+        while True:
+            found = what()
+            if found:
+                return found
+            self.assertLess(time.monotonic(), end, "it never came true")
+            time.sleep(0.1)
+
+
+def log(answer):
+    return base64.b64decode(answer["LogResult"]).decode()
+
+
+def written(data, suffix):
+    """A file with these bytes, for the CLI."""
+    file = tempfile.NamedTemporaryFile(suffix=suffix, delete=False)
+    with file:
+        file.write(data)
+    return file.name

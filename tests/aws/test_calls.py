@@ -1,0 +1,245 @@
+"""Calling functions: now, later and not at all; what they answer, what they print and how they fail."""
+
+import base64
+import json
+
+from botocore.exceptions import EventStreamError  # noqa: F401  (what a broken stream raises)
+
+from support import ARN, LAMBDA, Case, log
+
+NODE = {"index.mjs": "export const handler = async (event) => { if (event.fail) throw new TypeError('on purpose'); return {twice: 2 * event.n}; };\n"}
+
+
+class Answering(Case):
+    def test_echo(self):
+        name = self.function()
+        body, answer = self.call(name, {"a": [1, "é", None]})
+        self.assertEqual(body, {"a": [1, "é", None]})
+        self.assertEqual((answer["StatusCode"], answer["ExecutedVersion"]), (200, "$LATEST"))
+        self.assertNotIn("FunctionError", answer)
+        self.assertNotIn("LogResult", answer)
+        self.assertRegex(answer["ResponseMetadata"]["RequestId"], r"^[0-9a-f-]{36}$")
+
+    def test_without_a_payload_the_event_is_empty(self):
+        self.assertEqual(self.call(self.function())[0], {})
+
+    def test_by_arn_and_with_a_qualifier(self):
+        name = self.function("def handler(event, context):\n    return context.invoked_function_arn\n")
+        self.assertEqual(self.call(ARN + name)[0], ARN + name)
+        self.assertEqual(self.call(name, Qualifier="$LATEST")[0], f"{ARN}{name}:$LATEST")
+
+    def test_the_request_id_is_one_everywhere(self):
+        code = "def handler(event, context):\n    print('id', context.aws_request_id)\n    return context.aws_request_id\n"
+        body, answer = self.call(self.function(code), LogType="Tail")
+        self.assertEqual(body, answer["ResponseMetadata"]["RequestId"])
+        self.assertIn(f"id {body}\n", log(answer))
+
+    def test_the_log_is_as_on_aws(self):
+        code = "def handler(event, context):\n    print('one')\n    print('two')\n"
+        body, answer = self.call(self.function(code), LogType="Tail")
+        self.assertIsNone(body)
+        self.assertRegex(
+            log(answer),
+            r"^START RequestId: (\S+) Version: \$LATEST\none\ntwo\nEND RequestId: \1\n"
+            r"REPORT RequestId: \1\tDuration: [\d.]+ ms\tBilled Duration: \d+ ms\tMemory Size: 128 MB\t",
+        )
+
+    def test_only_the_end_of_a_long_log(self):
+        code = "def handler(event, context):\n    for n in range(1000):\n        print('line', n)\n"
+        _, answer = self.call(self.function(code), LogType="Tail")
+        text = log(answer)
+        self.assertEqual(len(text.encode()), 4096)
+        self.assertIn("line 999\nEND RequestId", text)
+        self.assertNotIn("line 0\n", text)
+
+    def test_client_context(self):
+        code = "def handler(event, context):\n    return [context.client_context.custom, context.client_context.env]\n"
+        given = {"custom": {"k": "v"}, "env": {"locale": "de"}, "client": {"installation_id": "i"}}
+        encoded = base64.b64encode(json.dumps(given).encode()).decode()
+        body, answer = self.call(self.function(code), ClientContext=encoded)
+        self.assertEqual(body, [{"k": "v"}, {"locale": "de"}], answer)
+        message = self.refused("InvalidRequestContentException", 400, LAMBDA.invoke, FunctionName=self.function(), ClientContext="!")
+        self.assertIn("Client context", message)
+
+    def test_node(self):
+        name = self.function(NODE, Runtime="nodejs22.x", Handler="index.handler")
+        self.assertEqual(self.call(name, {"n": 21})[0], {"twice": 42})
+        body, answer = self.call(name, {"fail": True})
+        self.assertEqual(answer["FunctionError"], "Unhandled")
+        self.assertEqual((body["errorType"], body["errorMessage"]), ("TypeError", "on purpose"))
+        self.assertIsInstance(body["trace"], list)
+        self.assertNotIn("stackTrace", body)
+
+    def test_a_dry_run_runs_nothing(self):
+        name = self.function("raise SystemExit(3)\n")
+        body, answer = self.call(name, InvocationType="DryRun")
+        self.assertEqual((body, answer["StatusCode"]), (None, 204))
+        self.refused("ResourceNotFoundException", 404, LAMBDA.invoke, FunctionName="nobody", InvocationType="DryRun")
+
+    def test_six_mebibytes_each_way(self):
+        name = self.function(Timeout=30, MemorySize=512)
+        event = "x" * (6 * 1024 * 1024 - 2)
+        self.assertEqual(self.call(name, event)[0], event)
+
+
+class Failing(Case):
+    def test_an_exception(self):
+        code = "def handler(event, context):\n    raise KeyError('gone')\n"
+        body, answer = self.call(self.function(code), LogType="Tail")
+        self.assertEqual((answer["StatusCode"], answer["FunctionError"]), (200, "Unhandled"))
+        self.assertEqual((body["errorType"], body["errorMessage"]), ("KeyError", "'gone'"))
+        self.assertEqual(body["requestId"], answer["ResponseMetadata"]["RequestId"])
+        self.assertIn("app.py", body["stackTrace"][0])
+        self.assertIn("END RequestId", log(answer))
+
+    def test_a_time_out(self):
+        code = "import time\ndef handler(event, context):\n    time.sleep(event.get('for', 0))\n    return 'woke'\n"
+        name = self.function(code, Timeout=1)
+        body, answer = self.call(name, {"for": 20})
+        request_id = answer["ResponseMetadata"]["RequestId"]
+        self.assertEqual((answer["StatusCode"], answer["FunctionError"]), (200, "Unhandled"))
+        self.assertEqual(
+            body,
+            {
+                "errorType": "Sandbox.Timedout",
+                "errorMessage": f"RequestId: {request_id} Error: Task timed out after 1.00 seconds",
+            },
+        )
+        self.assertEqual(self.call(name, {})[0], "woke")
+
+    def test_an_exit(self):
+        name = self.function("import os\ndef handler(event, context):\n    os._exit(event['code'])\n")
+        for code, how in ((3, "Runtime exited with error: exit status 3"), (0, "Runtime exited without providing a reason")):
+            body, answer = self.call(name, {"code": code})
+            self.assertEqual(answer["FunctionError"], "Unhandled")
+            request_id = answer["ResponseMetadata"]["RequestId"]
+            self.assertEqual(body, {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request_id} Error: {how}"})
+
+    def test_code_that_does_not_load(self):
+        body, answer = self.call(self.function("import nothing_like_this\n"))
+        self.assertEqual(answer["FunctionError"], "Unhandled")
+        self.assertEqual(body["errorType"], "Runtime.ImportModuleError")
+        self.assertEqual(body["errorMessage"], "Unable to import module 'app': No module named 'nothing_like_this'")
+        self.assertEqual(body["requestId"], "")
+
+    def test_a_handler_there_is_not(self):
+        body, answer = self.call(self.function(Handler="app.nobody"))
+        self.assertEqual(answer["FunctionError"], "Unhandled")
+        self.assertEqual((body["errorType"], body["errorMessage"]), ("Runtime.HandlerNotFound", "Handler 'nobody' missing on module 'app'"))
+
+    def test_an_answer_that_is_too_large(self):
+        body, answer = self.call(self.function("def handler(event, context):\n    return 'x' * (7 << 20)\n", MemorySize=256, Timeout=30))
+        self.assertEqual(answer["FunctionError"], "Unhandled")
+        self.assertEqual(body["errorType"], "Function.ResponseSizeTooLarge")
+        self.assertEqual(body["errorMessage"], "Response payload size exceeded maximum allowed payload size (6291556 bytes).")
+
+    def test_a_payload_that_is_no_json(self):
+        message = self.refused("InvalidRequestContentException", 400, LAMBDA.invoke, FunctionName=self.function(), Payload=b"{no")
+        self.assertTrue(message.startswith("Could not parse request body into json: Could not parse payload into json: "))
+
+    def test_a_payload_that_is_too_large(self):
+        name = self.function()
+        message = self.refused(
+            "RequestEntityTooLargeException", 413, LAMBDA.invoke, FunctionName=name, Payload=b'"' + b"x" * (6 << 20) + b'"'
+        )
+        self.assertEqual(message, "Request must be smaller than 6291456 bytes for the InvokeFunction operation")
+        self.refused(
+            "RequestEntityTooLargeException", 413, LAMBDA.invoke,
+            FunctionName=name, InvocationType="Event", Payload=b'"' + b"x" * (1 << 20) + b'"',
+        )
+
+    def test_a_function_there_is_not(self):
+        message = self.refused("ResourceNotFoundException", 404, LAMBDA.invoke, FunctionName="nobody")
+        self.assertEqual(message, f"Function not found: {ARN}nobody:$LATEST")
+
+    def test_an_unknown_kind_of_call(self):
+        self.refused("ValidationException", 400, LAMBDA.invoke, FunctionName="f", InvocationType="Perhaps")
+
+
+class Later(Case):
+    def test_an_event_is_run_after_its_answer(self):
+        code = "def handler(event, context):\n    print('ran', event['n'])\n"
+        name = self.function(code)
+        body, answer = self.call(name, {"n": 7}, InvocationType="Event")
+        self.assertEqual((body, answer["StatusCode"]), (None, 202))
+        self.assertNotIn("ExecutedVersion", answer)
+
+        def ran():
+            _, now = self.call(name, {"n": 0}, LogType="Tail")
+            return now
+
+        self.until(ran)
+        self.assertEqual(self.state(answer["ResponseMetadata"]["RequestId"]), "succeeded")
+
+    def state(self, request_id):
+        """As the native face tells it: both show the same calls."""
+        import os
+        import urllib.request
+
+        def ended():
+            request = urllib.request.Request(
+                f"{os.environ['HEARTH_URL']}/invocations/{request_id}",
+                headers={"Authorization": f"Bearer {os.environ['HEARTH_KEY']}"},
+            )
+            with urllib.request.urlopen(request, timeout=30) as response:
+                state = json.load(response)["state"]
+            return state if state in ("succeeded", "failed") else None
+
+        return self.until(ended)
+
+    def test_the_old_way(self):
+        name = self.function()
+        answer = LAMBDA.invoke_async(FunctionName=name, InvokeArgs=b"{}")
+        self.assertEqual(answer["Status"], 202)
+
+
+class Streaming(Case):
+    STREAM = {
+        "index.mjs": "export const handler = awslambda.streamifyResponse(async (event, out) => {"
+        " for (let n = 0; n < 3; n++) out.write(`part ${n}\\n`);"
+        " if (event.fail) throw new RangeError('midway');"
+        " out.end(); });\n"
+    }
+
+    def events(self, name, **parameters):
+        answer = LAMBDA.invoke_with_response_stream(FunctionName=name, **parameters)
+        pieces, end = [], None
+        for event in answer["EventStream"]:
+            if "PayloadChunk" in event:
+                pieces.append(event["PayloadChunk"]["Payload"])
+            else:
+                end = event["InvokeComplete"]
+        return b"".join(pieces), end, answer
+
+    def test_a_stream(self):
+        name = self.function(self.STREAM, Runtime="nodejs20.x", Handler="index.handler")
+        body, end, answer = self.events(name, LogType="Tail")
+        self.assertEqual(body, b"part 0\npart 1\npart 2\n")
+        self.assertNotIn("ErrorCode", end)
+        self.assertIn("LogResult", end)
+        self.assertEqual(answer["ExecutedVersion"], "$LATEST")
+        self.assertEqual(answer["ResponseStreamContentType"], "application/vnd.amazon.eventstream")
+        # A plain call gets it whole.
+        plain = LAMBDA.invoke(FunctionName=name)
+        self.assertEqual(plain["Payload"].read(), b"part 0\npart 1\npart 2\n")
+
+    def test_a_stream_that_breaks(self):
+        name = self.function(self.STREAM, Runtime="nodejs20.x", Handler="index.handler")
+        body, end, _ = self.events(name, Payload=b'{"fail": true}')
+        self.assertTrue(body.startswith(b"part 0\n"))
+        self.assertEqual(end["ErrorCode"], "Unhandled")
+        self.assertEqual(json.loads(end["ErrorDetails"])["errorType"], "RangeError")
+
+    def test_a_function_that_does_not_stream(self):
+        body, end, _ = self.events(self.function(), Payload=b'{"a": 1}')
+        self.assertEqual((json.loads(body), end), ({"a": 1}, {}))
+
+    def test_a_failure_before_the_first_piece(self):
+        name = self.function("def handler(event, context):\n    raise ValueError('no')\n")
+        body, end, answer = self.events(name)
+        self.assertEqual((body, answer["StatusCode"]), (b"", 200))
+        self.assertEqual(end["ErrorCode"], "Unhandled")
+        self.assertEqual(json.loads(end["ErrorDetails"])["errorMessage"], "no")
+
+    def test_a_function_there_is_not(self):
+        self.refused("ResourceNotFoundException", 404, LAMBDA.invoke_with_response_stream, FunctionName="nobody")
