@@ -9,6 +9,8 @@ export class Settings {
     this.logGroup = text(init, 'log_group');
     this.logStream = text(init, 'log_stream');
     this.arn = text(init, 'function_arn');
+    this.region = this.arn.split(':')[3];
+    if (!this.region) throw new TypeError('function_arn names no region');
     this.handler = text(init, 'handler');
     this.root = text(init, 'task_root');
     this.timeout = number(init, 'timeout_ms');

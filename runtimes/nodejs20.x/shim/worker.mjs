@@ -221,15 +221,23 @@ function rejection(reason) {
   return new faults.Fault('Runtime.UnhandledPromiseRejection', String(reason), reason);
 }
 
-/** The function's own variables, then the ones AWS reserves. */
+/** What AWS's runtimes set, the function's own variables, then the ones AWS reserves. */
 function applyEnvironment(settings) {
-  Object.assign(process.env, settings.environment, {
+  const defaults = {
+    AWS_REGION: settings.region,
+    AWS_DEFAULT_REGION: settings.region,
+    // Without it the tracing library throws where there is no trace.
+    AWS_XRAY_CONTEXT_MISSING: 'LOG_ERROR',
+    LAMBDA_RUNTIME_DIR: '/var/runtime',
+  };
+  Object.assign(process.env, defaults, settings.environment, {
     AWS_LAMBDA_FUNCTION_NAME: settings.name,
     AWS_LAMBDA_FUNCTION_VERSION: settings.version,
     AWS_LAMBDA_FUNCTION_MEMORY_SIZE: settings.memory,
     AWS_LAMBDA_LOG_GROUP_NAME: settings.logGroup,
     AWS_LAMBDA_LOG_STREAM_NAME: settings.logStream,
     AWS_EXECUTION_ENV: `AWS_Lambda_${RUNTIME}`,
+    AWS_LAMBDA_INITIALIZATION_TYPE: 'on-demand',
     LAMBDA_TASK_ROOT: settings.root,
     _HANDLER: settings.handler,
   });

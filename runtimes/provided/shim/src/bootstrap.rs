@@ -44,7 +44,7 @@ pub fn start(settings: &Settings, api: &str) -> Result<Pid, Fault> {
         }
     }
     command
-        .envs(defaults(root))
+        .envs(defaults(root, settings))
         .envs(
             settings
                 .environment
@@ -79,7 +79,7 @@ fn is_program(path: &Path) -> bool {
     }
 }
 
-fn defaults(root: &Path) -> [(&'static str, String); 2] {
+fn defaults(root: &Path, settings: &Settings) -> [(&'static str, String); 6] {
     let path = std::env::var("PATH").unwrap_or_default();
     let root = root.display();
     [
@@ -88,6 +88,11 @@ fn defaults(root: &Path) -> [(&'static str, String); 2] {
             "LD_LIBRARY_PATH",
             format!("/lib64:/usr/lib64:{root}:{root}/lib:{LAYERS}/lib"),
         ),
+        ("AWS_REGION", settings.region.clone()),
+        ("AWS_DEFAULT_REGION", settings.region.clone()),
+        // Without it the tracing library fails where there is no trace.
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
+        ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
     ]
 }
 

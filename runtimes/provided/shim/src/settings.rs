@@ -15,6 +15,8 @@ pub struct Settings {
     pub log_group: String,
     pub log_stream: String,
     pub function_arn: String,
+    /// The one its name is in.
+    pub region: String,
     pub environment: Vec<(String, String)>,
 }
 
@@ -49,10 +51,16 @@ impl Settings {
             timeout_ms: number("timeout_ms")?,
             log_group: text("log_group")?,
             log_stream: text("log_stream")?,
+            region: region(&text("function_arn")?)?,
             function_arn: text("function_arn")?,
             environment: environment.iter().map(variable).collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn region(arn: &str) -> Result<String, String> {
+    let region = arn.split(':').nth(3).filter(|region| !region.is_empty());
+    Ok(region.ok_or("function_arn names no region")?.to_owned())
 }
 
 fn is_name(name: &str) -> bool {

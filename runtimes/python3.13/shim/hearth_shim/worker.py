@@ -160,7 +160,14 @@ def _event(text):
 
 
 def apply_environment(environment, handler, root, settings):
-    """The function's own variables, then the ones AWS reserves."""
+    """What AWS's runtimes set, the function's own variables, then the ones AWS reserves."""
+    os.environ.update(
+        AWS_REGION=settings.region,
+        AWS_DEFAULT_REGION=settings.region,
+        # Without it the tracing library raises where there is no trace.
+        AWS_XRAY_CONTEXT_MISSING="LOG_ERROR",
+        LAMBDA_RUNTIME_DIR="/var/runtime",
+    )
     os.environ.update(environment)
     os.environ.update(
         AWS_LAMBDA_FUNCTION_NAME=settings.name,
@@ -169,6 +176,7 @@ def apply_environment(environment, handler, root, settings):
         AWS_LAMBDA_LOG_GROUP_NAME=settings.log_group,
         AWS_LAMBDA_LOG_STREAM_NAME=settings.log_stream,
         AWS_EXECUTION_ENV=f"AWS_Lambda_{RUNTIME}",
+        AWS_LAMBDA_INITIALIZATION_TYPE="on-demand",
         LAMBDA_TASK_ROOT=root,
         _HANDLER=handler,
     )
