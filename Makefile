@@ -60,6 +60,10 @@ fmt: ## format the sources
 bench: ## what a call costs, beside what it could cost at best
 	@scripts/bench.sh
 
+.PHONY: flame
+flame: ## flame graph of the warm path under load: target/flame.svg
+	@scripts/flame.sh
+
 .PHONY: clean-state
 clean-state: ## stop, and forget deployed functions, keys and logs
 	@scripts/down.sh --forget
