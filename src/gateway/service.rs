@@ -45,6 +45,8 @@ pub struct Readiness {
 
 #[derive(Debug, Clone)]
 pub struct Gateway {
+    /// The listener speaks TLS.
+    pub tls: bool,
     pub scheduler: Arc<Scheduler>,
     pub queue: Arc<Queue>,
     pub idempotency: Arc<Idempotency>,
@@ -240,7 +242,13 @@ impl Gateway {
         }
         let limit = api::route::body_max(&head.headers);
         match body::read(incoming, limit, self.body_timeout).await {
-            Ok(body) => api::route::serve(&self.scheduler, found, &head, peer, body).await,
+            Ok(body) => {
+                let from = api::route::Sender {
+                    address: peer,
+                    tls: self.tls,
+                };
+                api::route::serve(&self.scheduler, found, &head, from, body).await
+            }
             Err(fault) => api::route::refuse(&fault),
         }
     }

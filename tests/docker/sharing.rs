@@ -275,6 +275,19 @@ async fn what_is_written_on_one_is_announced_to_the_other() {
     );
     // What is promised is 100 ms. On a busy machine a single one says little, so most are counted, against more than that.
     assert!(took[took.len() / 2] < Duration::from_secs(1), "{took:?}");
+    // A revocation comes the same way.
+    let body = json!({"name": "short", "scopes": ["invoke"]});
+    let key = a.client.post("/keys/", &body).await.expect(201).json();
+    let (id, key) = (key["id"].as_str().unwrap(), key["key"].as_str().unwrap());
+    eventually("the key to be known", || async {
+        opens(&b, key).await.then_some(())
+    })
+    .await;
+    a.client.delete(&format!("/keys/{id}")).await.expect(204);
+    eventually("the revocation to be known", || async {
+        (!opens(&b, key).await).then_some(())
+    })
+    .await;
     for name in made {
         b.client
             .delete(&format!("/functions/{name}"))

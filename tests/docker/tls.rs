@@ -102,6 +102,16 @@ fn the_listener_speaks_tls_and_takes_over_a_new_certificate() {
         "{said}"
     );
 
+    // A function at a route is told how it was asked.
+    let made = serde_json::json!({
+        "name": "told", "language": "python", "route": "/told",
+        "code": "def handler(event, context):\n    return event['headers']['x-forwarded-proto']\n",
+    });
+    let data = ["--data", &made.to_string()];
+    assert!(curl(&server, &first, "/functions/", &data).is_some());
+    let told = curl(&server, &first, "/told", &[]);
+    assert_eq!(told.as_deref(), Some("https"));
+
     certify(&certificate, &key);
     std::fs::copy(&certificate, &second).unwrap();
     let taken = blocking(PATIENCE, || curl(&server, &second, "/readyz", &[]));

@@ -16,7 +16,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::api::error::to_json;
-use crate::api::route::HOP_BY_HOP;
+use crate::api::route::{HOP_BY_HOP, Sender};
 use crate::domain::function::Function;
 use crate::domain::id::RequestId;
 
@@ -29,7 +29,7 @@ const ACCOUNT: &str = "anonymous";
 #[derive(Debug)]
 pub struct Request<'a> {
     pub head: &'a Parts,
-    pub peer: IpAddr,
+    pub from: Sender,
     pub function: &'a Function,
     pub parameters: &'a [(String, String)],
     pub request_id: RequestId,
@@ -111,7 +111,7 @@ pub fn write(request: &Request<'_>) -> Bytes {
         headers: Headers {
             given: headers,
             host,
-            peer: request.peer,
+            from: request.from,
         },
         query_string_parameters: query(uri.query().unwrap_or_default()),
         path_parameters: Pairs(request.parameters),
@@ -124,7 +124,7 @@ pub fn write(request: &Request<'_>) -> Bytes {
                 method: method.as_str(),
                 path: uri.path(),
                 protocol: format!("{version:?}"),
-                source_ip: request.peer,
+                source_ip: request.from.address,
                 user_agent: headers.get(USER_AGENT).map(value).unwrap_or_default(),
             },
             request_id: request.request_id,
@@ -238,7 +238,7 @@ impl Serialize for Pairs<'_> {
 struct Headers<'a> {
     given: &'a HeaderMap,
     host: &'a str,
-    peer: IpAddr,
+    from: Sender,
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -258,13 +258,14 @@ impl Serialize for Headers<'_> {
             map.serialize_entry(HOST.as_str(), self.host)?;
         }
         let before = self.joined(FORWARDED_FOR);
-        let peer = self.peer;
+        let peer = self.from.address;
         match before.is_empty() {
             true => map.serialize_entry(FORWARDED_FOR, &peer)?,
             false => map.serialize_entry(FORWARDED_FOR, &format!("{before}, {peer}"))?,
         }
         if !self.given.contains_key(FORWARDED_PROTO) {
-            map.serialize_entry(FORWARDED_PROTO, "http")?;
+            let scheme = if self.from.tls { "https" } else { "http" };
+            map.serialize_entry(FORWARDED_PROTO, scheme)?;
         }
         map.end()
     }

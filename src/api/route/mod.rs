@@ -58,19 +58,27 @@ pub fn body_max(headers: &HeaderMap) -> usize {
     }
 }
 
+/// Who sent a request, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Sender {
+    pub address: IpAddr,
+    /// The connection is encrypted.
+    pub tls: bool,
+}
+
 /// One request to the function that was found at its path.
 pub async fn serve(
     scheduler: &Arc<Scheduler>,
     found: Matched<Target>,
     head: &Parts,
-    peer: IpAddr,
+    from: Sender,
     body: Bytes,
 ) -> Response<Body> {
     let target = found.entry;
     let request_id = RequestId::generate();
     let payload = event::write(&Request {
         head,
-        peer,
+        from,
         function: &target.function,
         parameters: &found.parameters,
         request_id,

@@ -37,11 +37,17 @@ fn function(route: &str) -> Function {
 }
 
 fn event(request: http::request::Builder, body: &[u8]) -> Value {
+    event_over(false, request, body)
+}
+
+fn event_over(tls: bool, request: http::request::Builder, body: &[u8]) -> Value {
+    let address = IpAddr::from([192, 0, 2, 7]);
+    let from = Sender { address, tls };
     let (head, ()) = request.body(()).expect("a request").into_parts();
     let function = function("/orders/{id}");
     let bytes = write(&Request {
         head: &head,
-        peer: IpAddr::from([192, 0, 2, 7]),
+        from,
         function: &function,
         parameters: &[("id".into(), "a/b č".into())],
         request_id: RequestId::generate(),
@@ -49,6 +55,19 @@ fn event(request: http::request::Builder, body: &[u8]) -> Value {
         body,
     });
     serde_json::from_slice(&bytes).expect("JSON")
+}
+
+#[test]
+fn an_event_says_how_the_request_came() {
+    for (tls, scheme) in [(false, "http"), (true, "https")] {
+        let request = http::Request::builder().uri("/orders/1");
+        let got = event_over(tls, request, b"");
+        assert_eq!(got["headers"]["x-forwarded-proto"], scheme);
+        // Unless a proxy before Hearth knows better.
+        let request = http::Request::builder().header("x-forwarded-proto", "https");
+        let got = event_over(tls, request.uri("/orders/1"), b"");
+        assert_eq!(got["headers"]["x-forwarded-proto"], "https");
+    }
 }
 
 #[test]
