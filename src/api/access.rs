@@ -33,6 +33,16 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
         ("invocations", Some(_)) if rest.is_empty() && *method == Method::GET => {
             Need::Scope(Scope::Invoke)
         }
+        // The same holds here. To queue one again is to call its function; to see or drop what others sent is not for callers.
+        ("dead-letters", None) if *method == Method::GET => Need::Scope(Scope::Deploy),
+        ("dead-letters", Some("redrive")) if rest.is_empty() && *method == Method::POST => {
+            Need::Scope(Scope::Invoke)
+        }
+        ("dead-letters", Some(_)) => match (method, rest) {
+            (&Method::GET | &Method::DELETE, "") => Need::Scope(Scope::Deploy),
+            (&Method::POST, "redrive") => Need::Scope(Scope::Invoke),
+            _ => Need::Scope(Scope::Admin),
+        },
         ("functions", None) => Need::Scope(Scope::Deploy),
         ("functions", Some("execute")) if rest.is_empty() && *method == Method::POST => {
             Need::Scope(Scope::Invoke)
@@ -141,6 +151,14 @@ mod tests {
             (&post, "/functions/execute", Of(Invoke)),
             (&post, "/functions/execute/", Of(Invoke)),
             (&get, "/functions/execute", Function(Deploy, "execute")),
+            (&get, "/dead-letters/", Of(Deploy)),
+            (&get, "/dead-letters", Of(Deploy)),
+            (&post, "/dead-letters/", Of(Admin)),
+            (&get, "/dead-letters/x", Of(Deploy)),
+            (&Method::DELETE, "/dead-letters/x", Of(Deploy)),
+            (&post, "/dead-letters/x/redrive", Of(Invoke)),
+            (&post, "/dead-letters/redrive", Of(Invoke)),
+            (&get, "/dead-letters/x/redrive", Of(Admin)),
             (&get, "/runtimes/", AnyKey),
             (&get, "/openapi.json", AnyKey),
             (&get, "/docs/", AnyKey),

@@ -128,6 +128,8 @@ pub enum Problem {
     LastAdminKey,
     #[error("there is no invocation {0:?}, or it is forgotten")]
     NoInvocation(String),
+    #[error("there is no dead letter {0:?}")]
+    NoDeadLetter(String),
     #[error("there is nothing at {0:?}")]
     NoPath(String),
     #[error("{path:?} does not take {method}")]
@@ -191,6 +193,7 @@ impl Problem {
             | Problem::NoInvocation(_)
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
+            | Problem::NoDeadLetter(_)
             | Problem::NoKey(_)
             | Problem::NoPath(_) => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -240,6 +243,7 @@ impl Problem {
             | Problem::NoInvocation(_)
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
+            | Problem::NoDeadLetter(_)
             | Problem::NoKey(_)
             | Problem::NoPath(_) => "not_found",
             Problem::AliasTaken { .. } => "alias_taken",
@@ -309,6 +313,7 @@ impl Problem {
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }
             | Problem::NoInvocation(_)
+            | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)
             | Problem::Method { .. }
             | Problem::NameTaken { .. }

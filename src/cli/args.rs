@@ -8,8 +8,8 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::{
-    alias, bench, completions, delete, deploy, doctor, env, invoke, key, list, logs, serve, starts,
-    version,
+    alias, bench, completions, dead_letters, delete, deploy, doctor, env, invoke, key, list, logs,
+    serve, starts, version,
 };
 
 /// Where an instance keeps its state unless it is told otherwise; the default of `state.dir`.
@@ -112,6 +112,8 @@ pub enum Command {
     Version(version::Args),
     /// Point names at versions, list and delete them
     Alias(alias::Args),
+    /// List, show, queue again and discard asynchronous calls that failed for good
+    DeadLetters(dead_letters::Args),
     /// Make, list and revoke keys
     Key(key::Args),
     /// Put a load on functions and say how fast they answer

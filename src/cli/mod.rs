@@ -7,6 +7,7 @@ pub mod args;
 pub mod bench;
 pub mod client;
 pub mod completions;
+pub mod dead_letters;
 pub mod delete;
 pub mod deploy;
 pub mod doctor;
@@ -42,6 +43,7 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
         Command::Version(args) => version::run(args, &connect(global)?, output).await,
         Command::Alias(args) => alias::run(args, &connect(global)?, output).await,
+        Command::DeadLetters(args) => dead_letters::run(args, &connect(global)?, output).await,
         Command::Key(args) => key::run(args, &connect(global)?, output).await,
         Command::Bench(args) => bench::run(args, global, output).await,
         Command::Env(args) => env::run(args, global, output).await,

@@ -24,6 +24,16 @@ pub struct Event {
     /// The payload is bytes, not JSON.
     pub raw: bool,
     pub accepted_at: jiff::Timestamp,
+    /// When it was queued anew after it had failed for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redriven_at: Option<jiff::Timestamp>,
+}
+
+impl Event {
+    /// From when on its age counts.
+    pub fn began_at(&self) -> jiff::Timestamp {
+        self.redriven_at.unwrap_or(self.accepted_at)
+    }
 }
 
 /// Before there were others.

@@ -25,6 +25,7 @@ use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Invocation;
 use crate::scheduler::{Answer, Resolved, Scheduler};
+use crate::store::dead_letters::Place;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{self, Store};
 use crate::task;
@@ -90,6 +91,7 @@ impl Queue {
             context: String::from_utf8_lossy(&resolved.context).into_owned(),
             raw,
             accepted_at: clock::wall(),
+            redriven_at: None,
         };
         let kept = self.store.append(event, payload, self.options.bounds).await;
         metrics::event(match &kept {
@@ -104,6 +106,41 @@ impl Queue {
 
     pub async fn record(&self, id: &RequestId) -> Result<Option<Record>, store::Error> {
         self.store.record(id).await
+    }
+
+    /// Calls that failed for good, after a place in the list of them.
+    pub async fn dead(
+        &self,
+        after: Option<Place>,
+        most: usize,
+    ) -> Result<Vec<(Place, Record)>, store::Error> {
+        self.store.dead(after, most).await
+    }
+
+    pub async fn dead_letter(
+        &self,
+        id: &RequestId,
+    ) -> Result<Option<(Record, Bytes)>, store::Error> {
+        self.store.dead_letter(id).await
+    }
+
+    /// Has a dead letter run once more. `false` if it is none.
+    pub async fn redrive(&self, id: &RequestId) -> Result<bool, store::Error> {
+        let redriven = self.store.redrive(id, clock::wall(), self.options.bounds);
+        let redriven = redriven.await?;
+        if redriven {
+            metrics::event("redriven");
+            self.submitted.notify_one();
+        }
+        Ok(redriven)
+    }
+
+    pub async fn discard(&self, id: &RequestId) -> Result<bool, store::Error> {
+        let discarded = self.store.discard(id).await?;
+        if discarded {
+            metrics::event("discarded");
+        }
+        Ok(discarded)
     }
 
     pub async fn depth(&self) -> Result<Depth, store::Error> {
@@ -194,7 +231,7 @@ impl Queue {
 
     async fn serve(&self, claimed: Claimed) {
         let result = self.attempt(&claimed).await;
-        let age = clock::wall().duration_since(claimed.event.accepted_at);
+        let age = clock::wall().duration_since(claimed.event.began_at());
         let age = Duration::try_from(age).unwrap_or_default();
         let verdict = retry::decide(result, claimed.attempt, age, &self.options.retry);
         let (request_id, name) = (claimed.event.request_id, &claimed.event.name);

@@ -17,6 +17,7 @@ use crate::domain::version::{Edit, Head, Published};
 use crate::sim::weather::{Operation, Weather};
 use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::change::{Changes, Teller};
+use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::versions::Versions;
 use crate::store::{Error, Store};
@@ -59,9 +60,6 @@ impl Events for Packages {
     }
     fn record<'a>(&'a self, _: &'a RequestId) -> BoxFuture<'a, Result<Option<Record>, Error>> {
         async { Ok(None) }.boxed()
-    }
-    fn dead(&self, _: usize) -> BoxFuture<'_, Result<Vec<(Record, Bytes)>, Error>> {
-        async { Ok(Vec::new()) }.boxed()
     }
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>> {
         async { Ok(Depth::default()) }.boxed()
@@ -111,6 +109,33 @@ impl Versions for Packages {
     }
     fn edit(&self, _: Edit) -> BoxFuture<'_, Result<(), Error>> {
         async { Ok(()) }.boxed()
+    }
+}
+
+impl DeadLetters for Packages {
+    fn dead(
+        &self,
+        _: Option<Place>,
+        _: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Place, Record)>, Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn dead_letter<'a>(
+        &'a self,
+        _: &'a RequestId,
+    ) -> BoxFuture<'a, Result<Option<(Record, Bytes)>, Error>> {
+        async { Ok(None) }.boxed()
+    }
+    fn redrive<'a>(
+        &'a self,
+        _: &'a RequestId,
+        _: jiff::Timestamp,
+        _: Bounds,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
+    }
+    fn discard<'a>(&'a self, _: &'a RequestId) -> BoxFuture<'a, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
     }
 }
 

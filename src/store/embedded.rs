@@ -12,6 +12,7 @@
 //! with a handle that has seen an error.
 
 mod answers;
+mod dead_letters;
 mod events;
 mod packages;
 mod permits;

@@ -63,7 +63,5 @@ pub trait Events {
     ) -> BoxFuture<'a, Result<bool, Error>>;
     /// How it stands with an event; `None` if it never was or is forgotten.
     fn record<'a>(&'a self, id: &'a RequestId) -> BoxFuture<'a, Result<Option<Record>, Error>>;
-    /// Events that failed and their payloads, the last one first.
-    fn dead(&self, most: usize) -> BoxFuture<'_, Result<Vec<(Record, Bytes)>, Error>>;
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>>;
 }

@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod change;
+pub mod dead_letters;
 pub mod embedded;
 pub mod events;
 pub mod key;
@@ -25,6 +26,7 @@ use crate::domain::key::KeyRecord;
 use crate::domain::version::Version;
 use crate::store::answers::Answers;
 use crate::store::change::Changes;
+use crate::store::dead_letters::DeadLetters;
 use crate::store::events::Events;
 use crate::store::versions::Versions;
 
@@ -67,7 +69,7 @@ pub struct Content {
 }
 
 /// Boxed futures, because the warm path never asks the store.
-pub trait Store: Answers + Events + Versions + Send + Sync + fmt::Debug {
+pub trait Store: Answers + DeadLetters + Events + Versions + Send + Sync + fmt::Debug {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
     /// One function; `None` if there is none with this id.

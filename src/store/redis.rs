@@ -13,6 +13,7 @@
 //! everybody's wish would withdraw every function there is.
 
 mod answers;
+mod dead_letters;
 mod events;
 mod leases;
 mod place;
@@ -43,6 +44,7 @@ use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::store::change::{Changes, Teller};
 use crate::store::redis::answers::AnswerScripts;
+use crate::store::redis::dead_letters::DeadLetterScripts;
 use crate::store::redis::events::EventScripts;
 use crate::store::redis::leases::Leases;
 use crate::store::redis::place::Place;
@@ -122,6 +124,7 @@ pub struct Redis {
     scripts: Scripts,
     events: EventScripts,
     answers: AnswerScripts,
+    dead_letters: DeadLetterScripts,
     /// Told by the task that listens.
     changes: Teller,
     leases: Leases,
@@ -289,6 +292,7 @@ impl Redis {
             scripts: Scripts::new(),
             events: EventScripts::new(),
             answers: AnswerScripts::new(),
+            dead_letters: DeadLetterScripts::new(),
             leases: Leases::new(),
             changes,
             _listening: ended.drop_guard(),

@@ -2,6 +2,7 @@
 //! Cases speak to the trait only. What a crash or a full disk does is each implementation's own to test.
 
 mod answers;
+mod dead_letters;
 mod events;
 pub mod versions;
 
@@ -56,6 +57,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
     versions::run(&make).await;
     events::run(&make).await;
     answers::run(&make).await;
+    dead_letters::run(&make).await;
 }
 
 /// Asks again and again until there is an answer.

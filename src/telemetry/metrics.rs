@@ -90,7 +90,7 @@ fn describe() {
         ),
         (
             "hearth_events_total",
-            "Asynchronous calls by outcome: accepted, refused, lost, and of their attempts succeeded, retried, failed.",
+            "Asynchronous calls by outcome: accepted, refused, lost, of their attempts succeeded, retried, failed, and of dead letters redriven, discarded.",
         ),
         (
             "hearth_idempotent_calls_total",

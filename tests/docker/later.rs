@@ -108,6 +108,62 @@ async fn an_asynchronous_call_is_run_and_tried_again_when_it_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_queued_again_by_any_process_and_outlive_a_crash() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let settings = [("store.url", url.as_str()), ("events.retries", "0")];
+    let (a, b) = (Server::start(&settings), Server::start(&settings));
+    a.deploy("mended", FAILING, json!({})).await;
+    eventually("the function to be known", || async {
+        let answer = b.client.get("/functions/mended").await;
+        (answer.status == StatusCode::OK).then_some(())
+    })
+    .await;
+    let ids = accepted(&a, "mended", 5).await;
+    for id in &ids {
+        assert_eq!(ended(&b, id).await["state"], "failed");
+    }
+    let letters = async |server: &Server| {
+        let path = "/dead-letters/?function=mended";
+        let page = server.client.get(path).await.expect(200).json();
+        page["items"].as_array().expect("a list").len()
+    };
+    let left: State = a.crash();
+    assert_eq!(letters(&b).await, 5);
+    let path = format!("/dead-letters/{}", ids[3]);
+    let letter = b.client.get(&path).await.expect(200).json();
+    assert_eq!(letter["payload"], json!({"n": 3}));
+    b.client.delete(&path).await.expect(204);
+    b.client.get(&path).await.expect(404);
+
+    b.client
+        .put("/functions/mended", &json!({"code": CODE}))
+        .await
+        .expect(200);
+    let a = Server::start_on(left, &settings);
+    let one = format!("/dead-letters/{}/redrive", ids[0]);
+    // Asked of both at once, it is queued once.
+    let (one, other) = tokio::join!(
+        a.client.post(&one, &json!({})),
+        b.client.post(&one, &json!({})),
+    );
+    let mut statuses = [one.status.as_u16(), other.status.as_u16()];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [202, 404]);
+    let body = json!({"function": "mended"});
+    let done = b.client.post("/dead-letters/redrive", &body).await;
+    assert_eq!(done.expect(200).json()["redriven"], 3);
+    for id in ids.iter().filter(|id| **id != ids[3]) {
+        let known = ended(&a, id).await;
+        assert_eq!(
+            (&known["state"], &known["attempts"]),
+            (&json!("succeeded"), &json!(1))
+        );
+    }
+    assert_eq!(letters(&a).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_is_run_after_a_crash() {
     let server = Server::start(&[]);
     server.deploy("later", CODE, json!({})).await;

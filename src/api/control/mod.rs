@@ -6,6 +6,7 @@ pub mod aliases;
 pub mod batch;
 pub mod change;
 pub mod code;
+pub mod dead_letters;
 pub mod deploy;
 pub mod document;
 pub mod draft;
@@ -57,7 +58,7 @@ use crate::store::change::News;
 use crate::store::{self, Store};
 
 /// The paths that are written with a slash at their end; all others are written without.
-const COLLECTIONS: [&str; 3] = ["/functions", "/keys", "/runtimes"];
+const COLLECTIONS: [&str; 4] = ["/dead-letters", "/functions", "/keys", "/runtimes"];
 
 /// Everything the face works with, and the AWS face beside it. A cheap handle.
 #[derive(Debug, Clone)]
@@ -163,6 +164,10 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(execute::execute))
         .routes(routes!(batch::execute))
         .routes(routes!(invocations::read))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::read, dead_letters::discard))
+        .routes(routes!(dead_letters::redrive))
+        .routes(routes!(dead_letters::redrive_all))
         .routes(routes!(logs::read))
         .routes(routes!(starts::list))
         .routes(routes!(runtimes::list))

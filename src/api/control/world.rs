@@ -38,6 +38,7 @@ use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
 use crate::sim::engine::{Simulated, catalog};
 use crate::sim::weather::Weather;
 use crate::store::answers::{self, Answers, Begun, Ended};
+use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::embedded::Embedded;
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::versions::Versions;
@@ -377,9 +378,6 @@ impl Events for Hooked {
     ) -> BoxFuture<'a, Result<Option<Record>, store::Error>> {
         self.inner.record(id)
     }
-    fn dead(&self, most: usize) -> BoxFuture<'_, Result<Vec<(Record, Bytes)>, store::Error>> {
-        self.inner.dead(most)
-    }
     fn depth(&self) -> BoxFuture<'_, Result<Depth, store::Error>> {
         self.inner.depth()
     }
@@ -433,6 +431,33 @@ impl Versions for Hooked {
     }
     fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), store::Error>> {
         self.planned(self.inner.edit(edit)).boxed()
+    }
+}
+
+impl DeadLetters for Hooked {
+    fn dead(
+        &self,
+        after: Option<Place>,
+        most: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Place, Record)>, store::Error>> {
+        self.inner.dead(after, most)
+    }
+    fn dead_letter<'a>(
+        &'a self,
+        id: &'a RequestId,
+    ) -> BoxFuture<'a, Result<Option<(Record, Bytes)>, store::Error>> {
+        self.inner.dead_letter(id)
+    }
+    fn redrive<'a>(
+        &'a self,
+        id: &'a RequestId,
+        at: jiff::Timestamp,
+        bounds: Bounds,
+    ) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.inner.redrive(id, at, bounds)
+    }
+    fn discard<'a>(&'a self, id: &'a RequestId) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.inner.discard(id)
     }
 }
 

@@ -23,27 +23,28 @@ use crate::store::{Error, record};
 type Text = &'static str;
 
 /// Request id to `Known`.
-const KNOWN: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("events");
+pub(super) const KNOWN: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("events");
 /// Request id to payload, while it may be needed.
-const PAYLOADS: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("event_payloads");
+pub(super) const PAYLOADS: TableDefinition<'_, Text, &[u8]> =
+    TableDefinition::new("event_payloads");
 /// Milliseconds since the epoch and request id: what is not finished, and when its time comes.
 const DUE: TableDefinition<'_, (u64, Text), ()> = TableDefinition::new("events_due");
 /// The same for what is finished, and when that was.
 const DONE: TableDefinition<'_, (u64, Text), ()> = TableDefinition::new("events_done");
 /// Those of them that failed and whose payloads are kept.
-const DEAD: TableDefinition<'_, (u64, Text), ()> = TableDefinition::new("events_dead");
+pub(super) const DEAD: TableDefinition<'_, (u64, Text), ()> = TableDefinition::new("events_dead");
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Known {
-    event: Event,
-    state: State,
-    attempts: u32,
+pub(super) struct Known {
+    pub(super) event: Event,
+    pub(super) state: State,
+    pub(super) attempts: u32,
     /// Whose claim it is.
-    by: Option<String>,
+    pub(super) by: Option<String>,
     /// Its place in `DUE`, or in `DONE`.
-    at: u64,
-    finished_at: Option<jiff::Timestamp>,
-    failure: Option<Failure>,
+    pub(super) at: u64,
+    pub(super) finished_at: Option<jiff::Timestamp>,
+    pub(super) failure: Option<Failure>,
 }
 
 /// Makes the tables, and gives up the claims of a process that is gone.
@@ -83,12 +84,12 @@ pub(super) fn open(database: &Database) -> Result<(), redb::Error> {
     Ok(transaction.commit()?)
 }
 
-struct Tables<'t> {
-    known: Table<'t, Text, &'static [u8]>,
-    payloads: Table<'t, Text, &'static [u8]>,
-    due: Table<'t, (u64, Text), ()>,
-    done: Table<'t, (u64, Text), ()>,
-    dead: Table<'t, (u64, Text), ()>,
+pub(super) struct Tables<'t> {
+    pub(super) known: Table<'t, Text, &'static [u8]>,
+    pub(super) payloads: Table<'t, Text, &'static [u8]>,
+    pub(super) due: Table<'t, (u64, Text), ()>,
+    pub(super) done: Table<'t, (u64, Text), ()>,
+    pub(super) dead: Table<'t, (u64, Text), ()>,
 }
 
 impl<'t> Tables<'t> {
@@ -102,14 +103,14 @@ impl<'t> Tables<'t> {
         })
     }
 
-    fn known(&self, id: &str) -> Result<Option<Known>, Fault> {
+    pub(super) fn known(&self, id: &str) -> Result<Option<Known>, Fault> {
         let value = self.known.get(id).map_err(database_fault)?;
         let known = value.map(|value| record::decode(&format!("event {id}"), value.value()));
         Ok(known.transpose()?)
     }
 
     /// Writes what is known, with its place in `DUE` moved to `at`.
-    fn schedule(&mut self, id: &str, mut known: Known, at: u64) -> Result<(), Fault> {
+    pub(super) fn schedule(&mut self, id: &str, mut known: Known, at: u64) -> Result<(), Fault> {
         let mut write = || {
             self.due.remove((known.at, id))?;
             known.at = at;
@@ -283,11 +284,11 @@ fn is_claim_of(known: &Known, by: &str) -> bool {
     known.state == State::Running && known.by.as_deref() == Some(by)
 }
 
-fn milliseconds() -> u64 {
+pub(super) fn milliseconds() -> u64 {
     u64::try_from(clock::wall().as_millisecond()).unwrap_or_default()
 }
 
-fn read(known: Known) -> Record {
+pub(super) fn read(known: Known) -> Record {
     Record {
         event: known.event,
         state: known.state,
@@ -315,25 +316,6 @@ fn stored(database: &Database, id: &str) -> Result<Option<Record>, Fault> {
     Ok(known.transpose()?.map(read))
 }
 
-fn dead(database: &Database, most: usize) -> Result<Vec<(Record, Bytes)>, Fault> {
-    let transaction = database.begin_read().map_err(database_fault)?;
-    let dead = transaction.open_table(DEAD).map_err(database_fault)?;
-    let known = transaction.open_table(KNOWN).map_err(database_fault)?;
-    let payloads = transaction.open_table(PAYLOADS).map_err(database_fault)?;
-    let mut found = Vec::new();
-    for row in dead.iter().map_err(database_fault)?.rev().take(most) {
-        let row = row.map_err(database_fault)?.0;
-        let id = row.value().1;
-        let value = known.get(id).map_err(database_fault)?;
-        let payload = payloads.get(id).map_err(database_fault)?;
-        if let (Some(value), Some(payload)) = (value, payload) {
-            let known: Known = record::decode(&format!("event {id}"), value.value())?;
-            found.push((read(known), Bytes::copy_from_slice(payload.value())));
-        }
-    }
-    Ok(found)
-}
-
 fn depth(database: &Database) -> Result<Depth, Fault> {
     let count = || {
         let transaction = database.begin_read()?;
@@ -345,7 +327,7 @@ fn depth(database: &Database) -> Result<Depth, Fault> {
     count().map_err(Fault::Database)
 }
 
-fn with<T>(
+pub(super) fn with<T>(
     transaction: &WriteTransaction,
     work: impl FnOnce(&mut Tables<'_>) -> Result<T, Fault>,
 ) -> Result<T, Fault> {
@@ -428,13 +410,6 @@ impl Events for Embedded {
         let id = id.to_string();
         self.look("read the invocation", move |database| stored(database, &id))
             .boxed()
-    }
-
-    fn dead(&self, most: usize) -> BoxFuture<'_, Result<Vec<(Record, Bytes)>, Error>> {
-        self.look("list the dead letters", move |database| {
-            dead(database, most)
-        })
-        .boxed()
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>> {

@@ -18,7 +18,7 @@ use crate::store::{Error, key, record};
 
 /// What every script begins with. What it knows of an event: `record` (what was accepted), `payload`, `state`, `attempts`, `by` (whose it
 /// is), `entry` (its place in the stream), `failure`, `finished`.
-const HEAD: &str = r"
+pub(super) const HEAD: &str = r"
 local identity, stream, later, done, dead = unpack(KEYS)
 local expected, prefix = ARGV[1], ARGV[2]
 if redis.call('GET', identity) ~= expected then return {'replaced'} end
@@ -146,18 +146,11 @@ return {'done'}
 ";
 
 const RECORD: &str = r"
+local known = redis.call('HMGET', prefix .. ARGV[3], 'record', 'state', 'attempts', 'finished', 'failure')
+if not known[1] then return {'done'} end
 local answer = {'done'}
-for at = 3, #ARGV do
-  local known = redis.call('HMGET', prefix .. ARGV[at], 'record', 'state', 'attempts', 'finished', 'failure', 'payload')
-  if known[1] then
-    for field = 1, 6 do table.insert(answer, known[field] or '') end
-  end
-end
+for field = 1, 5 do table.insert(answer, known[field] or '') end
 return answer
-";
-
-const DEAD: &str = r"
-return redis.call('ZREVRANGE', dead, 0, tonumber(ARGV[3]) - 1)
 ";
 
 const DEPTH: &str = r"
@@ -170,7 +163,6 @@ pub(super) struct EventScripts {
     renew: Script,
     settle: Script,
     record: Script,
-    dead: Script,
     depth: Script,
 }
 
@@ -183,14 +175,13 @@ impl EventScripts {
             renew: script(RENEW),
             settle: script(SETTLE),
             record: script(RECORD),
-            dead: script(DEAD),
             depth: script(DEPTH),
         }
     }
 }
 
 impl Redis {
-    async fn run_for_events(
+    pub(super) async fn run_for_events(
         &self,
         script: &Script,
         arguments: &[&[u8]],
@@ -239,27 +230,36 @@ impl Redis {
         claimed.collect()
     }
 
-    async fn try_records(&self, ids: &[String]) -> Result<Vec<(Record, Bytes)>, Fault> {
-        let arguments: Vec<&[u8]> = ids.iter().map(|id| id.as_bytes()).collect();
-        let answer = self.run_for_events(&self.events.record, &arguments).await?;
-        let read = done(&answer)?.chunks_exact(6).map(|fields| {
-            let record = Record {
-                event: record::decode("event", &fields[0])?,
-                state: state(&fields[1])?,
-                attempts: number(&fields[2])?,
-                finished_at: match &fields[3][..] {
-                    b"" => None,
-                    text => Some(time(text)?),
-                },
-                failure: match &fields[4][..] {
-                    b"" => None,
-                    value => Some(record::decode("failure", value)?),
-                },
-            };
-            Ok((record, fields[5].clone()))
-        });
-        read.collect()
+    async fn try_record(&self, id: &RequestId) -> Result<Option<Record>, Fault> {
+        let id = id.to_string();
+        let answer = self
+            .run_for_events(&self.events.record, &[id.as_bytes()])
+            .await?;
+        match done(&answer)? {
+            [] => Ok(None),
+            fields => read(fields).map(Some),
+        }
     }
+}
+
+/// What is known of an event: record, state, attempts, finished, failure.
+pub(super) fn read(fields: &[Bytes]) -> Result<Record, Fault> {
+    let [event, text, attempts, finished, failure, ..] = fields else {
+        return Err(unexpected(fields));
+    };
+    Ok(Record {
+        event: record::decode("event", event)?,
+        state: state(text)?,
+        attempts: number(attempts)?,
+        finished_at: match &finished[..] {
+            b"" => None,
+            text => Some(time(text)?),
+        },
+        failure: match &failure[..] {
+            b"" => None,
+            value => Some(record::decode("failure", value)?),
+        },
+    })
 }
 
 impl Events for Redis {
@@ -366,27 +366,8 @@ impl Events for Redis {
 
     fn record<'a>(&'a self, id: &'a RequestId) -> BoxFuture<'a, Result<Option<Record>, Error>> {
         async move {
-            let found = self.try_records(&[id.to_string()]).await;
-            let found = found.map_err(unavailable("read the invocation"))?;
-            Ok(found.into_iter().next().map(|(record, _)| record))
-        }
-        .boxed()
-    }
-
-    fn dead(&self, most: usize) -> BoxFuture<'_, Result<Vec<(Record, Bytes)>, Error>> {
-        async move {
-            let most = most.to_string();
-            let read = async {
-                let ids = self
-                    .run_for_events(&self.events.dead, &[most.as_bytes()])
-                    .await?;
-                let ids: Vec<String> = ids
-                    .iter()
-                    .map(|id| String::from_utf8_lossy(id).into_owned())
-                    .collect();
-                self.try_records(&ids).await
-            };
-            read.await.map_err(unavailable("list the dead letters"))
+            let found = self.try_record(id).await;
+            found.map_err(unavailable("read the invocation"))
         }
         .boxed()
     }
@@ -410,20 +391,20 @@ impl Events for Redis {
 }
 
 /// What comes after the word that it is done.
-fn done(answer: &[Bytes]) -> Result<&[Bytes], Fault> {
+pub(super) fn done(answer: &[Bytes]) -> Result<&[Bytes], Fault> {
     match answer {
         [word, rest @ ..] if word == "done" => Ok(rest),
         other => Err(unexpected(other)),
     }
 }
 
-fn unexpected(answer: &[Bytes]) -> Fault {
+pub(super) fn unexpected(answer: &[Bytes]) -> Fault {
     let words = answer.iter().take(4);
     let words = words.map(|word| String::from_utf8_lossy(word).into_owned());
     Fault::Unexpected(words.collect())
 }
 
-fn number<T: std::str::FromStr>(text: &Bytes) -> Result<T, Fault> {
+pub(super) fn number<T: std::str::FromStr>(text: &Bytes) -> Result<T, Fault> {
     let parsed = std::str::from_utf8(text).ok().and_then(|t| t.parse().ok());
     parsed.ok_or_else(|| unexpected(std::slice::from_ref(text)))
 }
