@@ -2,6 +2,7 @@
 
 mod admin;
 mod ending;
+mod options;
 
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -30,18 +31,17 @@ use crate::gateway::server;
 use crate::gateway::service::{self, Gateway, Readiness};
 use crate::gateway::slowdown::Slowdown;
 use crate::gateway::tls::Tls;
-use crate::pool::{self, Pool, keeper};
-use crate::queue::{self, Queue};
+use crate::pool::{Pool, keeper};
+use crate::queue::Queue;
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
+use crate::scheduler::Scheduler;
 use crate::scheduler::share::{self, Share};
-use crate::scheduler::{self, Scheduler};
 use crate::secrets::Secrets;
 use crate::store::Store;
 use crate::store::change::{Change, Changes, News};
 use crate::store::embedded::Embedded;
-use crate::store::events::Bounds;
 use crate::store::permits::Permits;
 use crate::store::redis::{Options as RedisOptions, Redis};
 use crate::task;
@@ -54,8 +54,6 @@ const ENGINE_CHECK: Duration = Duration::from_secs(5);
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The same for keys: a revocation has a second.
 const KEYS_RETRY: Duration = Duration::from_millis(250);
-/// The part of the machine's memory that workers may be sized for, unless configured.
-const MEMORY_PART: f64 = 0.7;
 /// What is left to do after the drain has this long.
 const END: Duration = Duration::from_secs(20);
 /// Calls that were interrupted have this long to be answered so.
@@ -116,13 +114,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let codes = Arc::new(Codes::new(store.clone(), state.code()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let (pool, events) = Pool::new(
-        pool_options(&config, &state, cores),
+        options::pool_options(&config, &state, cores),
         engine.clone(),
         catalog.clone(),
         codes.clone(),
     );
-    let options = scheduler_options(&config, cores, secrets);
-    let sharing = permits.map(|permits| (Share::new(share_options(&config, &instance)), permits));
+    let options = options::scheduler_options(&config, cores, secrets);
+    let sharing = permits.map(|permits| {
+        (
+            Share::new(options::share_options(&config, &instance)),
+            permits,
+        )
+    });
     let scheduler = match &sharing {
         Some((share, _)) => Scheduler::sharing(options, pool.clone(), share.clone()),
         None => Scheduler::new(options, pool.clone()),
@@ -130,7 +133,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let queue = Queue::new(
         scheduler.clone(),
         store.clone(),
-        queue_options(&config.events, &instance),
+        options::queue_options(&config.events, &instance),
     );
     let control = Control::new(
         queue.clone(),
@@ -604,102 +607,5 @@ fn docker(config: &Config, instance: &str, state: &State) -> anyhow::Result<Dock
     Docker::new(options).context("the engine cannot be set up")
 }
 
-fn pool_options(config: &Config, state: &State, cores: usize) -> pool::Options {
-    let memory_budget = config
-        .pool
-        .memory_budget
-        .map_or_else(part_of_memory, |budget| budget.bytes());
-    pool::Options {
-        keep_alive: config.pool.keep_alive,
-        stem_min: config.pool.stem_min,
-        stem_max: config.pool.stem_max,
-        stem_window: config.pool.stem_window,
-        boot_timeout: config.pool.boot_timeout,
-        cancel_grace: config.pool.cancel_grace,
-        lanes: config.engine.lanes,
-        line_depth: config.limits.line_depth as usize,
-        memory_budget,
-        workers_dir: state.workers(),
-        log_line_bytes: config.logs.line_bytes,
-        eager_workers: cores,
-    }
-}
-
-fn queue_options(config: &config::Events, instance: &str) -> queue::Options {
-    queue::Options {
-        // A restart is another process: what its predecessor had claimed is not its own.
-        process: format!("{instance}-{}", uuid::Uuid::new_v4().simple()),
-        parallel: config.parallel,
-        lease: config.lease,
-        retry: queue::retry::Options {
-            retries: config.retries,
-            delay: config.retry_delay,
-            max_age: config.max_age,
-        },
-        bounds: Bounds {
-            unfinished: config.waiting_max,
-            finished: config.keep_max,
-            keep: config.keep,
-            dead: config.dead_max,
-        },
-    }
-}
-
-fn scheduler_options(config: &Config, cores: usize, secrets: Arc<Secrets>) -> scheduler::Options {
-    scheduler::Options {
-        limits: config.limits.clone(),
-        init_timeout: config.pool.init_timeout,
-        cpu_floor_cores: config.worker.cpu_floor_cores,
-        cores: u32::try_from(cores).unwrap_or(u32::MAX),
-        log_keep_bytes: config.logs.keep_bytes,
-        secrets,
-    }
-}
-
-fn share_options(config: &Config, instance: &str) -> share::Options {
-    share::Options {
-        process: instance.to_owned(),
-        incarnation: uuid::Uuid::new_v4().simple().to_string(),
-        lease: config.limits.lease,
-        wait: config.limits.permit_wait,
-        waiting: config.limits.line_depth,
-        cancel_grace: config.pool.cancel_grace,
-    }
-}
-
-/// A part of the machine's memory; a small fixed amount where it cannot be read.
-fn part_of_memory() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        });
-    total.map_or(1 << 30, |kib| (kib as f64 * 1024.0 * MEMORY_PART) as u64)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::check::check;
-    use crate::config::raw::{Origin, Values};
-
-    /// Announcements are heard at once; this is for one that is lost. It is found at the next look, and then the keys are read, once more if
-    /// that fails.
-    #[test]
-    fn a_revocation_nobody_was_told_of_is_known_within_a_second() {
-        let mut values = Values::defaults();
-        let url = "redis://127.0.0.1";
-        values
-            .set_text("store.url", url, Origin::Flag)
-            .expect("a key");
-        let config = check(&values, Vec::new()).expect("good");
-        let config::Store::Redis { look_again, .. } = config.store else {
-            unreachable!("it is Redis");
-        };
-        assert!(
-            look_again + KEYS_RETRY < Duration::from_secs(1),
-            "{look_again:?}"
-        );
-    }
-}
+mod tests;

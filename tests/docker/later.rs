@@ -142,11 +142,9 @@ async fn dead_letters_are_queued_again_by_any_process_and_outlive_a_crash() {
         .expect(200);
     let a = Server::start_on(left, &settings);
     let one = format!("/dead-letters/{}/redrive", ids[0]);
+    let nothing = json!({});
     // Asked of both at once, it is queued once.
-    let (one, other) = tokio::join!(
-        a.client.post(&one, &json!({})),
-        b.client.post(&one, &json!({})),
-    );
+    let (one, other) = tokio::join!(a.client.post(&one, &nothing), b.client.post(&one, &nothing),);
     let mut statuses = [one.status.as_u16(), other.status.as_u16()];
     statuses.sort_unstable();
     assert_eq!(statuses, [202, 404]);

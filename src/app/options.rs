@@ -1,0 +1,93 @@
+//! What each part is told of the configuration. Called by the composition root; decides nothing but the few defaults that depend on the machine.
+
+use std::sync::Arc;
+
+use crate::app::State;
+use crate::config::{self, Config};
+use crate::pool;
+use crate::queue;
+use crate::scheduler;
+use crate::scheduler::share;
+use crate::secrets::Secrets;
+use crate::store::events::Bounds;
+
+/// The part of the machine's memory that workers may be sized for, unless configured.
+const MEMORY_PART: f64 = 0.7;
+
+pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool::Options {
+    let memory_budget = config
+        .pool
+        .memory_budget
+        .map_or_else(part_of_memory, |budget| budget.bytes());
+    pool::Options {
+        keep_alive: config.pool.keep_alive,
+        stem_min: config.pool.stem_min,
+        stem_max: config.pool.stem_max,
+        stem_window: config.pool.stem_window,
+        boot_timeout: config.pool.boot_timeout,
+        cancel_grace: config.pool.cancel_grace,
+        lanes: config.engine.lanes,
+        line_depth: config.limits.line_depth as usize,
+        memory_budget,
+        workers_dir: state.workers(),
+        log_line_bytes: config.logs.line_bytes,
+        eager_workers: cores,
+    }
+}
+
+pub(super) fn queue_options(config: &config::Events, instance: &str) -> queue::Options {
+    queue::Options {
+        // A restart is another process: what its predecessor had claimed is not its own.
+        process: format!("{instance}-{}", uuid::Uuid::new_v4().simple()),
+        parallel: config.parallel,
+        lease: config.lease,
+        retry: queue::retry::Options {
+            retries: config.retries,
+            delay: config.retry_delay,
+            max_age: config.max_age,
+        },
+        bounds: Bounds {
+            unfinished: config.waiting_max,
+            finished: config.keep_max,
+            keep: config.keep,
+            dead: config.dead_max,
+        },
+    }
+}
+
+pub(super) fn scheduler_options(
+    config: &Config,
+    cores: usize,
+    secrets: Arc<Secrets>,
+) -> scheduler::Options {
+    scheduler::Options {
+        limits: config.limits.clone(),
+        init_timeout: config.pool.init_timeout,
+        cpu_floor_cores: config.worker.cpu_floor_cores,
+        cores: u32::try_from(cores).unwrap_or(u32::MAX),
+        log_keep_bytes: config.logs.keep_bytes,
+        secrets,
+    }
+}
+
+pub(super) fn share_options(config: &Config, instance: &str) -> share::Options {
+    share::Options {
+        process: instance.to_owned(),
+        incarnation: uuid::Uuid::new_v4().simple().to_string(),
+        lease: config.limits.lease,
+        wait: config.limits.permit_wait,
+        waiting: config.limits.line_depth,
+        cancel_grace: config.pool.cancel_grace,
+    }
+}
+
+/// A part of the machine's memory; a small fixed amount where it cannot be read.
+fn part_of_memory() -> u64 {
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+    total.map_or(1 << 30, |kib| (kib as f64 * 1024.0 * MEMORY_PART) as u64)
+}
