@@ -236,6 +236,7 @@ impl From<Problem> for Refusal {
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
             | Problem::NoInvocation(_)
+            | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)
             | Problem::Method { .. } => Self::not_found(message),
             Problem::NameTaken { name, .. } => {
