@@ -249,7 +249,7 @@ fn environment() -> Vec<String> {
     [
         "PATH=/usr/local/bin:/usr/bin:/bin",
         "LANG=C.UTF-8",
-        "TZ=UTC",
+        "TZ=:UTC",
         "HEARTH_SOCKET=/hearth/worker.sock",
         "LAMBDA_TASK_ROOT=/var/task",
     ]
@@ -368,7 +368,7 @@ mod tests {
             "Tty": false, "StopTimeout": 1,
             "OpenStdin": false,
             "Env": [
-                "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "TZ=UTC",
+                "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8", "TZ=:UTC",
                 "HEARTH_SOCKET=/hearth/worker.sock", "LAMBDA_TASK_ROOT=/var/task",
             ],
             "Healthcheck": {"Test": ["NONE"]},
