@@ -111,6 +111,8 @@ pub enum Problem {
     NoVersion { function: String, qualifier: String },
     #[error("function {function:?} has no alias {alias:?}")]
     NoAlias { function: String, alias: String },
+    #[error("nothing is provisioned for {qualifier:?} of function {function:?}")]
+    NotProvisioned { function: String, qualifier: String },
     #[error("function {function:?} has an alias {alias:?} already")]
     AliasTaken { function: String, alias: String },
     /// Aliases, named in the text, point at it.
@@ -194,6 +196,7 @@ impl Problem {
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
             | Problem::NoDeadLetter(_)
+            | Problem::NotProvisioned { .. }
             | Problem::NoKey(_)
             | Problem::NoPath(_) => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -246,6 +249,7 @@ impl Problem {
             | Problem::NoDeadLetter(_)
             | Problem::NoKey(_)
             | Problem::NoPath(_) => "not_found",
+            Problem::NotProvisioned { .. } => "not_provisioned",
             Problem::AliasTaken { .. } => "alias_taken",
             Problem::VersionInUse(_) => "version_in_use",
             Problem::TooMany { .. } => "too_many",
@@ -308,6 +312,7 @@ impl Problem {
             | Problem::NoFunction(_)
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
+            | Problem::NotProvisioned { .. }
             | Problem::AliasTaken { .. }
             | Problem::VersionInUse(_)
             | Problem::TooMany { .. }

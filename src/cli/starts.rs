@@ -101,6 +101,7 @@ fn because(start: &Value) -> String {
         "first_call" => "it had not been called before".to_owned(),
         "version_changed" => "it was deployed anew".to_owned(),
         "scale_out" => format!("none of its {} workers was idle", start["workers"]),
+        "provisioned" => "it is one of those that are kept ready".into(),
         "keep_alive" => format!("its last worker was idle for too long, at {at}"),
         "evicted" => {
             let whom = text("in_favour_of");

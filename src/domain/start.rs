@@ -15,6 +15,8 @@ pub enum Cause {
     VersionChanged,
     /// So many workers were there or on their way, and none of them idle.
     ScaleOut { workers: usize },
+    /// It is one of those that are kept ready.
+    Provisioned,
     /// Its last worker was idle for longer than the keep-alive.
     KeepAlive { at: Timestamp },
     /// Its last worker was idle, and worth less than the room it took in the memory budget: another function's call needed it.
@@ -32,6 +34,7 @@ impl Cause {
             Cause::FirstCall => "first_call",
             Cause::VersionChanged => "version_changed",
             Cause::ScaleOut { .. } => "scale_out",
+            Cause::Provisioned => "provisioned",
             Cause::KeepAlive { .. } => "keep_alive",
             Cause::Evicted { .. } => "evicted",
             Cause::Crashed { .. } => "crashed",
@@ -42,7 +45,7 @@ impl Cause {
     /// As the answer to a call has it, in fewer words.
     pub const fn reason(&self) -> StartReason {
         match self {
-            Cause::FirstCall | Cause::VersionChanged => StartReason::FirstCall,
+            Cause::FirstCall | Cause::VersionChanged | Cause::Provisioned => StartReason::FirstCall,
             Cause::ScaleOut { .. } => StartReason::AllBusy,
             Cause::KeepAlive { .. } | Cause::Evicted { .. } => StartReason::Retired,
             Cause::Crashed { .. } | Cause::Cancelled { .. } => StartReason::Replaced,
@@ -56,7 +59,10 @@ impl Cause {
             | Cause::Evicted { at, .. }
             | Cause::Crashed { at, .. }
             | Cause::Cancelled { at, .. } => Some(*at),
-            Cause::FirstCall | Cause::VersionChanged | Cause::ScaleOut { .. } => None,
+            Cause::FirstCall
+            | Cause::VersionChanged
+            | Cause::Provisioned
+            | Cause::ScaleOut { .. } => None,
         }
     }
 }

@@ -151,6 +151,16 @@ pub struct Head {
     /// The highest number there ever was.
     pub last: u64,
     pub aliases: BTreeMap<AliasName, Alias>,
+    /// By a version's number or an alias's name, which is never one. Not in records of older versions.
+    #[serde(default)]
+    pub provisioned: BTreeMap<String, Provisioned>,
+}
+
+/// Workers that are kept ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provisioned {
+    pub requested: u32,
+    pub updated_at: Timestamp,
 }
 
 /// Everything published of a function.
@@ -188,6 +198,8 @@ pub enum Refused {
         field: &'static str,
         message: String,
     },
+    #[error("nothing is provisioned for {0:?}")]
+    NotProvisioned(String),
     #[error("the alias is at another revision than {0}")]
     Stale(u64),
 }
@@ -229,6 +241,7 @@ impl Published {
                 revision: 0,
                 last: 0,
                 aliases: BTreeMap::new(),
+                provisioned: BTreeMap::new(),
             },
             versions: BTreeMap::new(),
         }
@@ -290,14 +303,16 @@ impl Published {
         let aliases = self.head.aliases.iter();
         let using = aliases.filter(|(_, alias)| alias.points_at(number));
         let by: Vec<String> = using.map(|(name, _)| name.to_string()).collect();
-        match by.is_empty() {
-            true => Ok(Edit {
-                head: self.next(),
-                publish: None,
-                delete: Some(number),
-            }),
-            false => Err(Refused::InUse { number, by }),
+        if !by.is_empty() {
+            return Err(Refused::InUse { number, by });
         }
+        let mut head = self.next();
+        head.provisioned.remove(&number.to_string());
+        Ok(Edit {
+            head,
+            publish: None,
+            delete: Some(number),
+        })
     }
 
     pub fn create_alias(
@@ -360,6 +375,7 @@ impl Published {
         }
         let mut head = self.next();
         head.aliases.remove(name);
+        head.provisioned.remove(name.as_str());
         Ok(Edit {
             head,
             publish: None,
@@ -391,6 +407,12 @@ impl Published {
                 return Err(Refused::NoVersion(second.version));
             }
         }
+        if alias.version == VersionId::Latest && self.head.provisioned.contains_key(name.as_str()) {
+            return Err(Refused::Invalid {
+                field: "version",
+                message: "may not be $LATEST: the alias has provisioned concurrency".into(),
+            });
+        }
         let mut head = self.next();
         head.aliases.insert(name, alias.clone());
         let edit = Edit {
@@ -399,6 +421,93 @@ impl Published {
             delete: None,
         };
         Ok((alias, edit))
+    }
+
+    /// Keeps so many workers of a published version ready, or of those an alias points at.
+    pub fn provision(
+        &self,
+        qualifier: &Qualifier,
+        requested: u32,
+        now: Timestamp,
+    ) -> Result<Edit, Refused> {
+        let version = match qualifier {
+            Qualifier::Version(version) => *version,
+            Qualifier::Alias(name) => {
+                let found = self.alias(name.as_str());
+                let (_, alias) = found.ok_or_else(|| Refused::NoAlias(name.to_string()))?;
+                alias.version
+            }
+        };
+        match version {
+            VersionId::Latest => {
+                return Err(Refused::Invalid {
+                    field: "qualifier",
+                    message: "must be a published version, or an alias of one".into(),
+                });
+            }
+            VersionId::Number(number) if !self.versions.contains_key(&number) => {
+                return Err(Refused::NoVersion(number));
+            }
+            VersionId::Number(_) => {}
+        }
+        let mut head = self.next();
+        let provisioned = Provisioned {
+            requested,
+            updated_at: now,
+        };
+        head.provisioned.insert(qualifier.to_string(), provisioned);
+        Ok(Edit {
+            head,
+            publish: None,
+            delete: None,
+        })
+    }
+
+    pub fn unprovision(&self, qualifier: &str) -> Result<Edit, Refused> {
+        let mut head = self.next();
+        match head.provisioned.remove(qualifier) {
+            None => Err(Refused::NotProvisioned(qualifier.into())),
+            Some(_) => Ok(Edit {
+                head,
+                publish: None,
+                delete: None,
+            }),
+        }
+    }
+
+    /// What is provisioned for a qualifier, by version: of an alias with two, each gets its share.
+    pub fn shares(&self, qualifier: &str) -> Vec<(u64, u32)> {
+        let Some(provisioned) = self.head.provisioned.get(qualifier) else {
+            return Vec::new();
+        };
+        let requested = provisioned.requested;
+        let alias = self.alias(qualifier).map(|(_, alias)| alias);
+        let version = alias.map_or_else(|| qualifier.parse().ok(), |alias| Some(alias.version));
+        let Some(VersionId::Number(first)) = version else {
+            return Vec::new();
+        };
+        match alias.and_then(|alias| alias.second) {
+            Some(second) => {
+                let part = (f64::from(requested) * second.weight).round();
+                // It is no more than the whole, which fits.
+                let part = (part as u32).min(requested);
+                vec![(first, requested - part), (second.version, part)]
+            }
+            None => vec![(first, requested)],
+        }
+    }
+
+    /// How many workers of each version are kept ready, over all qualifiers that lead to it.
+    pub fn provisioned(&self) -> BTreeMap<u64, u32> {
+        let mut all = BTreeMap::new();
+        for qualifier in self.head.provisioned.keys() {
+            for (version, count) in self.shares(qualifier) {
+                let sum: &mut u32 = all.entry(version).or_default();
+                *sum = sum.saturating_add(count);
+            }
+        }
+        all.retain(|_, count| *count > 0);
+        all
     }
 
     fn next(&self) -> Head {

@@ -105,6 +105,18 @@ pub struct Slot {
     /// Calls served; the keeper makes a rate of it.
     served: AtomicU64,
     rate: Mutex<Rate>,
+    /// Why the last start failed, if it did.
+    failure: Mutex<Option<Fault>>,
+}
+
+/// Workers that are kept ready, or are to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provisioning {
+    pub wanted: usize,
+    /// Of those, the ones that are there, idle or busy.
+    pub ready: usize,
+    /// Why the last start failed, if it did.
+    pub failure: Option<Fault>,
 }
 
 #[derive(Debug)]
@@ -138,6 +150,7 @@ impl Slot {
                 at: crate::clock::now(),
                 per_second: 0.0,
             }),
+            failure: Mutex::default(),
         })
     }
 
@@ -164,6 +177,28 @@ impl Slot {
         self.state.lock().reserve_start(now, costs)
     }
 
+    /// From now on so many workers are kept ready.
+    pub fn provision(&self, count: usize) {
+        self.state.lock().provision(count);
+    }
+
+    pub fn reserve_provisioned(&self, now: Instant) -> Option<Urgency> {
+        self.state.lock().reserve_provisioned(now)
+    }
+
+    /// How it stands with the workers that are kept ready.
+    pub fn provisioning(&self) -> Provisioning {
+        let (wanted, counts) = {
+            let state = self.state.lock();
+            (state.provisioned(), state.counts())
+        };
+        Provisioning {
+            ready: wanted.min(counts.idle + counts.busy),
+            wanted,
+            failure: self.failure.lock().clone(),
+        }
+    }
+
     pub fn confirm_start(&self) -> bool {
         self.state.lock().confirm_start()
     }
@@ -184,6 +219,7 @@ impl Slot {
     pub fn started(&self, worker: Box<Worker>, fresh: Fresh, now: Instant) -> Option<Box<Worker>> {
         let id = worker.remains.id.clone();
         let (given, need) = self.state.lock().started(worker, now);
+        *self.failure.lock() = None;
         self.record(need, Some(fresh), Ok(id));
         self.deliver(given, Some(fresh), now)
     }
@@ -221,7 +257,9 @@ impl Slot {
     /// A reserved start failed. Says whether anybody in line was told: if not, trying again at once would go on for ever.
     pub fn start_failed(&self, failed: &Failed) -> bool {
         let of_platform = failed.fault.blame() == Blame::Platform;
-        let (told, need) = self.state.lock().start_failed(of_platform);
+        let now = crate::clock::now();
+        let (told, need) = self.state.lock().start_failed(of_platform, now);
+        *self.failure.lock() = Some(failed.fault.clone());
         self.record(need, failed.fresh, Err(failed.fault.code()));
         let any = !told.is_empty();
         for token in told {

@@ -128,6 +128,13 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
     keeper.end(events).await;
 }
 
+/// Whether somebody waits for memory. Workers nobody waits for may find none for good.
+fn caller_starves(starved: &[(StemKey, Urgency)]) -> bool {
+    starved
+        .iter()
+        .any(|(_, urgency)| *urgency < Urgency::Provision)
+}
+
 impl Keeper {
     fn handle(&mut self, event: Event) {
         match event {
@@ -165,6 +172,10 @@ impl Keeper {
                     tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
                     self.clear(worker.remains.clone());
                     self.refill(&worker.runtime);
+                    // It may have been one of those that are kept ready.
+                    for slot in self.pool.index.slots() {
+                        self.pool.fill(&slot);
+                    }
                 }
             }
             Event::ClearAway(leaving) => self.to_clear.push_back(leaving),
@@ -189,6 +200,7 @@ impl Keeper {
                 self.clear(worker.remains.clone());
             }
             self.pool.index.forget_if_spent(slot);
+            self.pool.fill(slot);
         }
         while self
             .clear_later
@@ -277,7 +289,7 @@ impl Keeper {
             .filter_map(|_| stems.oldest())
             .collect();
         // While a caller waits for memory, none goes to those nobody waits for.
-        let may = now >= refill.not_before && self.starved.is_empty();
+        let may = now >= refill.not_before && !caller_starves(&self.starved);
         while may && stems.len() + refill.pending < target {
             refill.pending += 1;
             let key = StemKey {
@@ -320,7 +332,9 @@ impl Keeper {
     fn has_room(&self, key: &StemKey, limits: Limits, urgency: Urgency) -> bool {
         match urgency {
             // Nobody waits for it, so nobody is evicted for it, and it takes nothing a caller waits for.
-            Urgency::Refill => self.starved.is_empty() && self.pool.budget.reserve(limits.memory),
+            Urgency::Refill => {
+                !caller_starves(&self.starved) && self.pool.budget.reserve(limits.memory)
+            }
             _ => {
                 let first = self.needs.get(key).and_then(VecDeque::front);
                 let favour = first.map_or("", |slot| slot.blueprint.function.name.as_str());

@@ -187,6 +187,22 @@ impl Pool {
         })
     }
 
+    /// From now on so many workers of the version are kept ready; those that are lacking are started.
+    pub fn provision(self: &Arc<Self>, slot: &Arc<Slot>, count: usize) {
+        if slot.provisioning().wanted != count {
+            slot.provision(count);
+        }
+        self.fill(slot);
+    }
+
+    /// Starts what a slot lacks of the workers that are kept ready.
+    fn fill(self: &Arc<Self>, slot: &Arc<Slot>) {
+        // Each turn leaves one less to be wanted.
+        while let Some(urgency) = slot.reserve_provisioned(crate::clock::now()) {
+            self.begin_start(slot, urgency);
+        }
+    }
+
     /// The version was deployed over or deleted: no new workers, and the idle ones go. Calls in line are still served.
     pub fn close(&self, slot: &Arc<Slot>) {
         for worker in slot.close() {

@@ -29,6 +29,8 @@ pub enum Urgency {
     Caller,
     /// Callers wait, and busy workers will serve them later.
     ScaleOut,
+    /// Nobody waits: the version has fewer workers than are to be kept ready.
+    Provision,
     /// Nobody waits: the stem pool is below its target.
     Refill,
 }
@@ -38,6 +40,7 @@ impl Urgency {
         match self {
             Urgency::Caller => "caller",
             Urgency::ScaleOut => "scale_out",
+            Urgency::Provision => "provision",
             Urgency::Refill => "refill",
         }
     }

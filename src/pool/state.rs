@@ -34,7 +34,15 @@ pub struct State<W, T> {
     mean_run: Option<Duration>,
     /// Why the next call that finds no worker at all finds none.
     absence: Cause,
+    /// So many workers are to be there, whether or not anybody calls.
+    provisioned: usize,
+    /// Starts that failed since the last that did not; those for nobody wait longer and longer.
+    failures: u32,
+    not_before: Option<Instant>,
 }
+
+/// The longest that a start for nobody waits after failed ones.
+const PROVISION_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Why a start was reserved, and when.
 #[derive(Debug, Clone)]
@@ -91,6 +99,9 @@ impl<W, T> State<W, T> {
             tickets: 0,
             mean_run: None,
             absence,
+            provisioned: 0,
+            failures: 0,
+            not_before: None,
         }
     }
 
@@ -141,7 +152,9 @@ impl<W, T> State<W, T> {
             starting: self.needs.len(),
             mean_run: self.mean_run,
         };
-        let urgency = policy::wants_start(&view, costs)?;
+        let Some(urgency) = policy::wants_start(&view, costs) else {
+            return self.reserve_provisioned(now);
+        };
         let cause = match self.busy + self.needs.len() {
             0 => self.absence.clone(),
             workers => Cause::ScaleOut { workers },
@@ -150,9 +163,43 @@ impl<W, T> State<W, T> {
         Some(urgency)
     }
 
+    /// From now on so many workers are kept ready.
+    pub fn provision(&mut self, count: usize) {
+        self.provisioned = if self.closed { 0 } else { count };
+        self.failures = 0;
+        self.not_before = None;
+    }
+
+    /// Reserves one start if there are fewer workers than are to be kept ready.
+    pub fn reserve_provisioned(&mut self, now: Instant) -> Option<Urgency> {
+        let there = self.idle.len() + self.busy + self.needs.len();
+        if there >= self.provisioned || self.not_before.is_some_and(|then| now < then) {
+            return None;
+        }
+        self.needs.push_back(Need {
+            cause: Cause::Provisioned,
+            since: now,
+        });
+        Some(Urgency::Provision)
+    }
+
+    /// How many workers are to be kept ready.
+    pub fn provisioned(&self) -> usize {
+        self.provisioned
+    }
+
+    /// Idle workers beyond those that are to be kept.
+    fn spare(&self) -> usize {
+        let workers = self.idle.len() + self.busy;
+        self.idle
+            .len()
+            .min(workers.saturating_sub(self.provisioned))
+    }
+
     /// Whether a start that was reserved earlier still has somebody to serve. If not, it is given back.
     pub fn confirm_start(&mut self) -> bool {
-        let wanted = self.needs.len() <= self.line.len();
+        let lacking = self.provisioned.saturating_sub(self.idle.len() + self.busy);
+        let wanted = self.needs.len() <= self.line.len().max(lacking);
         if !wanted {
             // The newest: those before it are for those who came before.
             self.needs.pop_back().expect("a start was reserved");
@@ -163,6 +210,8 @@ impl<W, T> State<W, T> {
     /// A reserved start is ready.
     pub fn started(&mut self, worker: W, now: Instant) -> (Given<W, T>, Need) {
         let need = self.unreserve();
+        self.failures = 0;
+        self.not_before = None;
         self.busy += 1;
         (self.place(worker, now), need)
     }
@@ -170,8 +219,11 @@ impl<W, T> State<W, T> {
     /// A reserved start failed: who must be told. When no worker is left, everybody: they would all meet the same failure, one
     /// start after the other. While others live, only the first in line, for whom it was; and nobody if it was not the
     /// function's doing (`of_platform`), because a busy worker will serve them all the same.
-    pub fn start_failed(&mut self, of_platform: bool) -> (Vec<T>, Need) {
+    pub fn start_failed(&mut self, of_platform: bool, now: Instant) -> (Vec<T>, Need) {
         let need = self.unreserve();
+        self.failures = self.failures.saturating_add(1);
+        let pause = Duration::from_secs(1 << self.failures.min(6)).min(PROVISION_PAUSE_MAX);
+        self.not_before = Some(now + pause);
         let alone = self.busy + self.idle.len() + self.needs.len() == 0;
         let count = match (alone, of_platform) {
             (true, _) => self.line.len(),
@@ -201,17 +253,18 @@ impl<W, T> State<W, T> {
         Some(self.idle.remove(place).0)
     }
 
-    /// The longest idle worker, to make room.
+    /// The longest idle worker, to make room, if it need not be kept.
     pub fn evict(&mut self, why: Cause) -> Option<W> {
-        self.take_idle(|_| true, why)
+        (self.spare() > 0).then(|| self.take_idle(|_| true, why))?
     }
 
-    /// Every worker idle for longer than the keep-alive.
+    /// Every worker idle for longer than the keep-alive that need not be kept.
     pub fn expire(&mut self, now: Instant, keep_alive: Duration, why: Cause) -> Vec<W> {
         let young = |since: &Instant| now.saturating_duration_since(*since) < keep_alive;
         let count = self
             .idle
             .iter()
+            .take(self.spare())
             .take_while(|(_, since)| !young(since))
             .count();
         if count > 0 {
@@ -223,6 +276,7 @@ impl<W, T> State<W, T> {
     /// No more calls will come; the idle workers go.
     pub fn close(&mut self) -> Vec<W> {
         self.closed = true;
+        self.provisioned = 0;
         self.idle.drain(..).map(|(worker, _)| worker).collect()
     }
 
@@ -248,9 +302,10 @@ impl<W, T> State<W, T> {
         }
     }
 
-    /// Since when the longest idle worker is.
+    /// Since when the longest idle worker is that need not be kept.
     pub fn oldest_idle(&self) -> Option<Instant> {
-        self.idle.first().map(|(_, since)| *since)
+        let (_, since) = self.idle.first().filter(|_| self.spare() > 0)?;
+        Some(*since)
     }
 
     fn place(&mut self, worker: W, now: Instant) -> Given<W, T> {
@@ -306,6 +361,7 @@ mod tests {
         StartFailed(bool),
         Confirm,
         Evict,
+        Provision(usize),
         Expire,
         IdleDies(u32),
         Close,
@@ -321,6 +377,7 @@ mod tests {
             1 => any::<bool>().prop_map(Event::StartFailed),
             1 => Just(Event::Confirm),
             1 => Just(Event::Evict),
+            1 => (0usize..4).prop_map(Event::Provision),
             1 => Just(Event::Expire),
             1 => (0u32..40).prop_map(Event::IdleDies),
             1 => Just(Event::Close),
@@ -337,6 +394,8 @@ mod tests {
         starting: usize,
         outcomes: HashSet<u32>,
         closed: bool,
+        /// So many workers are not taken away.
+        provisioned: usize,
     }
 
     impl Model {
@@ -439,7 +498,7 @@ mod tests {
                     Event::StartFailed(of_platform) if model.starting > 0 => {
                         model.starting -= 1;
                         let others = model.starting + model.busy.len() + model.idle.len();
-                        let (told, _) = state.start_failed(of_platform);
+                        let (told, _) = state.start_failed(of_platform, now);
                         prop_assert!(told.is_empty() || others == 0 || !of_platform);
                         for caller in told {
                             prop_assert_eq!(caller, model.line.remove(0).1);
@@ -451,9 +510,21 @@ mod tests {
                         prop_assert!(model.line.len() < model.starting);
                         model.starting -= 1;
                     }
+                    Event::Provision(count) => {
+                        state.provision(count);
+                        model.provisioned = if model.closed { 0 } else { count };
+                        while state.reserve_provisioned(now).is_some() {
+                            model.starting += 1;
+                        }
+                        let there = model.idle.len() + model.busy.len() + model.starting;
+                        prop_assert!(there >= model.provisioned);
+                    }
                     Event::Evict => match state.evict(crashed()) {
                         Some(worker) => prop_assert!(model.idle.remove(&worker), "a busy worker is never evicted"),
-                        None => prop_assert!(model.idle.is_empty()),
+                        None => prop_assert!(
+                            model.idle.is_empty()
+                                || model.idle.len() + model.busy.len() <= model.provisioned
+                        ),
                     },
                     Event::Expire => for worker in state.expire(now, Duration::from_millis(500), crashed()) {
                         prop_assert!(model.idle.remove(&worker));
@@ -464,6 +535,7 @@ mod tests {
                     }
                     Event::Close => {
                         model.closed = true;
+                        model.provisioned = 0;
                         for worker in state.close() {
                             prop_assert!(model.idle.remove(&worker));
                         }
@@ -505,7 +577,7 @@ mod tests {
         assert!(!state.confirm_start());
         let (_, first) = state.started(7, now);
         assert_eq!(first.cause, Cause::VersionChanged);
-        let (_, second) = state.start_failed(false);
+        let (_, second) = state.start_failed(false, now);
         assert_eq!(second.cause, Cause::ScaleOut { workers: 1 });
         // What happened last to a worker is why there is none.
         state.lost(crashed());

@@ -4,12 +4,13 @@
 pub mod admit;
 pub mod dispatch;
 pub mod lease;
+pub mod provision;
 mod qualifiers;
 pub mod share;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ use crate::pool::index::Slot;
 use crate::pool::ledger::Ledger;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Table};
-use crate::scheduler::admit::{Gate, Gates, Permit};
+use crate::scheduler::admit::Gate;
 use crate::scheduler::qualifiers::Qualifiers;
 use crate::scheduler::share::{Share, Term};
 use crate::secrets::Secrets;
@@ -56,6 +57,8 @@ pub struct Target {
     unreadable: Option<String>,
     /// What stands behind the function's name beside this; none of a published version.
     qualifiers: Qualifiers,
+    /// Of a published version: places of the account's limit that are for its provisioned workers. Not made before there are any.
+    provisioned: OnceLock<Arc<Gate>>,
 }
 
 /// What all versions and revisions of a function have in common.
@@ -230,6 +233,7 @@ impl Scheduler {
             self.close_unless_current(&old);
             self.close_versions(&old);
         }
+        self.provision_current(&id);
         self.recount();
         self.changed();
     }
@@ -250,6 +254,9 @@ impl Scheduler {
             })
             .collect();
         self.table.extend(targets.iter().cloned());
+        for target in &targets {
+            self.provision(target);
+        }
         let packages = targets.iter().map(|t| t.function.code.sha256.clone());
         self.pool.prepare(packages.collect());
         self.recount();
@@ -271,9 +278,7 @@ impl Scheduler {
         let _one_at_a_time = self.recount.lock();
         let targets = self.table.all();
         metrics::functions(targets.len());
-        let mut reservations = targets
-            .iter()
-            .filter_map(|t| t.function.reserved_concurrency);
+        let mut reservations = targets.iter().filter_map(|target| target.claim());
         let limit = match reservations.next() {
             None => u32::MAX,
             Some(first) => {
@@ -371,6 +376,7 @@ impl Scheduler {
             installed: self.pool.offers(&function.runtime),
             unreadable,
             qualifiers: Qualifiers::none(&function.id),
+            provisioned: OnceLock::new(),
             function,
             version,
             digest,
@@ -469,25 +475,6 @@ impl Scheduler {
                 called.phases = failed.phases(clock::now().saturating_duration_since(since));
                 called.log_tail = (*failed.log_tail).to_owned();
                 called.result = Err(failed.fault);
-            }
-        }
-    }
-
-    async fn admit(&self, target: &Target) -> Result<(Permit, Option<Term>), Fault> {
-        let unreserved = target.function.reserved_concurrency.is_none();
-        let gates = Gates {
-            function: &target.shared.gate,
-            limited_by: target.shared.limited_by,
-            unreserved: unreserved.then_some(&self.unreserved),
-            account: &self.account,
-        };
-        match &self.share {
-            None => admit::admit(gates)
-                .map(|permit| (permit, None))
-                .map_err(|full| full.fault),
-            Some(share) => {
-                let (permit, term) = share.admit(gates).await?;
-                Ok((permit, Some(term)))
             }
         }
     }

@@ -129,7 +129,7 @@ impl Qualifiers {
     }
 
     /// The versions that were opened.
-    fn opened(&self) -> impl Iterator<Item = (u64, &Arc<Target>)> {
+    pub(super) fn opened(&self) -> impl Iterator<Item = (u64, &Arc<Target>)> {
         let cells = self.cells.iter();
         cells.filter_map(|(number, cell)| Some((*number, cell.opened()?)))
     }
@@ -239,6 +239,7 @@ impl Scheduler {
         if let Some(old) = old {
             self.close_versions(&old);
         }
+        self.provision_current(&id);
         self.recount();
         self.changed();
     }
@@ -278,8 +279,14 @@ impl Scheduler {
             }
             (name.clone(), Pointer::new(&latest.function, name, alias))
         });
+        let aliases: HashMap<_, _> = aliases.collect();
+        for number in published.provisioned().keys() {
+            if let (Some(cell), Some(version)) = (cells.get(number), published.version(*number)) {
+                cell.open(|| self.version_target(latest, version));
+            }
+        }
         Qualifiers {
-            aliases: Arc::new(aliases.collect()),
+            aliases: Arc::new(aliases),
             cells: Arc::new(cells),
             published,
         }

@@ -121,6 +121,17 @@ impl Share {
         }
     }
 
+    /// The same without any waiting; what was lacking is asked for, for those who come later.
+    pub fn admit_now(&self, gates: Gates<'_>) -> Option<(Permit, Term)> {
+        match self.try_admit(gates, clock::since_boot()) {
+            Ok(admitted) => Some(admitted),
+            Err(_refused) => {
+                self.short.notify_one();
+                None
+            }
+        }
+    }
+
     /// Whether a call that was admitted under `term` may still begin. Its place may have been given to others while it waited.
     pub fn still(&self, term: Term) -> bool {
         self.still_at(term, clock::since_boot())

@@ -54,5 +54,6 @@ mod starting;
 mod streaming;
 mod tls;
 mod updating;
+mod versioning;
 mod warming;
 mod watching;

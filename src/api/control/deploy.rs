@@ -5,6 +5,7 @@
 //! every name and route that is taken or given up. A write is not undone when its client goes away: it runs in a task of its
 //! own, because a stored revision that is not published would answer by old code for good.
 
+mod provision;
 pub mod versions;
 
 use std::collections::{HashMap, HashSet};
@@ -440,18 +441,29 @@ impl Deploy {
         current: Option<&Function>,
         next: &Function,
     ) -> Result<Option<tokio::sync::MutexGuard<'_, ()>>, Problem> {
+        if let (Some(wanted), Some(target)) = (
+            next.reserved_concurrency,
+            self.scheduler.find(next.id.as_str()),
+        ) {
+            let provisioned = target.published().provisioned();
+            let sum = provisioned
+                .values()
+                .fold(0u32, |sum, n| sum.saturating_add(*n));
+            if wanted < sum {
+                return Err(Problem::invalid(
+                    "reserved_concurrency",
+                    format!("may be {sum} at least: so many workers are provisioned"),
+                ));
+            }
+        }
         let before = current.and_then(|function| function.reserved_concurrency);
         let Some(wanted) = next.reserved_concurrency.filter(|n| Some(*n) > before) else {
             return Ok(None);
         };
         let turn = self.reserving.lock().await;
-        let targets = self.scheduler.targets();
-        let others = targets.iter().filter(|t| t.function.id != next.id);
-        let reserved = others
-            .filter_map(|target| target.function.reserved_concurrency)
-            .fold(0, u32::saturating_add);
-        let (account, least) = (self.account_concurrency, self.unreserved_least);
-        let most = account.saturating_sub(least).saturating_sub(reserved);
+        let (most, least) = self.unclaimed(&next.id);
+        let account = self.account_concurrency;
+        let reserved = account.saturating_sub(least).saturating_sub(most);
         match wanted <= most {
             true => Ok(Some(turn)),
             false => Err(Problem::invalid(

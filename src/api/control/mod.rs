@@ -20,6 +20,7 @@ pub mod keys;
 pub mod locks;
 pub mod logs;
 pub mod openapi;
+pub mod provisioned;
 pub mod runtimes;
 pub mod starts;
 #[cfg(test)]
@@ -159,6 +160,11 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(functions::code))
         .routes(routes!(versions::list, versions::publish))
         .routes(routes!(versions::get, versions::delete))
+        .routes(routes!(
+            provisioned::get,
+            provisioned::put,
+            provisioned::delete
+        ))
         .routes(routes!(aliases::list, aliases::create))
         .routes(routes!(aliases::get, aliases::update, aliases::delete))
         .routes(routes!(execute::execute))

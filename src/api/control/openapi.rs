@@ -34,6 +34,10 @@ const ALIAS_CONFLICT: (u16, &str) = (
     409,
     "The name is taken, the alias is at another revision, or there are too many",
 );
+const NOT_PROVISIONED: (u16, &str) = (
+    404,
+    "There is no such function, or nothing is provisioned for the qualifier: `not_provisioned`",
+);
 const NO_KEY: (u16, &str) = (404, "There is no such key");
 const LAST_KEY: (u16, &str) = (409, "It is the last that can make others: `last_admin_key`");
 const TOO_SLOW: (u16, &str) = (408, "The body did not arrive");
@@ -74,6 +78,9 @@ refusing! {
     VersionErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND;
     PublishErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_SLOW, OTHERWISE, TOO_LARGE, INTERNAL, UNAVAILABLE;
     VersionDeleteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, IN_USE, INTERNAL, UNAVAILABLE;
+    ProvisionedErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_PROVISIONED;
+    ProvisionErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
+    UnprovisionErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_PROVISIONED, CONFLICT, INTERNAL, UNAVAILABLE;
     AliasErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION;
     NewAliasErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, ALIAS_CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
     AliasWriteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, ALIAS_CONFLICT, PRECONDITION, TOO_LARGE,

@@ -235,6 +235,7 @@ impl From<Problem> for Refusal {
             | Problem::NoKey(_)
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
+            | Problem::NotProvisioned { .. }
             | Problem::NoInvocation(_)
             | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)

@@ -225,3 +225,82 @@ fn versions_with_the_same_settings_have_digests_of_their_own() {
     let different: std::collections::BTreeSet<_> = digests.iter().collect();
     assert_eq!(different.len(), 3);
 }
+
+#[test]
+fn workers_are_kept_for_a_version_or_for_what_an_alias_points_at() {
+    let (_, all) = published(3);
+    let wish = Wish {
+        second: Some(Some(Second {
+            version: 2,
+            weight: 0.3,
+        })),
+        ..to(VersionId::Number(1))
+    };
+    let (_, edit) = all
+        .create_alias(name("live"), wish, now())
+        .expect("is right");
+    let mut all = all.after(edit);
+    let (_, edit) = all
+        .create_alias(name("edge"), to(VersionId::Latest), now())
+        .expect("is right");
+    all = all.after(edit);
+    let of = |text: &str| Qualifier::parse(text).expect("is one");
+    for (qualifier, count) in [("live", 10), ("2", 4)] {
+        let edit = all.provision(&of(qualifier), count, now());
+        all = all.after(edit.expect("is right"));
+    }
+    assert_eq!(all.shares("live"), [(1, 7), (2, 3)]);
+    assert_eq!(all.provisioned(), [(1, 7), (2, 7)].into());
+    for qualifier in ["$LATEST", "edge"] {
+        let refused = all.provision(&of(qualifier), 1, now());
+        assert!(
+            matches!(
+                refused,
+                Err(Refused::Invalid {
+                    field: "qualifier",
+                    ..
+                })
+            ),
+            "{qualifier}: {refused:?}"
+        );
+    }
+    assert_eq!(
+        all.provision(&of("9"), 1, now()),
+        Err(Refused::NoVersion(9))
+    );
+    assert_eq!(
+        all.provision(&of("none"), 1, now()),
+        Err(Refused::NoAlias("none".into()))
+    );
+    let alone = Wish {
+        version: Some(VersionId::Latest),
+        second: Some(None),
+        ..Wish::default()
+    };
+    let refused = all.update_alias("live", alone, now());
+    assert!(matches!(
+        refused,
+        Err(Refused::Invalid {
+            field: "version",
+            ..
+        })
+    ));
+    let moved = Wish {
+        second: Some(None),
+        ..to(VersionId::Number(3))
+    };
+    let (_, edit) = all.update_alias("live", moved, now()).expect("is right");
+    all = all.after(edit);
+    assert_eq!(all.provisioned(), [(2, 4), (3, 10)].into());
+    // It goes with what it is for.
+    let gone = all.after(all.delete_version(2).expect("nobody uses it"));
+    assert_eq!(gone.provisioned(), [(3, 10)].into());
+    let gone = gone.after(gone.delete_alias("live", None).expect("it is there"));
+    assert!(gone.provisioned().is_empty() && gone.head.provisioned.is_empty());
+    let edit = all.unprovision("2").expect("it is there");
+    all = all.after(edit);
+    assert_eq!(
+        all.unprovision("2"),
+        Err(Refused::NotProvisioned("2".into()))
+    );
+}

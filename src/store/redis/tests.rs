@@ -317,6 +317,16 @@ async fn changes_by_others_are_told_by_their_announcement() {
     assert_eq!(mine.functions().await.expect("is listed").len(), 1);
     theirs.put(next(&f), Some(1)).await.expect("is current");
     assert_eq!(told(&mut changes).await, written(Some(2)));
+    let second = theirs.function(&f.id).await.expect("is read");
+    let edit = suite::versions::first(&second.expect("is there"));
+    theirs.edit(edit).await.expect("is written");
+    let published = Change::Versions {
+        id: f.id.clone(),
+        revision: 1,
+    };
+    assert_eq!(told(&mut changes).await, published);
+    let found = mine.published(&f.id).await.expect("is read");
+    assert_eq!(found.expect("is there").versions.len(), 1);
     theirs.put_key(api_key("k")).await.expect("is written");
     assert_eq!(told(&mut changes).await, Change::Keys);
     // One announcement is lost; the next one shows it.

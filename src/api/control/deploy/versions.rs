@@ -134,36 +134,62 @@ impl Deploy {
         let this = self.clone();
         apart(name, async move {
             let _turn = this.turn(&called).await?;
-            for _ in 0..ATTEMPTS {
-                let target = this.target(&called)?;
-                let function = &target.function;
-                // Its name may be another than when the request came in.
-                caller.may_with(Scope::Deploy, function.name.as_str())?;
-                let (edit, answer) = decide(function, target.published())?;
-                let Some(edit) = edit else {
-                    return Ok(answer);
-                };
-                match this.store.edit(edit.clone()).await {
-                    Ok(()) => {
-                        let published = target.published().after(edit);
-                        this.scheduler.set_published(published);
-                        return Ok(answer);
-                    }
-                    // Another instance wrote it, or a write of ours went through although it failed.
-                    Err(store::Error::Stale) => {
-                        this.catch_up(&function.id).await;
-                        this.catch_up_published(&function.id).await;
-                    }
-                    Err(error) => {
-                        let problem = this.failed(&error, function).await;
-                        this.catch_up_published(&function.id).await;
-                        return Err(problem);
-                    }
-                }
-            }
-            Err(Problem::Contended)
+            this.edit_in_turn(&caller, &called, decide).await
         })
         .await
+    }
+
+    /// The same, while nobody else takes a part of the account's limit.
+    pub(super) async fn edit_reserving<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        caller: Arc<Grant>,
+        called: String,
+        decide: impl Fn(&Function, &Published) -> Decision<T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let this = self.clone();
+        apart(name, async move {
+            let _turn = this.turn(&called).await?;
+            let _reserving = this.reserving.lock().await;
+            this.edit_in_turn(&caller, &called, decide).await
+        })
+        .await
+    }
+
+    async fn edit_in_turn<T>(
+        &self,
+        caller: &Grant,
+        called: &str,
+        decide: impl Fn(&Function, &Published) -> Decision<T>,
+    ) -> Result<T, Problem> {
+        for _ in 0..ATTEMPTS {
+            let target = self.target(called)?;
+            let function = &target.function;
+            // Its name may be another than when the request came in.
+            caller.may_with(Scope::Deploy, function.name.as_str())?;
+            let (edit, answer) = decide(function, target.published())?;
+            let Some(edit) = edit else {
+                return Ok(answer);
+            };
+            match self.store.edit(edit.clone()).await {
+                Ok(()) => {
+                    let published = target.published().after(edit);
+                    self.scheduler.set_published(published);
+                    return Ok(answer);
+                }
+                // Another instance wrote it, or a write of ours went through although it failed.
+                Err(store::Error::Stale) => {
+                    self.catch_up(&function.id).await;
+                    self.catch_up_published(&function.id).await;
+                }
+                Err(error) => {
+                    let problem = self.failed(&error, function).await;
+                    self.catch_up_published(&function.id).await;
+                    return Err(problem);
+                }
+            }
+        }
+        Err(Problem::Contended)
     }
 
     fn target(&self, called: &str) -> Result<Arc<Target>, Problem> {
@@ -242,7 +268,7 @@ impl Deploy {
     }
 }
 
-fn problem(refused: Refused, function: &Function) -> Problem {
+pub(super) fn problem(refused: Refused, function: &Function) -> Problem {
     let of = function.name.to_string();
     match refused {
         Refused::NoVersion(number) => Problem::NoVersion {
@@ -260,6 +286,10 @@ fn problem(refused: Refused, function: &Function) -> Problem {
         Refused::InUse { .. } => Problem::VersionInUse(refused.to_string()),
         Refused::TooMany { what, most } => Problem::TooMany { what, most },
         Refused::Invalid { field, message } => Problem::invalid(field, message),
+        Refused::NotProvisioned(qualifier) => Problem::NotProvisioned {
+            function: of,
+            qualifier,
+        },
         Refused::Stale(given) => Problem::Stale {
             given: given.to_string(),
             condition: false,

@@ -1,0 +1,164 @@
+//! Provisioned concurrency: workers of published versions that are kept ready, and the part of the account's limit that is for calls of
+//! them. The pool keeps the workers; here is how many, and how it stands. Each process keeps as many, because calls come to any of them;
+//! the places under the limit are for all processes together.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::domain::fault::Fault;
+use crate::domain::id::FunctionId;
+use crate::domain::version::{Published, VersionId};
+use crate::scheduler::admit::{self, Gates, Permit};
+use crate::scheduler::share::Term;
+use crate::scheduler::{Scheduler, Target, gate};
+
+/// How it stands with what is provisioned for a qualifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provisioning {
+    pub requested: u32,
+    /// Workers that are there, idle or busy.
+    pub ready: u32,
+    pub status: Status,
+    /// Why it failed, if it did; it is tried again.
+    pub reason: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    InProgress,
+    Ready,
+    Failed,
+}
+
+impl Status {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::InProgress => "IN_PROGRESS",
+            Status::Ready => "READY",
+            Status::Failed => "FAILED",
+        }
+    }
+}
+
+/// What a function takes of the account's limit for itself: what is reserved, and what is provisioned where nothing is.
+pub fn claim(reserved: Option<u32>, published: &Published) -> Option<u32> {
+    reserved.or_else(|| {
+        let all = published.provisioned();
+        let sum = all.values().fold(0u32, |sum, n| sum.saturating_add(*n));
+        (sum > 0).then_some(sum)
+    })
+}
+
+impl Target {
+    /// What the function takes of the account's limit for itself.
+    pub fn claim(&self) -> Option<u32> {
+        claim(self.function.reserved_concurrency, self.published())
+    }
+}
+
+impl Scheduler {
+    /// Has as many workers kept ready as is asked for. After every change of what is published, or of where it runs.
+    pub(super) fn provision(&self, latest: &Target) {
+        let wanted = latest.published().provisioned();
+        for (number, target) in latest.qualifiers.opened() {
+            let count = wanted.get(&number).copied().unwrap_or(0);
+            if count > 0 || target.provisioned.get().is_some() {
+                let scope = format!("provisioned:{}", target.digest);
+                let share = self.share.as_ref();
+                let places = target
+                    .provisioned
+                    .get_or_init(|| gate(share, &scope, count));
+                if places.limit() != count {
+                    places.set_limit(count);
+                }
+            }
+            self.pool.provision(&target.slot, count as usize);
+        }
+    }
+
+    /// The same for what is found under an id now.
+    pub(super) fn provision_current(&self, id: &FunctionId) {
+        if let Some(latest) = self.find(id.as_str()) {
+            self.provision(&latest);
+        }
+    }
+
+    /// How it stands; `None` if nothing is provisioned for the qualifier.
+    pub fn provisioning(&self, latest: &Arc<Target>, qualifier: &str) -> Option<Provisioning> {
+        let published = latest.published();
+        let provisioned = published.head.provisioned.get(qualifier)?;
+        let (mut ready, mut all_ready, mut reason) = (0, true, None);
+        for (number, share) in published.shares(qualifier) {
+            let target = self.version(latest, VersionId::Number(number))?;
+            let stands = target.slot.provisioning();
+            let there = u32::try_from(stands.ready).unwrap_or(u32::MAX);
+            ready += share.min(there);
+            if stands.ready < stands.wanted {
+                all_ready = false;
+                reason = stands.failure.map(|fault| fault.to_string()).or(reason);
+            }
+            if !target.installed {
+                reason = Some(format!(
+                    "its runtime {} is not installed",
+                    target.function.runtime
+                ));
+            }
+        }
+        let status = match (&reason, all_ready && ready >= provisioned.requested) {
+            (_, true) => Status::Ready,
+            (Some(_), false) => Status::Failed,
+            (None, false) => Status::InProgress,
+        };
+        Some(Provisioning {
+            requested: provisioned.requested,
+            ready,
+            status,
+            reason: reason.filter(|_| status == Status::Failed),
+            updated_at: provisioned.updated_at,
+        })
+    }
+
+    /// The memory all workers may have together, in bytes.
+    pub fn memory_budget(&self) -> u64 {
+        self.pool.options.memory_budget
+    }
+
+    /// A place for a call, first among those its version's provisioned workers have to themselves.
+    pub(super) async fn admit(&self, target: &Target) -> Result<(Permit, Option<Term>), Fault> {
+        let unreserved = target.function.reserved_concurrency.is_none();
+        let gates = Gates {
+            function: &target.shared.gate,
+            limited_by: target.shared.limited_by,
+            unreserved: unreserved.then_some(&self.unreserved),
+            account: &self.account,
+        };
+        if unreserved && let Some(provisioned) = target.provisioned.get() {
+            let own = Gates {
+                unreserved: Some(provisioned),
+                ..gates
+            };
+            let admitted = match &self.share {
+                None => admit::admit(own).ok().map(|permit| (permit, None)),
+                Some(share) => {
+                    let admitted = share.admit_now(own);
+                    admitted.map(|(permit, term)| (permit, Some(term)))
+                }
+            };
+            if let Some(admitted) = admitted {
+                return Ok(admitted);
+            }
+            // More calls than workers are kept: they have what all others have.
+        }
+        match &self.share {
+            None => admit::admit(gates)
+                .map(|permit| (permit, None))
+                .map_err(|full| full.fault),
+            Some(share) => {
+                let (permit, term) = share.admit(gates).await?;
+                Ok((permit, Some(term)))
+            }
+        }
+    }
+}
