@@ -41,6 +41,8 @@ pub struct Line {
 /// A function's log.
 #[derive(Debug)]
 pub struct Book {
+    /// Another one after a restart, when numbers begin anew.
+    life: u32,
     kept: Mutex<Kept>,
     followers: broadcast::Sender<Arc<Line>>,
     keep_bytes: usize,
@@ -57,6 +59,7 @@ impl Book {
     pub fn new(keep_bytes: usize) -> Arc<Self> {
         let (followers, _) = broadcast::channel(FOLLOWER_LAG);
         Arc::new(Self {
+            life: rand::random(),
             kept: Mutex::default(),
             followers,
             keep_bytes,
@@ -82,6 +85,11 @@ impl Book {
             .collect();
         lines.reverse();
         lines
+    }
+
+    /// What tells its lines from those of the same number in another book of the function: before a restart, on another node.
+    pub fn life(&self) -> u32 {
+        self.life
     }
 
     /// Every line from now on.

@@ -2,15 +2,16 @@
 //! stop. What is looked at is what is printed and the exit codes.
 
 use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::languages;
 use crate::server::{Server, State, without_settings};
-use crate::wait::{PATIENCE, blocking};
+use crate::wait::{LOOK_AGAIN, PATIENCE, blocking};
 
 const LOOKUP: &str = "\
 def handler(event, context):
@@ -197,6 +198,68 @@ fn logs(state: &State) {
     let of_call = run(state, &["logs", "lookup", "--request-id", id]).ok();
     assert!(of_call.ends_with(" looking up a\n"), "{of_call}");
     assert_eq!(of_call.lines().count(), 1, "{of_call}");
+}
+
+/// An address that is free, and stays so while nobody listens on it: connections that are made begin at higher ports.
+fn address() -> String {
+    let addresses = (20_000..32_000).map(|port| format!("127.0.0.1:{port}"));
+    let from = std::process::id() as usize % 10_000;
+    let free = addresses
+        .skip(from)
+        .find(|address| TcpListener::bind(address).is_ok());
+    free.expect("one of two thousand")
+}
+
+/// Follows from one life of the server into the next, in which lines have numbers they had before.
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_followed_through_a_restart() {
+    let listen = address();
+    let settings = [("server.listen", listen.as_str()), ("pool.stem_min", "0")];
+    let server = Server::start(&settings);
+    let code = "def handler(event, context): print(event)";
+    server.deploy("printer", code, json!({})).await;
+    let follow = ["logs", "printer", "--follow", "--limit", "0", "--json"];
+    let mut follow = command(server.state(), &follow);
+    follow.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut follower = follow.spawn().unwrap();
+    let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let (sender, printed) = std::sync::mpsc::channel();
+    let reading = std::thread::spawn(move || {
+        for line in lines {
+            let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let text = line["text"].as_str().unwrap().to_owned();
+            if sender.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    // What it has printed until it prints this; called again and again if it may not have connected.
+    let until = async |server: &Server, last: &str, again: bool| {
+        let (deadline, mut seen) = (Instant::now() + PATIENCE, Vec::new());
+        while !seen.iter().any(|text| text == last) {
+            assert!(Instant::now() < deadline, "{last} not among {seen:?}");
+            if again {
+                server.call("printer", &json!(last)).await.expect(200);
+            }
+            seen.extend(printed.try_iter());
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        seen
+    };
+    // It says nothing when it has connected.
+    until(&server, "connected", true).await;
+    until(&server, "before", true).await;
+    let server = Server::start_on(server.stop(), &settings);
+    let wanted: Vec<_> = (0..20).map(|n| format!("after {n}")).collect();
+    for text in &wanted {
+        server.call("printer", &json!(text)).await.expect(200);
+    }
+    let mut after = until(&server, wanted.last().unwrap(), false).await;
+    after.retain(|text| text.starts_with("after"));
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    reading.join().unwrap();
+    assert_eq!(after, wanted);
 }
 
 /// `eval "$(hearth env)"` is all a shell needs.

@@ -144,7 +144,10 @@ impl Server {
             .arg("serve")
             .arg("--state-dir")
             .arg(state.path())
-            .args(["--listen", "127.0.0.1:0", "--set", "log.format=json"]);
+            .args(["--set", "log.format=json"]);
+        if settings.iter().all(|(key, _)| *key != "server.listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         if settings.iter().all(|(key, _)| *key != "runtimes.dir") {
             command.arg("--runtimes").arg(languages::folder());
         }

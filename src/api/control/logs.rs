@@ -55,8 +55,8 @@ pub struct LogLine {
 /// Read a function's log
 ///
 /// The newest lines, oldest first. With `follow=true`, or `accept: text/event-stream`, the answer does not end: every line is an event
-/// with the line as its data and its sequence as its id, and a `lagged` event with `{"missed": n}` stands where lines were lost. `Last-Event-ID`
-/// goes on where an earlier answer ended.
+/// with the line as its data, and a `lagged` event with `{"missed": n}` stands where lines were lost. The id of the last event, sent back as
+/// `Last-Event-ID`, goes on where an earlier answer ended; after a restart of the server all lines are new.
 #[utoipa::path(
     get, path = "/functions/{id}/logs", tag = "logs", operation_id = "read_logs",
     params(
@@ -64,7 +64,7 @@ pub struct LogLine {
         ("request_id" = Option<String>, Query, description = "only lines of this call"),
         ("limit" = Option<u32>, Query, minimum = 0, maximum = 10000, description = "lines that were printed already; 100 if left out"),
         ("follow" = Option<bool>, Query, description = "go on with the lines that come"),
-        ("last-event-id" = Option<u64>, Header, nullable = false, description = "the last line that was seen"),
+        ("last-event-id" = Option<String>, Header, nullable = false, description = "of the last event that was seen"),
     ),
     responses(
         (status = 200, description = "the lines", content((Lines = "application/json"), (String = "text/event-stream"))),
@@ -90,9 +90,10 @@ pub async fn read(
     if follow.unwrap_or_else(|| asks_for_events(&headers)) {
         let from = headers
             .get("last-event-id")
-            .and_then(|v| v.to_str().ok()?.parse().ok());
+            .and_then(|id| seen(book.life(), id.to_str().ok()?));
+        let life = book.life();
         let events = follow_book(&book, request_id, from, limit)
-            .map(|happening| Ok::<_, Infallible>(happening.event()))
+            .map(move |happening| Ok::<_, Infallible>(happening.event(life)))
             .take_until(control.stop.clone().cancelled_owned());
         let heartbeat = KeepAlive::new().interval(HEARTBEAT);
         return Ok(Sse::new(events).keep_alive(heartbeat).into_response());
@@ -110,6 +111,18 @@ fn asks_for_events(headers: &HeaderMap) -> bool {
         .any(|v| v.contains("text/event-stream"))
 }
 
+/// The id of a line's event.
+fn event_id(life: u32, sequence: u64) -> String {
+    format!("{life:08x}-{sequence}")
+}
+
+/// The line an event's id names, if it is one of this life.
+fn seen(life: u32, id: &str) -> Option<u64> {
+    let (of, sequence) = id.split_once('-')?;
+    let same = u32::from_str_radix(of, 16) == Ok(life);
+    same.then(|| sequence.parse().ok())?
+}
+
 #[derive(Debug)]
 enum Happening {
     Line(Arc<Line>),
@@ -117,10 +130,10 @@ enum Happening {
 }
 
 impl Happening {
-    fn event(&self) -> Event {
+    fn event(&self, life: u32) -> Event {
         match self {
             Happening::Line(line) => Event::default()
-                .id(line.sequence.to_string())
+                .id(event_id(life, line.sequence))
                 .json_data(line)
                 .unwrap_or_default(),
             Happening::Lagged(missed) => Event::default()
@@ -150,9 +163,7 @@ fn follow_book(
     let coming = book.follow();
     let all = book.tail(None, usize::MAX);
     let mut remembered = VecDeque::new();
-    // An id from the future is from before a restart, and says nothing about these lines.
     let newest = all.last().map(|line| line.sequence);
-    let last_seen = last_seen.filter(|seen| newest.is_some_and(|newest| *seen <= newest));
     let mut back: Vec<_> = match last_seen {
         Some(seen) => {
             let oldest = all.first().map_or(0, |line| line.sequence);
@@ -252,9 +263,20 @@ mod tests {
         }
         let mut lines = Box::pin(follow_book(&book, None, Some(2), 0));
         assert_eq!(ready(&mut lines), ["3", "4"]);
-        // From before a restart.
-        let mut lines = Box::pin(follow_book(&book, None, Some(77), 1));
-        assert_eq!(ready(&mut lines), ["4"]);
+        let life = book.life();
+        assert_eq!(seen(life, &event_id(life, 2)), Some(2));
+        // From before a restart, when other lines had these numbers; or nobody's.
+        for id in [
+            &event_id(life ^ 1, 2),
+            "2",
+            "",
+            "-",
+            "-2",
+            "x-2",
+            &format!("{life:08x}-"),
+        ] {
+            assert_eq!(seen(life, id), None, "{id}");
+        }
     }
 
     #[tokio::test]

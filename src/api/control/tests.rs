@@ -478,7 +478,7 @@ async fn logs_are_read_and_followed() {
         Some(String::from_utf8(event.expect("an event").to_vec()).expect("text"))
     };
     let old = next().await.expect("an event");
-    assert!(old.contains("id: 1\n"), "{old}");
+    assert!(old.contains("-1\ndata: "), "{old}");
     world.post("/functions/f/execute", json!(3)).await;
     let new = next().await.expect("an event");
     let data = new
