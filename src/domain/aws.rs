@@ -35,6 +35,38 @@ pub struct Settings {
     pub logging: Option<Logging>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub file_systems: Vec<FileSystem>,
+    /// Whether the function may call itself for ever; nobody looks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recursive_loop: Option<String>,
+    /// When its runtime may be another; here it is when it is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_updates: Option<String>,
+    /// Who else may call it, as deploy tools write it; here keys say that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policy: Vec<Statement>,
+}
+
+impl Settings {
+    /// Those that a version has; the others are the function's.
+    pub fn of_versions(&self) -> Self {
+        Self {
+            recursive_loop: None,
+            runtime_updates: None,
+            policy: Vec::new(),
+            ..self.clone()
+        }
+    }
+}
+
+/// Of a policy on a function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// The version or alias it is on; `None` is the function.
+    #[serde(default)]
+    pub qualifier: Option<String>,
+    pub id: String,
+    /// The whole of it, in JSON.
+    pub text: String,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -104,6 +104,7 @@ impl Function {
                 origin: Origin::Zip,
                 ..of.code.clone()
             },
+            aws: of.aws.of_versions(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             updated_at: jiff::Timestamp::UNIX_EPOCH,
             ..of.clone()

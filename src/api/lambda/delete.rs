@@ -3,6 +3,7 @@
 use http::{Response, StatusCode};
 
 use crate::api::body::Body;
+use crate::api::error::Problem;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, empty};
@@ -17,6 +18,23 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
         ));
     }
     let id = target.function.id.to_string();
-    face.control.deploy.delete(asked.caller, id, None).await?;
+    let deploy = &face.control.deploy;
+    match named.qualifier.as_deref().map(str::parse::<u64>) {
+        None => deploy.delete(asked.caller, id, None).await?,
+        Some(Ok(number)) => {
+            let gone = deploy.delete_version(asked.caller, id, number).await;
+            gone.map_err(|problem| match problem {
+                Problem::NoVersion { .. } => face.not_found(&named),
+                other => other.into(),
+            })?;
+        }
+        // An alias is deleted by an operation of its own.
+        Some(Err(_alias)) => {
+            return Err(Refusal::parameter(format!(
+                "Value {} at 'qualifier' is not a version: delete an alias with DeleteAlias.",
+                named.qualifier.unwrap_or_default()
+            )));
+        }
+    }
     Ok(empty(StatusCode::NO_CONTENT))
 }

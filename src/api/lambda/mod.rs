@@ -2,8 +2,11 @@
 //! the native face. `routes` finds the operation, `auth` who asks, and one file per kind of operation answers. Called by the gateway
 //! for paths that begin with a date. Errors have AWS's shapes: `errors` is the only place that knows them.
 
+pub mod account;
+pub mod aliases;
 pub mod auth;
 pub mod body;
+pub mod change;
 pub mod code;
 pub mod create;
 pub mod delete;
@@ -13,6 +16,7 @@ pub mod fields;
 pub mod invoke;
 pub mod list;
 pub mod names;
+pub mod policy;
 pub mod read;
 pub mod routes;
 pub mod runtimes;
@@ -22,6 +26,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod update;
+pub mod versions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,15 +150,37 @@ impl Lambda {
 
     async fn answer(&self, does: Do, asked: Asked) -> Result<Response<Body>, Refusal> {
         match does {
+            Do::AddPermission => policy::add(self, asked).await,
+            Do::CreateAlias => aliases::create(self, asked).await,
             Do::CreateFunction => create::create(self, asked).await,
+            Do::DeleteAlias => aliases::delete(self, asked).await,
             Do::DeleteFunction => delete::delete(self, asked).await,
+            Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
             Do::DownloadCode => code::download(self, &asked).await,
+            Do::GetAccountSettings => account::settings(self, &asked),
+            Do::GetAlias => aliases::get(self, &asked),
             Do::GetFunction => read::function(self, &asked),
+            Do::GetFunctionCodeSigningConfig => change::get_code_signing(self, &asked),
+            Do::GetFunctionConcurrency => change::get_concurrency(self, &asked),
             Do::GetFunctionConfiguration => read::configuration(self, &asked),
+            Do::GetFunctionRecursionConfig => change::get_recursion(self, &asked),
+            Do::GetPolicy => policy::get(self, &asked),
+            Do::GetRuntimeManagementConfig => change::get_runtime_management(self, &asked),
             Do::Invoke => invoke::invoke(self, asked).await,
             Do::InvokeAsync => invoke::later(self, asked).await,
             Do::InvokeWithResponseStream => invoke::streamed(self, asked).await,
+            Do::ListAliases => aliases::list(self, &asked),
             Do::ListFunctions => list::functions(self, &asked),
+            Do::ListTags => change::tags(self, &asked),
+            Do::ListVersionsByFunction => versions::list(self, &asked),
+            Do::PublishVersion => versions::publish(self, asked).await,
+            Do::PutFunctionConcurrency => change::put_concurrency(self, asked).await,
+            Do::PutFunctionRecursionConfig => change::put_recursion(self, asked).await,
+            Do::PutRuntimeManagementConfig => change::put_runtime_management(self, asked).await,
+            Do::RemovePermission => policy::remove(self, asked).await,
+            Do::TagResource => change::tag(self, asked).await,
+            Do::UntagResource => change::untag(self, asked).await,
+            Do::UpdateAlias => aliases::update(self, asked).await,
             Do::UpdateFunctionCode => update::code(self, asked).await,
             Do::UpdateFunctionConfiguration => update::configuration(self, asked).await,
         }

@@ -100,6 +100,7 @@ impl Wish {
                 .file_systems
                 .clone()
                 .unwrap_or(there.file_systems.clone()),
+            ..there.clone()
         }
     }
 

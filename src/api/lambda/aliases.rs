@@ -1,0 +1,240 @@
+//! CreateAlias, GetAlias, UpdateAlias, DeleteAlias and ListAliases.
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::api::body::Body;
+use crate::api::error::Problem;
+use crate::api::lambda::errors::Refusal;
+use crate::api::lambda::fields::Fields;
+use crate::api::lambda::list::{Page, marker};
+use crate::api::lambda::names::{self, Named};
+use crate::api::lambda::routes::Do;
+use crate::api::lambda::{Asked, Lambda, document, empty, json as answer};
+use crate::domain::function::Function;
+use crate::domain::id::AliasName;
+use crate::domain::version::{Alias, Second, VersionId, Wish};
+
+const NAME: &str = r"(?!^[0-9]+$)([a-zA-Z0-9-_]+)";
+const VERSION: &str = r"(\$LATEST|[0-9]+)";
+
+pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(&asked, Do::CreateAlias, "CreateAlias")?;
+    let target = face.found(&named)?;
+    let mut fields = Fields::of(&asked.body)?;
+    let Some(name) = fields.text("Name")? else {
+        fields.missing("Name");
+        return Err(Refusal::validation(&fields.faults));
+    };
+    let parsed = AliasName::parse(&name);
+    if parsed.is_err() {
+        fields.faults.push(names::pattern("name", &name, NAME));
+    }
+    let wish = wish(&mut fields)?;
+    if wish.version.is_none() {
+        fields.missing("FunctionVersion");
+    }
+    fields.finish()?;
+    let (Ok(parsed), function) = (parsed, &target.function) else {
+        return Err(Refusal::validation(&fields.faults));
+    };
+    let deploy = &face.control.deploy;
+    let made = deploy.create_alias(asked.caller, function.id.to_string(), parsed, wish);
+    let alias = made
+        .await
+        .map_err(|problem| refused(problem, face, &named, &name))?;
+    let document = shown(face, function, &name, &alias);
+    Ok(answer(StatusCode::CREATED, &document))
+}
+
+pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(asked, Do::GetAlias, "GetAlias")?;
+    let name = name(asked);
+    let arn = || format!("{}:{name}", face.settings.place.function(&named.name));
+    let missing = || Refusal::not_found(format!("Cannot find alias arn: {}", arn()));
+    let target = face.latest(&named).ok_or_else(missing)?;
+    let published = target.published();
+    let (_, alias) = published.alias(name).ok_or_else(missing)?;
+    Ok(answer(
+        StatusCode::OK,
+        &shown(face, &target.function, name, alias),
+    ))
+}
+
+pub(super) async fn update(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(&asked, Do::UpdateAlias, "UpdateAlias")?;
+    let target = face.found(&named)?;
+    let name = name(&asked).to_owned();
+    let arn = || format!("{}:{name}", face.settings.place.function(&named.name));
+    let published = target.published().clone();
+    let missing = || Refusal::not_found(format!("Alias not found: {}", arn()));
+    let (_, current) = published.alias(&name).ok_or_else(missing)?;
+    let function = &target.function;
+    let mut fields = Fields::of(&asked.body)?;
+    let revision = fields.text("RevisionId")?;
+    let mut wish = wish(&mut fields)?;
+    fields.finish()?;
+    if let Some(given) = revision {
+        if given != revision_id(function, &name, current) {
+            return Err(Refusal::stale());
+        }
+        // Compared once more when it is its turn.
+        wish.revision = Some(current.revision);
+    }
+    let deploy = &face.control.deploy;
+    let made = deploy.update_alias(asked.caller, function.id.to_string(), name.clone(), wish);
+    let alias = made
+        .await
+        .map_err(|problem| refused(problem, face, &named, &name))?;
+    Ok(answer(
+        StatusCode::OK,
+        &shown(face, function, &name, &alias),
+    ))
+}
+
+pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(&asked, Do::DeleteAlias, "DeleteAlias")?;
+    let target = face.found(&named)?;
+    let name = name(&asked).to_owned();
+    let deploy = &face.control.deploy;
+    let gone = deploy.delete_alias(asked.caller, target.function.id.to_string(), name, None);
+    match gone.await {
+        // As on AWS: it is not there, and that was wanted.
+        Ok(()) | Err(Problem::NoAlias { .. }) => Ok(empty(StatusCode::NO_CONTENT)),
+        Err(problem) => Err(problem.into()),
+    }
+}
+
+pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(asked, Do::ListAliases, "ListAliases")?;
+    let target = face.found(&named)?;
+    let page = Page::of(asked)?;
+    let version = asked
+        .query("FunctionVersion")
+        .filter(|text| !text.is_empty());
+    let published = target.published();
+    let wanted = |alias: &Alias| {
+        let second = alias.second.map(|second| second.version.to_string());
+        version.is_none_or(|v| alias.version.to_string() == v || second.as_deref() == Some(v))
+    };
+    let mut aliases = published.head.aliases.iter().filter(|(name, alias)| {
+        page.after
+            .as_deref()
+            .is_none_or(|after| name.as_str() > after)
+            && wanted(alias)
+    });
+    let items: Vec<_> = aliases.by_ref().take(page.items).collect();
+    let more = aliases.next().is_some();
+    let function = &target.function;
+    let documents = items
+        .iter()
+        .map(|(name, alias)| shown(face, function, name.as_str(), alias));
+    let mut document = json!({ "Aliases": documents.collect::<Vec<_>>() });
+    if let Some((last, _)) = items.last().filter(|_| more) {
+        document["NextMarker"] = marker(last.as_str()).into();
+    }
+    Ok(answer(StatusCode::OK, &document))
+}
+
+fn name(asked: &Asked) -> &str {
+    asked.parameters.get(1).map_or("", String::as_str)
+}
+
+fn wish(fields: &mut Fields) -> Result<Wish, Refusal> {
+    let version = fields.text("FunctionVersion")?;
+    let parsed = version.as_ref().map(|text| text.parse::<VersionId>());
+    if let (Some(text), Some(Err(_))) = (&version, &parsed) {
+        fields
+            .faults
+            .push(names::pattern("functionVersion", text, VERSION));
+    }
+    Ok(Wish {
+        version: parsed.and_then(Result::ok),
+        second: second(fields)?,
+        description: fields.up_to("Description", 256)?,
+        revision: None,
+    })
+}
+
+/// `Some(None)` takes it away: that is what an empty one means.
+fn second(fields: &mut Fields) -> Result<Option<Option<Second>>, Refusal> {
+    let Some(mut routing) = fields.open("RoutingConfig")? else {
+        return Ok(None);
+    };
+    let weights = routing.take("AdditionalVersionWeights");
+    fields.close(routing);
+    let weights = weights.as_ref().and_then(Value::as_object);
+    let Some(weights) = weights.filter(|weights| !weights.is_empty()) else {
+        return Ok(Some(None));
+    };
+    if weights.len() > 1 {
+        return Err(Refusal::parameter(
+            "Number of items in AdditionalVersionWeights cannot be greater than 1",
+        ));
+    }
+    let Some((version, weight)) = weights.iter().next() else {
+        return Ok(Some(None));
+    };
+    let number = version.parse().ok();
+    let share = weight.as_f64().filter(|share| (0.0..=1.0).contains(share));
+    match (number, share) {
+        (Some(version), Some(weight)) => Ok(Some(Some(Second { version, weight }))),
+        (None, _) => {
+            let constraint = "Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+, Member must not be null]";
+            fields.fault(
+                "RoutingConfig.additionalVersionWeights",
+                &format!("{{{version}={weight}}}"),
+                constraint,
+            );
+            Ok(None)
+        }
+        (_, None) => {
+            let constraint = "Map value must satisfy constraint: [Member must have value less than or equal to 1.0, Member must have value greater than or equal to 0.0, Member must not be null]";
+            fields.fault(
+                "RoutingConfig.additionalVersionWeights",
+                &format!("{{{version}={weight}}}"),
+                constraint,
+            );
+            Ok(None)
+        }
+    }
+}
+
+fn shown(face: &Lambda, function: &Function, name: &str, alias: &Alias) -> Value {
+    let arn = face.settings.place.function(&function.name);
+    let mut document = json!({
+        "AliasArn": format!("{arn}:{name}"),
+        "Name": name,
+        "FunctionVersion": alias.version.to_string(),
+        "Description": alias.description,
+        "RevisionId": revision_id(function, name, alias),
+    });
+    if let Some(Second { version, weight }) = alias.second {
+        document["RoutingConfig"] =
+            json!({"AdditionalVersionWeights": {version.to_string(): weight}});
+    }
+    document
+}
+
+fn revision_id(function: &Function, name: &str, alias: &Alias) -> String {
+    let created = alias.created_at.as_nanosecond();
+    document::opaque(&format!(
+        "{}/alias/{name}/{created}/{}",
+        function.id, alias.revision
+    ))
+}
+
+/// What AWS says where Hearth says something else.
+fn refused(problem: Problem, face: &Lambda, named: &Named, alias: &str) -> Refusal {
+    let arn = face.settings.place.function(&named.name);
+    match problem {
+        Problem::AliasTaken { .. } => {
+            Refusal::conflict(format!("Alias already exists: {arn}:{alias}"))
+        }
+        Problem::NoAlias { .. } => Refusal::not_found(format!("Alias not found: {arn}:{alias}")),
+        Problem::NoVersion { qualifier, .. } => {
+            Refusal::not_found(format!("Function not found: {arn}:{qualifier}"))
+        }
+        other => other.into(),
+    }
+}

@@ -1,0 +1,295 @@
+//! Small changes of a function: its reserved concurrency, its tags, and the settings that are kept for AWS's clients alone. Each is one change
+//! of `Deploy`, made from the function as it is in its turn.
+
+use std::collections::BTreeMap;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::api::body::Body;
+use crate::api::control::change::{Change, Faults, TAGS_MAX};
+use crate::api::control::draft::{Draft, Rules};
+use crate::api::error::Problem;
+use crate::api::lambda::errors::Refusal;
+use crate::api::lambda::fields::Fields;
+use crate::api::lambda::names::Named;
+use crate::api::lambda::routes::Do;
+use crate::api::lambda::{Asked, Lambda, create, empty, json as answer};
+use crate::domain::aws;
+use crate::domain::function::Function;
+use crate::scheduler::Target;
+
+/// Makes of a function what `make` says, in its turn.
+pub(super) async fn apply<F>(
+    face: &Lambda,
+    asked: Asked,
+    target: &Target,
+    make: F,
+) -> Result<Function, Problem>
+where
+    F: Fn(&Function) -> Result<Change, Problem> + Send + Sync + 'static,
+{
+    let id = target.function.id.to_string();
+    let draft = move |current: &Function, rules: Rules<'_>| {
+        Draft::next(make(current)?, Faults::default(), current, rules)
+    };
+    let deploy = &face.control.deploy;
+    deploy
+        .update_from(asked.caller, id, None, asked.room, draft)
+        .await
+}
+
+/// A change of what only AWS's clients see.
+pub(super) fn kept(current: &Function, edit: impl FnOnce(&mut aws::Settings)) -> Change {
+    let mut settings = current.aws.clone();
+    edit(&mut settings);
+    Change {
+        aws: Some(settings),
+        ..Change::default()
+    }
+}
+
+pub(super) async fn put_concurrency(
+    face: &Lambda,
+    asked: Asked,
+) -> Result<Response<Body>, Refusal> {
+    let named = face.named(&asked, Do::PutFunctionConcurrency, "PutFunctionConcurrency")?;
+    let target = unqualified(face, &named)?;
+    let mut fields = Fields::of(&asked.body)?;
+    let most = i64::from(u32::MAX);
+    let Some(wanted) = fields.whole("ReservedConcurrentExecutions", 0, most)? else {
+        fields.missing("ReservedConcurrentExecutions");
+        return Err(Refusal::validation(&fields.faults));
+    };
+    fields.finish()?;
+    let deploy = &face.control.deploy;
+    let too_much = || {
+        Refusal::parameter(format!(
+            "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{}].",
+            deploy.unreserved_least
+        ))
+    };
+    if wanted > deploy.account_concurrency {
+        return Err(too_much());
+    }
+    let changed = apply(face, asked, &target, move |_| {
+        Ok(Change {
+            reserved_concurrency: Some(Some(wanted)),
+            ..Change::default()
+        })
+    });
+    changed.await.map_err(|problem| match &problem {
+        Problem::Invalid(faults) if faults.iter().any(|f| f.field == "reserved_concurrency") => {
+            too_much()
+        }
+        _ => problem.into(),
+    })?;
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "ReservedConcurrentExecutions": wanted }),
+    ))
+}
+
+pub(super) fn get_concurrency(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(asked, Do::GetFunctionConcurrency, "GetFunctionConcurrency")?;
+    let target = unqualified(face, &named)?;
+    let document = match target.function.reserved_concurrency {
+        Some(reserved) => json!({ "ReservedConcurrentExecutions": reserved }),
+        None => json!({}),
+    };
+    Ok(answer(StatusCode::OK, &document))
+}
+
+pub(super) async fn delete_concurrency(
+    face: &Lambda,
+    asked: Asked,
+) -> Result<Response<Body>, Refusal> {
+    let (does, action) = (Do::DeleteFunctionConcurrency, "DeleteFunctionConcurrency");
+    let named = face.named(&asked, does, action)?;
+    let target = unqualified(face, &named)?;
+    let changed = apply(face, asked, &target, |_| {
+        Ok(Change {
+            reserved_concurrency: Some(None),
+            ..Change::default()
+        })
+    });
+    changed.await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+fn unqualified(face: &Lambda, named: &Named) -> Result<std::sync::Arc<Target>, Refusal> {
+    face.latest(named).ok_or_else(|| {
+        let arn = face.settings.place.function(&named.name);
+        Refusal::not_found(format!("Function not found: {arn}:$LATEST"))
+    })
+}
+
+pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let target = tagged(face, &asked, Do::TagResource, "TagResource")?;
+    let mut fields = Fields::of(&asked.body)?;
+    let Some(more) = create::tags(&mut fields)? else {
+        fields.missing("Tags");
+        return Err(Refusal::validation(&fields.faults));
+    };
+    let room = {
+        let mut all: Vec<_> = target.function.tags.keys().chain(more.keys()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.len() <= TAGS_MAX
+    };
+    if !room {
+        return Err(Refusal::parameter(
+            "Number of tags exceeds resource tag limit.",
+        ));
+    }
+    let changed = apply(face, asked, &target, move |current| {
+        let mut tags = current.tags.clone();
+        tags.extend(more.clone());
+        Ok(with_tags(tags))
+    });
+    changed.await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) async fn untag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let target = tagged(face, &asked, Do::UntagResource, "UntagResource")?;
+    let keys = asked.query.iter().filter(|(name, _)| name == "tagKeys");
+    let keys: Vec<String> = keys.map(|(_, key)| key.clone()).collect();
+    if keys.is_empty() {
+        let fault = "Value null at 'tagKeys' failed to satisfy constraint: Member must not be null";
+        return Err(Refusal::validation(&[fault.into()]));
+    }
+    let changed = apply(face, asked, &target, move |current| {
+        let mut tags = current.tags.clone();
+        tags.retain(|key, _| !keys.contains(key));
+        Ok(with_tags(tags))
+    });
+    changed.await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) fn tags(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let target = tagged(face, asked, Do::ListTags, "ListTags")?;
+    Ok(answer(
+        StatusCode::OK,
+        &json!({ "Tags": target.function.tags }),
+    ))
+}
+
+fn with_tags(tags: BTreeMap<String, String>) -> Change {
+    Change {
+        tags: Some(tags),
+        ..Change::default()
+    }
+}
+
+fn tagged(
+    face: &Lambda,
+    asked: &Asked,
+    does: Do,
+    action: &str,
+) -> Result<std::sync::Arc<Target>, Refusal> {
+    let resource = asked.parameters.first().map_or("", String::as_str);
+    if !resource.starts_with("arn:") {
+        let fault = crate::api::lambda::names::pattern(
+            "resource",
+            resource,
+            "arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:(function:[a-zA-Z0-9-_]+(:(\\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+))",
+        );
+        return Err(Refusal::validation(&[fault]));
+    }
+    let named = face.named(asked, does, action)?;
+    if named.qualifier.is_some() {
+        return Err(Refusal::parameter(
+            "Tags on function aliases and versions are not supported. Please specify a function ARN.",
+        ));
+    }
+    face.found(&named)
+}
+
+/// A setting that is one of a few words, and kept.
+async fn put_word(
+    face: &Lambda,
+    asked: Asked,
+    does: Do,
+    (action, field, known): (&str, &'static str, &[&str]),
+    set: fn(&mut aws::Settings, String),
+) -> Result<(Named, String), Refusal> {
+    let named = face.named(&asked, does, action)?;
+    let target = face.found(&named)?;
+    let mut fields = Fields::of(&asked.body)?;
+    let Some(word) = fields.one_of(field, known)? else {
+        fields.missing(field);
+        return Err(Refusal::validation(&fields.faults));
+    };
+    fields.finish()?;
+    let chosen = word.clone();
+    let changed = apply(face, asked, &target, move |current| {
+        Ok(kept(current, |settings| set(settings, word.clone())))
+    });
+    changed.await?;
+    Ok((named, chosen))
+}
+
+pub(super) async fn put_recursion(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let what = (
+        "PutFunctionRecursionConfig",
+        "RecursiveLoop",
+        &["Allow", "Terminate"][..],
+    );
+    let does = Do::PutFunctionRecursionConfig;
+    let set = |settings: &mut aws::Settings, word| settings.recursive_loop = Some(word);
+    let (_, word) = put_word(face, asked, does, what, set).await?;
+    Ok(answer(StatusCode::OK, &json!({ "RecursiveLoop": word })))
+}
+
+pub(super) fn get_recursion(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let (does, action) = (Do::GetFunctionRecursionConfig, "GetFunctionRecursionConfig");
+    let target = face.found(&face.named(asked, does, action)?)?;
+    let word = target
+        .function
+        .aws
+        .recursive_loop
+        .as_deref()
+        .unwrap_or("Terminate");
+    Ok(answer(StatusCode::OK, &json!({ "RecursiveLoop": word })))
+}
+
+pub(super) async fn put_runtime_management(
+    face: &Lambda,
+    asked: Asked,
+) -> Result<Response<Body>, Refusal> {
+    let known = &["Auto", "FunctionUpdate", "Manual"][..];
+    let what = ("PutRuntimeManagementConfig", "UpdateRuntimeOn", known);
+    let does = Do::PutRuntimeManagementConfig;
+    let set = |settings: &mut aws::Settings, word| settings.runtime_updates = Some(word);
+    let (named, word) = put_word(face, asked, does, what, set).await?;
+    Ok(answer(StatusCode::OK, &management(face, &named, &word)))
+}
+
+pub(super) fn get_runtime_management(
+    face: &Lambda,
+    asked: &Asked,
+) -> Result<Response<Body>, Refusal> {
+    let (does, action) = (Do::GetRuntimeManagementConfig, "GetRuntimeManagementConfig");
+    let named = face.named(asked, does, action)?;
+    let function = face.shown(&named)?.latest.function.clone();
+    let word = function.aws.runtime_updates.as_deref().unwrap_or("Auto");
+    Ok(answer(StatusCode::OK, &management(face, &named, word)))
+}
+
+fn management(face: &Lambda, named: &Named, word: &str) -> Value {
+    let qualifier = named.qualifier.as_deref().unwrap_or("$LATEST");
+    let arn = format!("{}:{qualifier}", face.settings.place.function(&named.name));
+    json!({"UpdateRuntimeOn": word, "FunctionArn": arn})
+}
+
+/// Nothing is signed here, which AWS says with nothing.
+pub(super) fn get_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let (does, action) = (
+        Do::GetFunctionCodeSigningConfig,
+        "GetFunctionCodeSigningConfig",
+    );
+    face.found(&face.named(asked, does, action)?)?;
+    Ok(answer(StatusCode::OK, &json!({})))
+}

@@ -1,0 +1,224 @@
+//! AddPermission, RemovePermission and GetPolicy. Statements are kept and given back, because deploy tools write them and read them again;
+//! nobody is let in by one: that is what keys are for.
+
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::api::body::Body;
+use crate::api::error::Problem;
+use crate::api::lambda::change::{apply, kept};
+use crate::api::lambda::errors::Refusal;
+use crate::api::lambda::fields::Fields;
+use crate::api::lambda::names::Named;
+use crate::api::lambda::routes::Do;
+use crate::api::lambda::{Asked, Lambda, document, empty, json as answer};
+use crate::domain::aws::Statement;
+use crate::domain::function::{Function, LATEST};
+
+/// All statements of a function at one qualifier, as AWS has it.
+const POLICY_MAX: usize = 20 * 1024;
+
+pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(&asked, Do::AddPermission, "AddPermission")?;
+    let shown = face.shown(&named)?;
+    let mut fields = Fields::of(&asked.body)?;
+    let word = |text: &str| {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        !text.is_empty() && text.len() <= 100 && text.chars().all(good)
+    };
+    let id = fields.formed("StatementId", "([a-zA-Z0-9-_]+)", word)?;
+    let action = fields.formed("Action", r"(lambda:[*]|lambda:[a-zA-Z]+|[*])", is_action)?;
+    let principal = fields.formed("Principal", r"[^\s]+", |text| {
+        !text.is_empty() && !text.contains(char::is_whitespace)
+    })?;
+    for (field, value) in [
+        ("StatementId", &id),
+        ("Action", &action),
+        ("Principal", &principal),
+    ] {
+        if value.is_none() {
+            fields.missing(field);
+        }
+    }
+    let revision = fields.text("RevisionId")?;
+    let condition = condition(&mut fields)?;
+    fields.finish()?;
+    let (Some(id), Some(action), Some(principal)) = (id, action, principal) else {
+        return Err(Refusal::validation(&fields.faults));
+    };
+    let qualifier = qualifier(&named);
+    let mut statement = json!({
+        "Sid": id,
+        "Effect": "Allow",
+        "Principal": who(&principal),
+        "Action": action,
+        "Resource": named.arn(&face.settings.place),
+    });
+    if !condition.is_empty() {
+        statement["Condition"] = Value::Object(condition);
+    }
+    let text = statement.to_string();
+    let taken = Refusal::conflict(format!(
+        "The statement id ({id}) provided already exists. Please provide a new statement id, or remove the existing statement."
+    ));
+    let there = of(&shown.latest.function, qualifier.as_deref());
+    if there.iter().any(|statement| statement.id == id) {
+        return Err(taken);
+    }
+    let size: usize = there.iter().map(|statement| statement.text.len()).sum();
+    if size + text.len() > POLICY_MAX {
+        return Err(Refusal::parameter(
+            "The final policy size is bigger than the limit (20480).",
+        ));
+    }
+    held_to(revision, &shown.latest.function, qualifier.as_deref())?;
+    let new = Statement {
+        qualifier,
+        id,
+        text: text.clone(),
+    };
+    let latest = shown.latest;
+    let changed = apply(face, asked, &latest, move |current| {
+        // Somebody else may have been faster.
+        if current
+            .aws
+            .policy
+            .iter()
+            .any(|s| s.id == new.id && s.qualifier == new.qualifier)
+        {
+            return Err(Problem::Contended);
+        }
+        Ok(kept(current, |settings| settings.policy.push(new.clone())))
+    });
+    changed.await?;
+    Ok(answer(StatusCode::CREATED, &json!({ "Statement": text })))
+}
+
+pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(&asked, Do::RemovePermission, "RemovePermission")?;
+    let latest = face.shown(&named)?.latest;
+    let id = asked.parameters.get(1).cloned().unwrap_or_default();
+    let qualifier = qualifier(&named);
+    let there = of(&latest.function, qualifier.as_deref());
+    if there.is_empty() {
+        return Err(no_policy());
+    }
+    if !there.iter().any(|statement| statement.id == id) {
+        return Err(Refusal::not_found(format!(
+            "Statement {id} is not found in resource policy."
+        )));
+    }
+    let revision = asked.query("RevisionId").map(Into::into);
+    held_to(revision, &latest.function, qualifier.as_deref())?;
+    let changed = apply(face, asked, &latest, move |current| {
+        Ok(kept(current, |settings| {
+            settings
+                .policy
+                .retain(|s| s.id != id || s.qualifier != qualifier);
+        }))
+    });
+    changed.await?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
+pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let named = face.named(asked, Do::GetPolicy, "GetPolicy")?;
+    let latest = face.shown(&named)?.latest;
+    let qualifier = qualifier(&named);
+    let there = of(&latest.function, qualifier.as_deref());
+    if there.is_empty() {
+        return Err(no_policy());
+    }
+    let statements = there
+        .iter()
+        .filter_map(|s| serde_json::from_str::<Value>(&s.text).ok());
+    let statements: Vec<_> = statements.collect();
+    let policy = json!({"Version": "2012-10-17", "Id": "default", "Statement": statements});
+    let revision = revision_id(&latest.function, qualifier.as_deref());
+    let document = json!({"Policy": policy.to_string(), "RevisionId": revision});
+    Ok(answer(StatusCode::OK, &document))
+}
+
+fn no_policy() -> Refusal {
+    Refusal::not_found("No policy is associated with the given resource.")
+}
+
+fn qualifier(named: &Named) -> Option<String> {
+    named
+        .qualifier
+        .clone()
+        .filter(|qualifier| qualifier != LATEST)
+}
+
+fn of<'a>(function: &'a Function, qualifier: Option<&str>) -> Vec<&'a Statement> {
+    let all = function.aws.policy.iter();
+    all.filter(|statement| statement.qualifier.as_deref() == qualifier)
+        .collect()
+}
+
+fn revision_id(function: &Function, qualifier: Option<&str>) -> String {
+    let texts: Vec<_> = of(function, qualifier)
+        .into_iter()
+        .map(|s| s.text.as_str())
+        .collect();
+    document::opaque(&format!("{}/policy/{}", function.id, texts.join("\n")))
+}
+
+fn held_to(
+    given: Option<String>,
+    function: &Function,
+    qualifier: Option<&str>,
+) -> Result<(), Refusal> {
+    match given {
+        Some(given) if given != revision_id(function, qualifier) => Err(Refusal::stale()),
+        _ => Ok(()),
+    }
+}
+
+fn is_action(text: &str) -> bool {
+    let name = text.strip_prefix("lambda:");
+    let word = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic());
+    text == "*" || name.is_some_and(|name| name == "*" || word(name))
+}
+
+/// A service by its domain, an account by its number, or anybody.
+fn who(principal: &str) -> Value {
+    let account = principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit());
+    if principal == "*" {
+        "*".into()
+    } else if account {
+        json!({"AWS": format!("arn:aws:iam::{principal}:root")})
+    } else if principal.starts_with("arn:") {
+        json!({ "AWS": principal })
+    } else {
+        json!({ "Service": principal })
+    }
+}
+
+fn condition(fields: &mut Fields) -> Result<Map<String, Value>, Refusal> {
+    let mut equals = Map::new();
+    for (field, key) in [
+        ("SourceAccount", "AWS:SourceAccount"),
+        ("EventSourceToken", "lambda:EventSourceToken"),
+        ("PrincipalOrgID", "aws:PrincipalOrgID"),
+        ("FunctionUrlAuthType", "lambda:FunctionUrlAuthType"),
+    ] {
+        if let Some(value) = fields.text(field)? {
+            equals.insert(key.into(), value.into());
+        }
+    }
+    let mut condition = Map::new();
+    if !equals.is_empty() {
+        condition.insert("StringEquals".into(), Value::Object(equals));
+    }
+    if let Some(arn) = fields.text("SourceArn")? {
+        condition.insert("ArnLike".into(), json!({ "AWS:SourceArn": arn }));
+    }
+    if fields.flag("InvokedViaFunctionUrl")? {
+        condition.insert(
+            "Bool".into(),
+            json!({"lambda:InvokedViaFunctionUrl": "true"}),
+        );
+    }
+    Ok(condition)
+}

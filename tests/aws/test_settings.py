@@ -1,0 +1,192 @@
+"""What is set beside a function: concurrency, tags, permissions, and what is only kept."""
+
+import json
+
+from support import ARN, LAMBDA, Case, aws
+
+
+class Concurrency(Case):
+    def test_it_is_set_shown_and_taken_away(self):
+        name = self.function()
+        self.assertNotIn("ReservedConcurrentExecutions", LAMBDA.get_function_concurrency(FunctionName=name))
+        put = LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=5)
+        self.assertEqual(put["ReservedConcurrentExecutions"], 5)
+        self.assertEqual(LAMBDA.get_function_concurrency(FunctionName=name)["ReservedConcurrentExecutions"], 5)
+        self.assertEqual(LAMBDA.get_function(FunctionName=name)["Concurrency"], {"ReservedConcurrentExecutions": 5})
+        gone = LAMBDA.delete_function_concurrency(FunctionName=name)
+        self.assertEqual(gone["ResponseMetadata"]["HTTPStatusCode"], 204)
+        self.assertNotIn("Concurrency", LAMBDA.get_function(FunctionName=name))
+
+    def test_none_at_all_throttles(self):
+        name = self.function()
+        LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+        with self.assertRaises(LAMBDA.exceptions.TooManyRequestsException) as caught:
+            LAMBDA.invoke(FunctionName=name)
+        answer = caught.exception.response
+        self.assertEqual(answer["ResponseMetadata"]["HTTPStatusCode"], 429)
+        self.assertEqual(answer["Reason"], "ReservedFunctionConcurrentInvocationLimitExceeded")
+        self.assertEqual(answer["Error"]["Message"], "Rate Exceeded.")
+        LAMBDA.delete_function_concurrency(FunctionName=name)
+        self.assertEqual(self.call(name)[0], {})
+
+    def test_not_more_than_there_is(self):
+        name = self.function()
+        message = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.put_function_concurrency,
+            FunctionName=name, ReservedConcurrentExecutions=1_000_000,
+        )
+        self.assertIn("decreases account's UnreservedConcurrentExecution below its minimum value of [", message)
+
+    def test_of_nobody(self):
+        message = self.refused("ResourceNotFoundException", 404, LAMBDA.get_function_concurrency, FunctionName="nobody")
+        self.assertEqual(message, f"Function not found: {ARN}nobody:$LATEST")
+
+    def test_the_account(self):
+        self.function()
+        got = LAMBDA.get_account_settings()
+        self.assertGreaterEqual(got["AccountUsage"]["FunctionCount"], 1)
+        self.assertGreater(got["AccountLimit"]["ConcurrentExecutions"], 0)
+        self.assertEqual(got["AccountLimit"]["CodeSizeUnzipped"], 262144000)
+
+
+class Tags(Case):
+    def test_they_are_added_and_taken_away(self):
+        name = self.function(Tags={"a": "1"})
+        LAMBDA.tag_resource(Resource=ARN + name, Tags={"b": "2", "with space": "x y"})
+        self.assertEqual(LAMBDA.list_tags(Resource=ARN + name)["Tags"], {"a": "1", "b": "2", "with space": "x y"})
+        LAMBDA.untag_resource(Resource=ARN + name, TagKeys=["a", "with space", "none"])
+        self.assertEqual(LAMBDA.get_function(FunctionName=name)["Tags"], {"b": "2"})
+        LAMBDA.untag_resource(Resource=ARN + name, TagKeys=["b"])
+        self.assertNotIn("Tags", LAMBDA.get_function(FunctionName=name))
+
+    def test_what_is_wrong_is_said(self):
+        name = self.function()
+        self.refused("ResourceNotFoundException", 404, LAMBDA.list_tags, Resource=ARN + "nobody")
+        message = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.tag_resource, Resource=f"{ARN}{name}:1", Tags={"a": "b"}
+        )
+        self.assertEqual(message, "Tags on function aliases and versions are not supported. Please specify a function ARN.")
+        self.refused("ValidationException", 400, LAMBDA.list_tags, Resource=name)
+        many = {f"k{n}": "v" for n in range(51)}
+        self.refused("InvalidParameterValueException", 400, LAMBDA.tag_resource, Resource=ARN + name, Tags=many)
+
+
+class Permissions(Case):
+    def test_they_are_kept_in_order(self):
+        name = self.function()
+        self.assertEqual(
+            self.refused("ResourceNotFoundException", 404, LAMBDA.get_policy, FunctionName=name),
+            "No policy is associated with the given resource.",
+        )
+        made = LAMBDA.add_permission(
+            FunctionName=name, StatementId="s3", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com",
+            SourceArn="arn:aws:s3:::bucket", SourceAccount="123456789012",
+        )
+        wanted = {
+            "Sid": "s3",
+            "Effect": "Allow",
+            "Principal": {"Service": "s3.amazonaws.com"},
+            "Action": "lambda:InvokeFunction",
+            "Resource": ARN + name,
+            "Condition": {
+                "StringEquals": {"AWS:SourceAccount": "123456789012"},
+                "ArnLike": {"AWS:SourceArn": "arn:aws:s3:::bucket"},
+            },
+        }
+        self.assertEqual(json.loads(made["Statement"]), wanted)
+        LAMBDA.add_permission(FunctionName=name, StatementId="other", Action="lambda:InvokeFunction", Principal="123456789012")
+        got = LAMBDA.get_policy(FunctionName=name)
+        policy = json.loads(got["Policy"])
+        self.assertEqual((policy["Version"], policy["Id"]), ("2012-10-17", "default"))
+        self.assertEqual([s["Sid"] for s in policy["Statement"]], ["s3", "other"])
+        self.assertEqual(policy["Statement"][1]["Principal"], {"AWS": "arn:aws:iam::123456789012:root"})
+        self.refused(
+            "PreconditionFailedException", 412, LAMBDA.remove_permission, FunctionName=name, StatementId="s3", RevisionId="0" * 36
+        )
+        LAMBDA.remove_permission(FunctionName=name, StatementId="s3", RevisionId=got["RevisionId"])
+        self.assertEqual(
+            self.refused("ResourceNotFoundException", 404, LAMBDA.remove_permission, FunctionName=name, StatementId="s3"),
+            "Statement s3 is not found in resource policy.",
+        )
+
+    def test_what_is_wrong_is_said(self):
+        name = self.function()
+        good = {"FunctionName": name, "StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "*"}
+        LAMBDA.add_permission(**good)
+        message = self.refused("ResourceConflictException", 409, LAMBDA.add_permission, **good)
+        self.assertEqual(
+            message, "The statement id (s) provided already exists. Please provide a new statement id, or remove the existing statement."
+        )
+        self.refused("ValidationException", 400, LAMBDA.add_permission, **{**good, "StatementId": "not a word"})
+        self.refused("ValidationException", 400, LAMBDA.add_permission, **{**good, "Action": "s3:GetObject"})
+        self.refused("ResourceNotFoundException", 404, LAMBDA.add_permission, **{**good, "FunctionName": "nobody"})
+
+    def test_one_on_an_alias(self):
+        name = self.function()
+        LAMBDA.publish_version(FunctionName=name)
+        LAMBDA.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+        made = LAMBDA.add_permission(
+            FunctionName=name, Qualifier="live", StatementId="s", Action="lambda:InvokeFunction", Principal="events.amazonaws.com"
+        )
+        self.assertEqual(json.loads(made["Statement"])["Resource"], f"{ARN}{name}:live")
+        self.refused("ResourceNotFoundException", 404, LAMBDA.get_policy, FunctionName=name)
+        self.assertIn("Policy", LAMBDA.get_policy(FunctionName=name, Qualifier="live"))
+
+
+class Kept(Case):
+    def test_recursion(self):
+        name = self.function()
+        self.assertEqual(LAMBDA.get_function_recursion_config(FunctionName=name)["RecursiveLoop"], "Terminate")
+        LAMBDA.put_function_recursion_config(FunctionName=name, RecursiveLoop="Allow")
+        self.assertEqual(LAMBDA.get_function_recursion_config(FunctionName=name)["RecursiveLoop"], "Allow")
+        self.refused("ValidationException", 400, LAMBDA.put_function_recursion_config, FunctionName=name, RecursiveLoop="Maybe")
+
+    def test_runtime_management(self):
+        name = self.function()
+        got = LAMBDA.get_runtime_management_config(FunctionName=name)
+        self.assertEqual((got["UpdateRuntimeOn"], got["FunctionArn"]), ("Auto", f"{ARN}{name}:$LATEST"))
+        LAMBDA.put_runtime_management_config(FunctionName=name, UpdateRuntimeOn="FunctionUpdate")
+        self.assertEqual(LAMBDA.get_runtime_management_config(FunctionName=name)["UpdateRuntimeOn"], "FunctionUpdate")
+
+    def test_code_signing(self):
+        name = self.function()
+        got = LAMBDA.get_function_code_signing_config(FunctionName=name)
+        self.assertNotIn("CodeSigningConfigArn", got)
+        self.refused("ResourceNotFoundException", 404, LAMBDA.get_function_code_signing_config, FunctionName="nobody")
+
+
+class Tools(Case):
+    """What deploy tools do, in their order."""
+
+    def test_what_terraform_asks_on_every_refresh(self):
+        name = self.function(Description="d", Tags={"managed": "yes"}, Environment={"Variables": {"AA": "1"}})
+        LAMBDA.publish_version(FunctionName=name)
+        LAMBDA.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+        LAMBDA.add_permission(FunctionName=name, StatementId="api", Action="lambda:InvokeFunction", Principal="apigateway.amazonaws.com")
+
+        def seen():
+            calls = (
+                LAMBDA.get_function(FunctionName=name),
+                LAMBDA.get_function(FunctionName=name, Qualifier="live"),
+                LAMBDA.list_versions_by_function(FunctionName=name, MaxItems=10000),
+                LAMBDA.get_function_code_signing_config(FunctionName=name),
+                LAMBDA.get_policy(FunctionName=name),
+                LAMBDA.get_alias(FunctionName=name, Name="live"),
+                LAMBDA.list_tags(Resource=ARN + name),
+            )
+            for answer in calls:
+                answer.pop("ResponseMetadata")
+                answer.get("Code", {}).pop("Location", None)
+            return calls
+
+        # A second look finds no difference, or there would be a plan.
+        self.assertEqual(seen(), seen())
+
+    def test_typed(self):
+        name = self.function()
+        aws("put-function-concurrency", "--function-name", name, "--reserved-concurrent-executions", "3")
+        aws("tag-resource", "--resource", ARN + name, "--tags", "team=a,cost=b")
+        self.assertEqual(aws("list-tags", "--resource", ARN + name)["Tags"], {"team": "a", "cost": "b"})
+        aws("add-permission", "--function-name", name, "--statement-id", "s", "--action", "lambda:InvokeFunction", "--principal", "s3.amazonaws.com")
+        self.assertIn("Statement", aws("get-policy", "--function-name", name)["Policy"])
+        aws("delete-function-concurrency", "--function-name", name)
