@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# `make bench`: sets up what is missing, then the micro benchmarks and the two that measure a whole Hearth beside its limits.
+# `make bench`: sets up what is missing, then the table of what is to be reached, the micro benchmarks and the two that measure a whole
+# Hearth beside its limits row by row. `bench.sh reach` is the table alone.
 # A Docker engine that runs is used and left alone; where none runs one is started and stopped at the end.
 #
-#   bench.sh [micro|warm_path|cold_start]… [-- arguments of warm_path and cold_start]
+#   bench.sh [reach|micro|warm_path|cold_start]… [-- arguments of all but micro]
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "$0")/prelude.sh"
@@ -31,13 +32,13 @@ trap 'exit 143' TERM
 which=()
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     case $1 in
-    micro | warm_path | cold_start) which+=("$1") ;;
-    *) die "there is no bench $1; there are micro, warm_path and cold_start" ;;
+    reach | micro | warm_path | cold_start) which+=("$1") ;;
+    *) die "there is no bench $1; there are reach, micro, warm_path and cold_start" ;;
     esac
     shift
 done
 [ $# = 0 ] || shift
-[ "${#which[@]}" -gt 0 ] || which=(micro warm_path cold_start)
+[ "${#which[@]}" -gt 0 ] || which=(reach micro warm_path cold_start)
 
 scripts/setup.sh "$work/engine.record"
 # What makes directories for workers has to be root; cargo itself need not be.

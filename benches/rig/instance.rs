@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
 use hearth::clock;
 use hearth::load::connection::{Answer, Connection};
 use hearth::load::origin::{Call, Origin};
@@ -124,11 +125,21 @@ impl Instance {
 
     /// A call of a function, to be sent as often as one likes.
     pub(crate) fn call(&self, function: &str) -> anyhow::Result<Call> {
-        let call = Call::post(
-            &format!("/functions/{function}/execute"),
-            r#"{"name":"bench"}"#,
-        )?;
-        Ok(call
+        self.call_with(function, r#"{"name":"bench"}"#)
+    }
+
+    /// The same with another payload.
+    pub(crate) fn call_with(
+        &self,
+        function: &str,
+        payload: impl Into<Bytes>,
+    ) -> anyhow::Result<Call> {
+        self.post(&format!("/functions/{function}/execute"), payload)
+    }
+
+    /// A request of the control API, or a call.
+    pub(crate) fn post(&self, path: &str, body: impl Into<Bytes>) -> anyhow::Result<Call> {
+        Ok(Call::post(path, body)?
             .header("authorization", &format!("Bearer {}", self.key))?
             .header("content-type", "application/json")?)
     }

@@ -43,6 +43,7 @@ mod limiting;
 mod metering;
 mod multiplexing;
 mod networking;
+mod observing;
 mod outage;
 mod permits;
 mod printing;

@@ -1,0 +1,308 @@
+//! A real Prometheus scrapes a Hearth under load: every panel's query gives data, every alert rule can be evaluated, and none fires.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::client::Client;
+use crate::server::{Server, State};
+use crate::sharing::Redis;
+use crate::wait::{PATIENCE, blocking, eventually};
+
+/// What may have no data here, and why.
+const ABSENT: [(&str, &str); 5] = [
+    ("hearth_certificate_reads_total", "it has no certificate"),
+    (
+        "hearth_engine_errors_total",
+        "the engine may well do everything",
+    ),
+    ("hearth_store_errors_total", "so may the store"),
+    ("hearth_start_failures_total", "so may the containers"),
+    (
+        "hearth_permit_waits_total",
+        "permits may be at hand whenever they are needed",
+    ),
+];
+
+fn grafana() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana")
+}
+
+struct Prometheus {
+    child: Child,
+    client: Client,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn watching(server: &Server) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!(
+            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
+             rule_files: [\"{}\"]\n\
+             scrape_configs:\n\
+             - job_name: hearth\n\
+             \x20 authorization: {{ credentials_file: \"{}\" }}\n\
+             \x20 static_configs: [{{ targets: [\"{}\"] }}]\n",
+            grafana().join("alerts.yml").display(),
+            server.state().path().join("admin.key").display(),
+            server.client.address,
+        );
+        let file = directory.path().join("prometheus.yml");
+        std::fs::write(&file, config).unwrap();
+        // Given back before it is taken again; nobody else asks for ports of this range without being given one.
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                directory.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address={port}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("prometheus is installed; scripts/setup.sh sees to it");
+        let client = Client {
+            address: port.to_string(),
+            key: None,
+        };
+        Self {
+            child,
+            client,
+            _directory: directory,
+        }
+    }
+
+    async fn ready(&mut self) {
+        let client = self.client.clone();
+        blocking(PATIENCE, || {
+            assert!(self.child.try_wait().unwrap().is_none(), "prometheus ended");
+            std::net::TcpStream::connect(&client.address).ok()
+        })
+        .expect("it listens");
+        eventually("prometheus to be ready", || async {
+            (client.get("/-/ready").await.status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// The samples of an instant query.
+    async fn query(&self, expression: &str) -> Vec<f64> {
+        let body = form(&[("query", expression)]);
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let answer = self
+            .client
+            .send_with(Method::POST, "/api/v1/query", &headers, body)
+            .await;
+        let answer = answer.json();
+        assert_eq!(answer["status"], "success", "{expression}: {answer}");
+        let samples = answer["data"]["result"].as_array().unwrap().iter();
+        samples
+            .map(|s| s["value"][1].as_str().unwrap().parse().unwrap())
+            .collect()
+    }
+
+    /// Waits for so many more scrapes.
+    async fn scrapes(&self, more: f64) {
+        let count = async || self.query("count_over_time(up{job=\"hearth\"}[10m])").await;
+        let before = count().await.first().copied().unwrap_or(0.0);
+        eventually("prometheus to scrape", || async {
+            let now = count().await.first().copied().unwrap_or(0.0);
+            (now >= before + more).then_some(())
+        })
+        .await;
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn form(fields: &[(&str, &str)]) -> String {
+    let mut text = String::new();
+    for (name, value) in fields {
+        text.push_str(name);
+        text.push('=');
+        for byte in value.bytes() {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// Something of everything that is counted, always by the same functions: a counter has a rate once it has risen between two scrapes.
+async fn load(server: &Server, round: usize) {
+    let code = "def handler(event, context):\n    if event: raise ValueError\n    return 1\n#";
+    let name = |n: usize| format!("observed-{n}");
+    // Another version every time, so that they have to be started. More at once than there are stem workers: some need a container.
+    for n in 0..3 {
+        put(server, &name(n), &format!("{code} {round}"), round).await;
+    }
+    let names: Vec<_> = (0..3).map(name).collect();
+    let calls = names
+        .iter()
+        .map(|name| async move { server.call(name, &json!(0)).await });
+    for answer in futures_util::future::join_all(calls).await {
+        answer.expect(200);
+    }
+    let (called, path) = (name(0), format!("/functions/{}/execute", name(0)));
+    for _ in 0..20 {
+        server.call(&called, &json!(0)).await.expect(200);
+    }
+    server.call(&called, &json!(1)).await.error(502);
+    // More than there are workers: some wait in line.
+    let event = json!(0);
+    let together = (0..8).map(|_| server.call(&called, &event));
+    futures_util::future::join_all(together).await;
+    let settings = format!("/functions/{called}");
+    let most = async |calls: Value| {
+        let change = json!({ "max_concurrency": calls });
+        server.client.put(&settings, &change).await.expect(200);
+    };
+    most(json!(0)).await;
+    server.call(&called, &json!(0)).await.error(429);
+    most(Value::Null).await;
+    let key = format!("{called}-{round}");
+    let later = [
+        ("x-amz-invocation-type", "Event"),
+        ("idempotency-key", key.as_str()),
+    ];
+    let accepted = server.client.send_with(Method::POST, &path, &later, "0");
+    accepted.await.expect(202);
+    let stranger = Client {
+        key: Some("nobody's".into()),
+        ..server.client.clone()
+    };
+    stranger.post(&path, &json!(0)).await.error(401);
+    let dies = "import os\ndef handler(event, context): os._exit(1)";
+    put(server, &name(9), dies, round).await;
+    server.call(&name(9), &json!(0)).await.error(502);
+}
+
+/// Makes the function, in the first round, or changes its code.
+async fn put(server: &Server, name: &str, code: &str, round: usize) {
+    if round == 0 {
+        server.deploy(name, code, json!({})).await;
+    } else {
+        let path = format!("/functions/{name}");
+        let changed = json!({ "code": code });
+        server.client.put(&path, &changed).await.expect(200);
+    }
+}
+
+/// The queries of a dashboard, each with its panel's title, as Grafana would send them.
+fn queries(dashboard: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(grafana().join("dashboards").join(dashboard)).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let mut found = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let expression = target["expr"].as_str().unwrap();
+            let expression = expression
+                // Long enough for all of the load, however slow the machine.
+                .replace("$__rate_interval", "10m")
+                .replace("$instance", ".+")
+                .replace("$function", "observed-.+");
+            found.push((panel["title"].as_str().unwrap().to_owned(), expression));
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_panel_has_data_and_no_alert_fires() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let settings = [
+        ("store.url", url.as_str()),
+        ("pool.stem_min", "1"),
+        ("pool.stem_max", "1"),
+    ];
+    let server = Server::start_on(State::new(), &settings);
+    server.settled(1).await;
+    let mut prometheus = Prometheus::watching(&server);
+    prometheus.ready().await;
+    let queries: Vec<_> = ["overview.json", "function.json"]
+        .into_iter()
+        .flat_map(queries)
+        .collect();
+    assert!(queries.len() > 50, "{} queries", queries.len());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    for round in 0.. {
+        load(&server, round).await;
+        prometheus.scrapes(2.0).await;
+        let mut empty = Vec::new();
+        for (title, expression) in &queries {
+            let samples = prometheus.query(expression).await;
+            let explained = ABSENT.iter().any(|(name, _)| expression.contains(name));
+            if !explained && !samples.iter().any(|sample| sample.is_finite()) {
+                empty.push(format!("{title}: {expression}: {samples:?}"));
+            }
+        }
+        if empty.is_empty() {
+            break;
+        }
+        // Which function finds the stem worker is chance, and so is which counters have risen by now.
+        let late = std::time::Instant::now() > deadline && round > 3;
+        assert!(
+            !late,
+            "without data after {round} rounds:\n{}",
+            empty.join("\n")
+        );
+        server.settled(1).await;
+    }
+
+    let rules = prometheus.client.get("/api/v1/rules").await.json();
+    let rules = rules["data"]["groups"][0]["rules"]
+        .as_array()
+        .unwrap()
+        .clone();
+    assert!(rules.len() > 10, "{rules:?}");
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule}");
+        assert_ne!(rule["state"], "firing", "{rule}");
+    }
+}
+
+#[test]
+fn the_alert_rules_fire_when_they_should() {
+    let promtool = |line: &[&str]| -> Output {
+        let mut command = Command::new("promtool");
+        command
+            .args(line)
+            .current_dir(grafana())
+            .stdin(Stdio::null());
+        command
+            .output()
+            .expect("promtool comes with prometheus; scripts/setup.sh sees to it")
+    };
+    for line in [
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts.test.yml"],
+    ] {
+        let said = promtool(&line);
+        let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
+        assert!(said.status.success(), "{line:?}: {text}");
+    }
+    // Each rule is one that the tests fire.
+    let rules = std::fs::read_to_string(grafana().join("alerts.yml")).unwrap();
+    let tests = std::fs::read_to_string(grafana().join("alerts.test.yml")).unwrap();
+    for rule in rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+    {
+        assert!(tests.contains(rule), "nothing tests {rule}");
+    }
+}
