@@ -133,6 +133,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let queue = Queue::new(
         scheduler.clone(),
         store.clone(),
+        options::webhooks(config.events.webhooks),
         options::queue_options(&config.events, &instance),
     );
     let control = Control::new(

@@ -146,6 +146,7 @@ fn function(manifest: &Manifest, memory: Mebibytes) -> anyhow::Result<Function> 
         route: None,
         max_concurrency: None,
         reserved_concurrency: None,
+        asynchronous: Default::default(),
         network: Network::None,
         aws: Default::default(),
         created_at: now,

@@ -13,3 +13,4 @@ pub mod json;
 pub mod keys;
 pub mod lambda;
 pub mod route;
+pub mod webhook;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::api::webhook;
 use crate::app::State;
 use crate::config::{self, Config};
 use crate::pool;
 use crate::queue;
+use crate::queue::webhook::Webhooks;
 use crate::scheduler;
 use crate::scheduler::share;
 use crate::secrets::Secrets;
@@ -33,6 +35,15 @@ pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool
         log_line_bytes: config.logs.line_bytes,
         eager_workers: cores,
     }
+}
+
+/// How the queue posts documents.
+pub(super) fn webhooks(reach: config::Reach) -> Webhooks {
+    let client = webhook::Client::new(reach);
+    Webhooks::new(move |url, id, document| {
+        let client = client.clone();
+        Box::pin(async move { client.post(&url, id, document).await })
+    })
 }
 
 pub(super) fn queue_options(config: &config::Events, instance: &str) -> queue::Options {

@@ -66,6 +66,18 @@ pub struct Args {
     /// Calls that only this function may have under way, and its most, or "none"
     #[arg(long, value_name = "CALLS", value_parser = optional_number)]
     reserved_concurrency: Option<Optional<u32>>,
+    /// How often an asynchronous call that failed is tried again, 0 to 2, or "none" for the server's own
+    #[arg(long, value_name = "TIMES", value_parser = optional_number)]
+    max_retries: Option<Optional<u32>>,
+    /// Seconds after which an asynchronous call is given up, or "none" for the server's own
+    #[arg(long, value_name = "SECONDS", value_parser = optional_number)]
+    max_event_age: Option<Optional<u32>>,
+    /// Who is told of asynchronous calls that end well: function:NAME, a URL, stream:KEY, or "none"
+    #[arg(long, value_name = "TO", value_parser = optional_text)]
+    on_success: Option<Optional<String>>,
+    /// Who is told of asynchronous calls that are given up, or "none"
+    #[arg(long, value_name = "TO", value_parser = optional_text)]
+    on_failure: Option<Optional<String>>,
     /// Path at which the function answers plain HTTP, or "none"
     #[arg(long, value_name = "/PATH", value_parser = optional_text)]
     route: Option<Optional<String>>,

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Server, Store, Tls, Worker,
+    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Reach, Server, Store, Tls, Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::function::Network;
@@ -109,6 +109,14 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             keep: read.time("events.keep"),
             keep_max: read.whole("events.keep_max", 1..=100_000_000),
             dead_max: read.whole("events.dead_max", 0..=100_000_000),
+            webhooks: read.text("events.webhooks", |text| match text {
+                "off" => Ok(Reach::Nowhere),
+                "public" => Ok(Reach::Public),
+                "any" => Ok(Reach::Anywhere),
+                other => Err(format!(
+                    "{other:?} is unknown, expected \"off\", \"public\" or \"any\""
+                )),
+            }),
         },
         worker: Worker {
             tmp: Mebibytes(read.whole("worker.tmp_mb", 1..=10_240)),

@@ -136,6 +136,16 @@ pub struct Events {
     pub keep: Duration,
     pub keep_max: u64,
     pub dead_max: u64,
+    pub webhooks: Reach,
+}
+
+/// Where webhooks may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    Nowhere,
+    /// To addresses of the internet.
+    Public,
+    Anywhere,
 }
 
 #[derive(Debug, Clone, PartialEq)]

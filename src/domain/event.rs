@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::destination::Destination;
 use crate::domain::id::{FunctionId, FunctionName, RequestId};
 use crate::domain::version::VersionId;
 
@@ -27,6 +28,12 @@ pub struct Event {
     /// When it was queued anew after it had failed for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redriven_at: Option<jiff::Timestamp>,
+    /// Where its payload is taken, if it is the record of another call. Otherwise it is run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<Destination>,
+    /// How many calls it comes from that were run one because of the other.
+    #[serde(default)]
+    pub depth: u32,
 }
 
 impl Event {
@@ -97,6 +104,13 @@ pub struct Claimed {
 pub enum Verdict {
     Succeeded,
     Failed(Failure),
+    /// It has its end, good without a failure, and somebody is to be told: that is an event of its own from the same moment on. One that
+    /// failed is no dead letter then.
+    PassedOn {
+        failure: Option<Failure>,
+        event: Box<Event>,
+        payload: Bytes,
+    },
     /// Once more, after a while. An attempt that never reached the function does not count.
     Again {
         after: Duration,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::domain::aws;
+use crate::domain::destination::Asynchronous;
 use crate::domain::environment::Environment;
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId, VersionDigest};
 use crate::domain::limits::Mebibytes;
@@ -46,6 +47,9 @@ pub struct Function {
     /// A part of the account's limit that is this function's alone, and all it can have. Not in records of older versions.
     #[serde(default)]
     pub reserved_concurrency: Option<u32>,
+    /// How its asynchronous calls are run. Not in records of older versions.
+    #[serde(default)]
+    pub asynchronous: Asynchronous,
     pub network: Network,
     /// What only AWS's clients see. Not in records of older versions.
     #[serde(default)]
@@ -100,6 +104,7 @@ impl Function {
             route: None,
             max_concurrency: None,
             reserved_concurrency: None,
+            asynchronous: Asynchronous::default(),
             code: Code {
                 origin: Origin::Zip,
                 ..of.code.clone()

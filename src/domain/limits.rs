@@ -29,6 +29,9 @@ pub const EVENT_MAX: usize = 1024 * 1024;
 pub const ANSWER_MAX: usize = PAYLOAD_MAX + 100;
 /// A function's timeout, in seconds.
 pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=900;
+/// How often an asynchronous call may be tried again, and the age at which it is given up, as a function sets them: as on AWS.
+pub const EVENT_RETRIES: std::ops::RangeInclusive<u32> = 0..=2;
+pub const EVENT_AGE_SECONDS: std::ops::RangeInclusive<u32> = 60..=21_600;
 /// A function's memory, in MiB.
 pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=10_240;
 /// Memory that stands for one full core.

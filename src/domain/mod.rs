@@ -1,6 +1,7 @@
 //! The nouns as plain data. Everybody may use these; they use nobody.
 
 pub mod aws;
+pub mod destination;
 pub mod environment;
 pub mod event;
 pub mod fault;

@@ -4,27 +4,33 @@
 //!
 //! ```text
 //! api ─▶ submit ─▶ store ──(202)──▶ caller
-//!                    └─ claim ─▶ Scheduler::invoke ─▶ retry::decide ─▶ settle
+//!                    └─ claim ─▶ Scheduler::invoke ─▶ retry::decide ─▶ settle ─▶ (an event for the destination)
 //! ```
 
+pub mod delivery;
 pub mod retry;
+pub mod webhook;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+use crate::domain::destination::{Asynchronous, Destination};
 use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::fault::Fault;
-use crate::domain::id::RequestId;
+use crate::domain::id::{FunctionName, RequestId};
 use crate::domain::invocation::Invocation;
-use crate::scheduler::{Answer, Resolved, Scheduler};
+use crate::queue::delivery::{Answered, DEPTH_MAX, End};
+use crate::queue::retry::Failed;
+use crate::queue::webhook::{Refusal, Webhooks};
+use crate::scheduler::{Answer, Resolved, Scheduler, Target};
 use crate::store::dead_letters::Place;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{self, Store};
@@ -53,16 +59,23 @@ pub struct Options {
 pub struct Queue {
     scheduler: Arc<Scheduler>,
     store: Arc<dyn Store>,
+    webhooks: Webhooks,
     options: Options,
     /// There is something new to claim.
     submitted: Notify,
 }
 
 impl Queue {
-    pub fn new(scheduler: Arc<Scheduler>, store: Arc<dyn Store>, options: Options) -> Arc<Self> {
+    pub fn new(
+        scheduler: Arc<Scheduler>,
+        store: Arc<dyn Store>,
+        webhooks: Webhooks,
+        options: Options,
+    ) -> Arc<Self> {
         Arc::new(Self {
             scheduler,
             store,
+            webhooks,
             options,
             submitted: Notify::new(),
         })
@@ -92,6 +105,8 @@ impl Queue {
             raw,
             accepted_at: clock::wall(),
             redriven_at: None,
+            destination: None,
+            depth: 0,
         };
         let kept = self.store.append(event, payload, self.options.bounds).await;
         metrics::event(match &kept {
@@ -230,15 +245,52 @@ impl Queue {
     }
 
     async fn serve(&self, claimed: Claimed) {
-        let result = self.attempt(&claimed).await;
-        let age = clock::wall().duration_since(claimed.event.began_at());
-        let age = Duration::try_from(age).unwrap_or_default();
-        let verdict = retry::decide(result, claimed.attempt, age, &self.options.retry);
+        let subject = self.subject(&claimed.event);
+        let own = subject.as_ref().map(|target| &target.function.asynchronous);
+        let own = own.cloned().unwrap_or_default();
+        let rules = self.options.retry.with(&own);
+        let age = age(&claimed.event);
+        let result = match age >= rules.max_age {
+            true => Err(Failed::TooOld(age)),
+            false => {
+                let told = own.on_success.is_some();
+                self.attempt(&claimed, subject.as_ref(), told).await
+            }
+        };
+        let ended = result.as_ref().map(drop);
+        let age = self::age(&claimed.event);
+        let verdict = retry::decide(ended, claimed.attempt, age, &rules);
+        let name = subject.as_ref().map(|target| &target.function.name);
+        let name = name.unwrap_or(&claimed.event.name);
+        let verdict = passed_on(verdict, &claimed, name, own, &result);
+        self.tell(&claimed, verdict).await;
+    }
+
+    /// Whose event it is: the function that is run.
+    fn subject(&self, event: &Event) -> Option<Arc<Target>> {
+        match &event.destination {
+            None => {
+                let found = self.scheduler.find(event.function.as_str());
+                found.filter(|target| target.function.id == event.function)
+            }
+            Some(Destination::Function(name)) => self.scheduler.find(name.as_str()),
+            Some(Destination::Webhook(_) | Destination::Stream(_)) => None,
+        }
+    }
+
+    /// Tells the store, which is away for a while at times.
+    async fn tell(&self, claimed: &Claimed, verdict: Verdict) {
         let (request_id, name) = (claimed.event.request_id, &claimed.event.name);
         match &verdict {
-            Verdict::Succeeded => metrics::event("succeeded"),
+            Verdict::Succeeded | Verdict::PassedOn { failure: None, .. } => {
+                metrics::event("succeeded");
+            }
             Verdict::Again { .. } => metrics::event("retried"),
-            Verdict::Failed(failure) => {
+            Verdict::Failed(failure)
+            | Verdict::PassedOn {
+                failure: Some(failure),
+                ..
+            } => {
                 metrics::event("failed");
                 tracing::info!(%request_id, function = %name, attempts = claimed.attempt, code = failure.code, "event given up");
             }
@@ -247,10 +299,15 @@ impl Queue {
             let (by, bounds) = (&self.options.process, self.options.bounds);
             match self
                 .store
-                .settle(by, &claimed, verdict.clone(), bounds)
+                .settle(by, claimed, verdict.clone(), bounds)
                 .await
             {
-                Ok(true) => return,
+                Ok(true) => {
+                    if matches!(verdict, Verdict::PassedOn { .. }) {
+                        self.submitted.notify_one();
+                    }
+                    return;
+                }
                 Ok(false) => {
                     tracing::debug!(%request_id, "an event was somebody else's before its end could be told");
                     return;
@@ -264,18 +321,67 @@ impl Queue {
         tracing::warn!(%request_id, function = %name, "an event that was run will be run again");
     }
 
-    async fn attempt(&self, claimed: &Claimed) -> Result<(), Fault> {
+    /// `told`: somebody wants to know the answer.
+    async fn attempt(
+        &self,
+        claimed: &Claimed,
+        subject: Option<&Arc<Target>>,
+        told: bool,
+    ) -> Result<Option<Answered>, Failed> {
         let event = &claimed.event;
         // One that took its process with it so often is not tried once more.
         if claimed.attempt > self.options.retry.attempts() {
-            return Err(Fault::Interrupted);
+            return Err(Failed::Call(Fault::Interrupted));
         }
-        let found = self.scheduler.find(event.function.as_str());
-        let target = found.filter(|target| target.function.id == event.function);
-        let Some(latest) = target else {
-            return Err(Fault::NotFound(event.name.to_string()));
+        if event.depth > DEPTH_MAX {
+            return Err(Failed::Loop);
+        }
+        match &event.destination {
+            None | Some(Destination::Function(_)) => {
+                let ran = self.run_one(claimed, subject, told).await;
+                ran.map_err(Failed::Call)
+            }
+            Some(to) => {
+                let delivered = self.deliver(to, event.request_id, &claimed.payload).await;
+                metrics::delivered(to.kind(), delivered.is_ok());
+                delivered.map_err(Failed::Refused).map(|()| None)
+            }
+        }
+    }
+
+    async fn deliver(
+        &self,
+        to: &Destination,
+        id: RequestId,
+        document: &Bytes,
+    ) -> Result<(), Refusal> {
+        match to {
+            Destination::Webhook(url) => self.webhooks.post(url, id, document.clone()).await,
+            Destination::Stream(key) => {
+                let published = self.store.publish(key, id, document.clone()).await;
+                published.map_err(|error| Refusal {
+                    message: error.to_string(),
+                    for_now: true,
+                })
+            }
+            Destination::Function(_) => unreachable!("a function is run"),
+        }
+    }
+
+    async fn run_one(
+        &self,
+        claimed: &Claimed,
+        subject: Option<&Arc<Target>>,
+        told: bool,
+    ) -> Result<Option<Answered>, Fault> {
+        let event = &claimed.event;
+        let Some(latest) = subject else {
+            return Err(Fault::NotFound(match &event.destination {
+                Some(to) => to.to_string(),
+                None => event.name.to_string(),
+            }));
         };
-        let Some(target) = self.scheduler.version(&latest, event.version) else {
+        let Some(target) = self.scheduler.version(latest, event.version) else {
             return Err(Fault::NoVersion {
                 function: event.name.to_string(),
                 qualifier: event.version.to_string(),
@@ -287,15 +393,61 @@ impl Queue {
             raw: event.raw,
             context: event.context.clone().into(),
         };
+        let fits = |length: usize| told && length <= delivery::ANSWER_MAX;
         match self.scheduler.invoke(&target, invocation).await.result? {
-            Answer::Whole { .. } => Ok(()),
-            // Nobody reads it, but it has not ended well before it has ended.
+            Answer::Whole { body, raw } => Ok(fits(body.len()).then_some(Answered { body, raw })),
+            // It has not ended well before it has ended.
             Answer::Stream { mut body, .. } => {
+                let mut all = BytesMut::new();
                 while let Some(piece) = body.next().await {
-                    piece?;
+                    let piece = piece?;
+                    if fits(all.len()) {
+                        all.extend_from_slice(&piece);
+                    }
                 }
-                Ok(())
+                let body = all.freeze();
+                Ok(fits(body.len()).then_some(Answered { body, raw: false }))
             }
         }
+    }
+}
+
+fn age(event: &Event) -> Duration {
+    let age = clock::wall().duration_since(event.began_at());
+    Duration::try_from(age).unwrap_or_default()
+}
+
+/// An end that somebody is to be told of, with the event that does that.
+fn passed_on(
+    verdict: Verdict,
+    claimed: &Claimed,
+    name: &FunctionName,
+    own: Asynchronous,
+    result: &Result<Option<Answered>, Failed>,
+) -> Verdict {
+    let (to, end) = match (&verdict, result) {
+        (Verdict::Succeeded, Ok(answered)) => (own.on_success, End::Succeeded(answered.as_ref())),
+        (Verdict::Failed(failure), Err(failed)) => {
+            let fault = match failed {
+                Failed::Call(fault) => Some(fault),
+                _ => None,
+            };
+            (own.on_failure, End::Failed { failure, fault })
+        }
+        _ => (None, End::Succeeded(None)),
+    };
+    // One that goes in circles ends here.
+    let to = to.filter(|_| claimed.event.depth <= DEPTH_MAX);
+    let Some(to) = to else { return verdict };
+    let now = clock::wall();
+    let payload = delivery::record(name.as_str(), claimed, end, now);
+    let event = Box::new(delivery::event(&claimed.event, to, now));
+    Verdict::PassedOn {
+        failure: match verdict {
+            Verdict::Failed(failure) => Some(failure),
+            _ => None,
+        },
+        event,
+        payload,
     }
 }

@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use crate::domain::destination::Asynchronous;
 use crate::domain::event::{Failure, Verdict};
 use crate::domain::fault::{Blame, Fault};
+use crate::queue::delivery::{DEPTH_MAX, TOO_OLD};
+use crate::queue::webhook::Refusal;
 
 /// The shortest and the longest wait of an event that did not reach its function.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -26,27 +29,95 @@ impl Options {
     pub fn attempts(&self) -> u32 {
         self.retries.saturating_add(1)
     }
+
+    /// With what a function has set for itself.
+    pub fn with(self, own: &Asynchronous) -> Self {
+        let age = own.max_event_age_seconds.map(u64::from);
+        Self {
+            retries: own.max_retries.unwrap_or(self.retries),
+            max_age: age.map_or(self.max_age, Duration::from_secs),
+            ..self
+        }
+    }
+}
+
+/// Why an attempt had no good end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    Call(Fault),
+    /// The destination did not take the record.
+    Refused(Refusal),
+    /// It was not tried any more.
+    TooOld(Duration),
+    /// Functions send to each other.
+    Loop,
+}
+
+impl Failed {
+    fn code(&self) -> &str {
+        match self {
+            Failed::Call(fault) => fault.code(),
+            Failed::Refused(_) => "delivery_refused",
+            Failed::TooOld(_) => TOO_OLD,
+            Failed::Loop => "recursive_loop",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Failed::Call(fault) => fault.to_string(),
+            Failed::Refused(refusal) => refusal.message.clone(),
+            Failed::TooOld(age) => format!("it waited for {} seconds", age.as_secs()),
+            Failed::Loop => {
+                format!("it comes from {DEPTH_MAX} calls that were run one because of the other")
+            }
+        }
+    }
+
+    /// Nothing was run or taken, and it is not the event's fault.
+    fn waits(&self) -> bool {
+        match self {
+            Failed::Call(fault) => {
+                matches!(fault, Fault::Throttled { .. }) || fault.blame() == Blame::Platform
+            }
+            Failed::Refused(refusal) => refusal.for_now,
+            Failed::TooOld(_) | Failed::Loop => false,
+        }
+    }
+
+    /// It will be the same again.
+    fn is_hopeless(&self) -> bool {
+        match self {
+            // A function that is not known here may be new elsewhere; what the client did wrong stays wrong.
+            Failed::Call(fault) => {
+                fault.blame() == Blame::Client && !matches!(fault, Fault::NotFound(_))
+            }
+            Failed::Refused(_) => false,
+            Failed::TooOld(_) | Failed::Loop => true,
+        }
+    }
 }
 
 /// `attempt` is the one that ended, counted from 1; `age` is that of the event.
 pub fn decide(
-    result: Result<(), Fault>,
+    result: Result<(), &Failed>,
     attempt: u32,
     age: Duration,
     options: &Options,
 ) -> Verdict {
-    let Err(fault) = result else {
+    let Err(failed) = result else {
         return Verdict::Succeeded;
     };
     let failure = Failure {
-        code: fault.code().into(),
-        message: fault.to_string().chars().take(MESSAGE_MAX).collect(),
+        code: failed.code().into(),
+        message: failed.message().chars().take(MESSAGE_MAX).collect(),
     };
-    let waits = matches!(fault, Fault::Throttled { .. }) || fault.blame() == Blame::Platform;
-    if age >= options.max_age {
+    if age >= options.max_age || failed.is_hopeless() && !failed.waits() {
         return Verdict::Failed(failure);
     }
-    if waits && attempt <= options.attempts() {
+    // One that took its process with it again and again is not waited for.
+    let lost = matches!(failed, Failed::Call(Fault::Interrupted)) && attempt > options.attempts();
+    if failed.waits() && !lost {
         // In proportion to how long it has waited, which doubles it each time without anything to remember.
         return Verdict::Again {
             after: age.clamp(SHORTEST, LONGEST),
@@ -54,9 +125,7 @@ pub fn decide(
             failure,
         };
     }
-    // A function that is not known here may be new elsewhere; what the client did wrong stays wrong.
-    let hopeless = fault.blame() == Blame::Client && !matches!(fault, Fault::NotFound(_));
-    if hopeless || attempt > options.retries {
+    if attempt > options.retries {
         return Verdict::Failed(failure);
     }
     let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
@@ -79,10 +148,14 @@ mod tests {
     };
 
     fn after(fault: Fault, attempt: u32, age: u64) -> Option<(u64, bool)> {
-        match decide(Err(fault), attempt, Duration::from_secs(age), &OPTIONS) {
+        decided(&Failed::Call(fault), attempt, age)
+    }
+
+    fn decided(failed: &Failed, attempt: u32, age: u64) -> Option<(u64, bool)> {
+        match decide(Err(failed), attempt, Duration::from_secs(age), &OPTIONS) {
             Verdict::Again { after, counts, .. } => Some((after.as_secs(), counts)),
             Verdict::Failed(_) => None,
-            Verdict::Succeeded => unreachable!("it failed"),
+            _ => unreachable!("it failed"),
         }
     }
 
@@ -126,8 +199,42 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_that_is_away_is_waited_for_and_one_that_refuses_is_not() {
+        let refused = |for_now| {
+            Failed::Refused(Refusal {
+                message: "no".into(),
+                for_now,
+            })
+        };
+        assert_eq!(decided(&refused(true), 9, 40), Some((40, false)));
+        assert_eq!(decided(&refused(true), 1, 6 * 3600), None);
+        assert_eq!(decided(&refused(false), 1, 0), Some((60, true)));
+        assert_eq!(decided(&refused(false), 3, 0), None);
+        assert_eq!(decided(&Failed::Loop, 1, 0), None);
+        assert_eq!(decided(&Failed::TooOld(Duration::ZERO), 1, 0), None);
+    }
+
+    #[test]
+    fn what_a_function_sets_wins() {
+        let own = Asynchronous {
+            max_retries: Some(0),
+            max_event_age_seconds: Some(90),
+            ..Asynchronous::default()
+        };
+        let options = OPTIONS.with(&own);
+        assert_eq!(
+            (options.retries, options.max_age),
+            (0, Duration::from_secs(90))
+        );
+        let failed = Failed::Call(raised());
+        let verdict = decide(Err(&failed), 1, Duration::ZERO, &options);
+        assert!(matches!(verdict, Verdict::Failed(_)));
+        assert_eq!(OPTIONS.with(&Asynchronous::default()), OPTIONS);
+    }
+
+    #[test]
     fn a_message_is_cut() {
-        let verdict = decide(Err(raised()), 3, Duration::ZERO, &OPTIONS);
+        let verdict = decide(Err(&Failed::Call(raised())), 3, Duration::ZERO, &OPTIONS);
         let Verdict::Failed(failure) = verdict else {
             unreachable!("the last attempt");
         };

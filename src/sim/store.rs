@@ -61,6 +61,17 @@ impl Events for Packages {
     fn record<'a>(&'a self, _: &'a RequestId) -> BoxFuture<'a, Result<Option<Record>, Error>> {
         async { Ok(None) }.boxed()
     }
+    fn has_streams(&self) -> bool {
+        false
+    }
+    fn publish<'a>(
+        &'a self,
+        _: &'a str,
+        _: RequestId,
+        _: Bytes,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async { Err(Error::NoStreams) }.boxed()
+    }
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>> {
         async { Ok(Depth::default()) }.boxed()
     }

@@ -304,6 +304,7 @@ impl World {
             route: None,
             max_concurrency: settings.limit,
             reserved_concurrency: None,
+            asynchronous: Default::default(),
             network: if settings.egress {
                 Network::Egress
             } else {

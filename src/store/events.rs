@@ -63,5 +63,14 @@ pub trait Events {
     ) -> BoxFuture<'a, Result<bool, Error>>;
     /// How it stands with an event; `None` if it never was or is forgotten.
     fn record<'a>(&'a self, id: &'a RequestId) -> BoxFuture<'a, Result<Option<Record>, Error>>;
+    /// Whether there are streams that documents can be added to.
+    fn has_streams(&self) -> bool;
+    /// Adds a document to a stream that is not the store's own.
+    fn publish<'a>(
+        &'a self,
+        stream: &'a str,
+        id: RequestId,
+        document: Bytes,
+    ) -> BoxFuture<'a, Result<(), Error>>;
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>>;
 }

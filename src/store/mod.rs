@@ -42,6 +42,8 @@ pub enum Error {
     /// The code the function names is not in the store (any more): upload it again.
     #[error("the code package {0} is not stored")]
     CodeMissing(String),
+    #[error("the store has no streams")]
+    NoStreams,
     /// Of events that wait, or of keys of named calls.
     #[error("there are as many as there may be")]
     Full,

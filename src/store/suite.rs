@@ -16,6 +16,7 @@ use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 
 use crate::clock;
+use crate::domain::destination::{Asynchronous, Destination};
 use crate::domain::environment::{self, Environment};
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId};
@@ -100,6 +101,7 @@ pub fn function(name: &str, sha256: &str) -> Function {
         route: None,
         max_concurrency: None,
         reserved_concurrency: None,
+        asynchronous: Default::default(),
         network: Network::None,
         aws: Default::default(),
         created_at: at,
@@ -181,6 +183,12 @@ async fn what_was_put_is_listed_word_for_word(store: Arc<dyn Store>) {
         route: Some("/a/b".into()),
         max_concurrency: Some(7),
         reserved_concurrency: Some(5),
+        asynchronous: Asynchronous {
+            max_retries: Some(1),
+            max_event_age_seconds: Some(60),
+            on_success: Some(Destination::Stream("a:b".into())),
+            on_failure: Some(Destination::Webhook("https://example.org/".into())),
+        },
         network: Network::Egress,
         code: Code {
             sha256: sha256.clone(),

@@ -93,6 +93,10 @@ fn describe() {
             "Asynchronous calls by outcome: accepted, refused, lost, of their attempts succeeded, retried, failed, and of dead letters redriven, discarded.",
         ),
         (
+            "hearth_deliveries_total",
+            "Attempts to take the record of an asynchronous call to a webhook or a stream, by destination and outcome: ok, refused.",
+        ),
+        (
             "hearth_idempotent_calls_total",
             "Calls with an idempotency key, by outcome: ran, replayed, in_progress, different, unkept, refused.",
         ),
@@ -458,6 +462,13 @@ pub fn store_error(operation: &'static str) {
 /// Something became of an asynchronous call.
 pub fn event(outcome: &'static str) {
     metrics::counter!("hearth_events_total", "outcome" => outcome).increment(1);
+}
+
+/// The record of a call was taken to its destination, or not.
+pub fn delivered(destination: &'static str, ok: bool) {
+    let outcome = if ok { "ok" } else { "refused" };
+    metrics::counter!("hearth_deliveries_total", "destination" => destination, "outcome" => outcome)
+        .increment(1);
 }
 
 /// What was done for a call with an idempotency key.

@@ -29,6 +29,7 @@ mod benching;
 mod breaking;
 mod cli;
 mod deploying;
+mod destinations;
 mod ending;
 mod failing;
 mod holding;

@@ -12,10 +12,13 @@ use serde_json::{Map, Value};
 use crate::api::error::{FieldFault, Problem};
 use crate::api::json;
 use crate::domain::aws;
+use crate::domain::destination::Destination;
 use crate::domain::environment::Variables;
 use crate::domain::function::Network;
 use crate::domain::id::FunctionName;
-use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
+use crate::domain::limits::{
+    ENVIRONMENT_MAX, EVENT_AGE_SECONDS, EVENT_RETRIES, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS,
+};
 use crate::domain::route;
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
@@ -63,6 +66,10 @@ pub struct Change {
     pub tags: Option<BTreeMap<String, String>>,
     pub max_concurrency: Option<Option<u32>>,
     pub reserved_concurrency: Option<Option<u32>>,
+    pub max_retries: Option<Option<u32>>,
+    pub max_event_age: Option<Option<u32>>,
+    pub on_success: Option<Option<Destination>>,
+    pub on_failure: Option<Option<Destination>>,
     pub network: Option<Network>,
     /// What only AWS's clients see.
     pub aws: Option<aws::Settings>,
@@ -120,6 +127,10 @@ pub fn read(
         reserved_concurrency: fields.nullable("reserved_concurrency", |value| {
             whole(value, 0..=account_concurrency, "calls")
         }),
+        max_retries: fields.nullable("max_retries", |v| whole(v, EVENT_RETRIES, "retries")),
+        max_event_age: fields.nullable("max_event_age", |v| whole(v, EVENT_AGE_SECONDS, "seconds")),
+        on_success: fields.nullable("on_success", |v| Destination::parse(text(v)?)),
+        on_failure: fields.nullable("on_failure", |v| Destination::parse(text(v)?)),
         network: fields.parsed("network", network),
         aws: None,
         keeps_code: false,

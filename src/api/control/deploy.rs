@@ -401,6 +401,7 @@ impl Deploy {
         let places = self.places.clone();
         let account_concurrency = self.account_concurrency;
         let secrets = self.scheduler.secrets().clone();
+        let streams = self.store.has_streams();
         task::blocking("draft a function", move || {
             make(Rules {
                 runtimes: &runtimes,
@@ -408,6 +409,7 @@ impl Deploy {
                 places: &places,
                 caller: &caller,
                 secrets: &secrets,
+                streams,
             })
         })
         .await
@@ -544,6 +546,7 @@ impl Deploy {
             },
             store::Error::Stale => Problem::Contended,
             store::Error::Full => Problem::TooManyEvents,
+            store::Error::NoStreams => Problem::Internal,
             store::Error::CodeMissing(sha256) => {
                 tracing::error!(function = %function.name, sha256, "code package is gone from the store");
                 Problem::CodeUnavailable

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::domain::destination::Destination;
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::VersionDigest;
 use crate::runtime::manifest::{Manifest, Source};
@@ -36,6 +37,14 @@ pub struct FunctionDocument<'a> {
     max_concurrency: Option<u32>,
     #[schema(required = true)]
     reserved_concurrency: Option<u32>,
+    #[schema(required = true)]
+    max_retries: Option<u32>,
+    #[schema(required = true)]
+    max_event_age: Option<u32>,
+    #[schema(value_type = Option<String>, required = true)]
+    on_success: Option<&'a Destination>,
+    #[schema(value_type = Option<String>, required = true)]
+    on_failure: Option<&'a Destination>,
     #[schema(value_type = NetworkChoice)]
     network: Network,
     code: CodeDocument<'a>,
@@ -100,6 +109,7 @@ impl<'a> FunctionDocument<'a> {
     }
 
     pub fn new(function: &'a Function, digest: &'a VersionDigest) -> Self {
+        let asynchronous = &function.asynchronous;
         Self {
             id: function.id.as_str(),
             name: function.name.as_str(),
@@ -113,6 +123,10 @@ impl<'a> FunctionDocument<'a> {
             route: function.route.as_deref(),
             max_concurrency: function.max_concurrency,
             reserved_concurrency: function.reserved_concurrency,
+            max_retries: asynchronous.max_retries,
+            max_event_age: asynchronous.max_event_age_seconds,
+            on_success: asynchronous.on_success.as_ref(),
+            on_failure: asynchronous.on_failure.as_ref(),
             network: function.network,
             code: CodeDocument::of(&function.code),
             version: digest.as_str(),
@@ -176,11 +190,25 @@ pub struct NewFunction {
     /// stay for functions without one.
     #[schema(minimum = 0)]
     pub reserved_concurrency: Option<u32>,
+    /// How often an asynchronous call that failed is tried again; null is the server's own.
+    #[schema(minimum = 0, maximum = 2)]
+    pub max_retries: Option<u32>,
+    /// Seconds after which an asynchronous call is given up; null is the server's own.
+    #[schema(minimum = 60, maximum = 21600)]
+    pub max_event_age: Option<u32>,
+    /// Who is sent the record of an asynchronous call that ended well: `function:NAME`, a URL that it is posted to, or with a Redis store
+    /// `stream:KEY`.
+    #[schema(max_length = 1024)]
+    pub on_success: Option<String>,
+    /// And of one that was given up, which is then no dead letter.
+    #[schema(max_length = 1024)]
+    pub on_failure: Option<String>,
     #[schema(nullable = false, default = "none")]
     pub network: Option<NetworkChoice>,
 }
 
-/// A change of a function: what is left out keeps its value, null takes a route, a `max_concurrency` or a `reserved_concurrency` away.
+/// A change of a function: what is left out keeps its value, null takes a route, a limit, a destination or another setting that may be null
+/// away.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionChange {
@@ -215,6 +243,14 @@ pub struct FunctionChange {
     pub max_concurrency: Option<u32>,
     #[schema(minimum = 0)]
     pub reserved_concurrency: Option<u32>,
+    #[schema(minimum = 0, maximum = 2)]
+    pub max_retries: Option<u32>,
+    #[schema(minimum = 60, maximum = 21600)]
+    pub max_event_age: Option<u32>,
+    #[schema(max_length = 1024)]
+    pub on_success: Option<String>,
+    #[schema(max_length = 1024)]
+    pub on_failure: Option<String>,
     #[schema(nullable = false)]
     pub network: Option<NetworkChoice>,
     /// The revision the change was made from; the change is refused if there is a newer one. `If-Match` says the same.

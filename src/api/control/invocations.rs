@@ -30,6 +30,10 @@ pub struct InvocationDocument {
     pub state: &'static str,
     /// Attempts that were begun; those that did not reach the function are not counted.
     pub attempts: u32,
+    /// Where it is taken, if it is what became of another call: as in the function's `on_success` and `on_failure`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub destination: Option<String>,
     #[schema(format = DateTime)]
     pub accepted_at: String,
     #[schema(required = true, format = DateTime)]
@@ -52,6 +56,7 @@ impl From<Record> for InvocationDocument {
             request_id: record.event.request_id.to_string(),
             function: record.event.name.to_string(),
             version: record.event.version.to_string(),
+            destination: record.event.destination.map(String::from),
             state: record.state.as_str(),
             attempts: record.attempts,
             accepted_at: record.event.accepted_at.to_string(),

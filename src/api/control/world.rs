@@ -29,6 +29,7 @@ use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::limits::Mebibytes;
 use crate::domain::version::{Edit, Head, Published};
 use crate::pool::{self, Pool, keeper};
+use crate::queue::webhook::{Refusal, Webhooks};
 use crate::queue::{self, Queue};
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
@@ -168,6 +169,17 @@ impl World {
         let queue = Queue::new(
             scheduler.clone(),
             store.clone(),
+            // There is no world around this one.
+            Webhooks::new(|_, _, _| {
+                let message = "nobody is there".into();
+                async {
+                    Err(Refusal {
+                        message,
+                        for_now: false,
+                    })
+                }
+                .boxed()
+            }),
             queue::Options {
                 process: "world".into(),
                 parallel: 4,
@@ -377,6 +389,17 @@ impl Events for Hooked {
         id: &'a RequestId,
     ) -> BoxFuture<'a, Result<Option<Record>, store::Error>> {
         self.inner.record(id)
+    }
+    fn has_streams(&self) -> bool {
+        self.inner.has_streams()
+    }
+    fn publish<'a>(
+        &'a self,
+        stream: &'a str,
+        id: RequestId,
+        document: Bytes,
+    ) -> BoxFuture<'a, Result<(), store::Error>> {
+        self.inner.publish(stream, id, document)
     }
     fn depth(&self) -> BoxFuture<'_, Result<Depth, store::Error>> {
         self.inner.depth()

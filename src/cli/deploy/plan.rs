@@ -62,6 +62,26 @@ pub(super) fn plan(
         "reserved_concurrency",
         reserved.map(|Optional(n)| n.map_or(Value::Null, Value::from)),
     );
+    for (field, number) in [
+        ("max_retries", &args.max_retries),
+        ("max_event_age", &args.max_event_age),
+    ] {
+        let number = number.clone();
+        set(
+            field,
+            number.map(|Optional(n)| n.map_or(Value::Null, Value::from)),
+        );
+    }
+    for (field, to) in [
+        ("on_success", &args.on_success),
+        ("on_failure", &args.on_failure),
+    ] {
+        let to = to.clone();
+        set(
+            field,
+            to.map(|Optional(to)| to.map_or(Value::Null, Value::from)),
+        );
+    }
     let route = args.route.clone();
     set(
         "route",
@@ -370,6 +390,9 @@ mod tests {
             untag: vec!["t".into()],
             max_concurrency: Some(Optional(None)),
             reserved_concurrency: Some(Optional(Some(4))),
+            max_retries: Some(Optional(Some(0))),
+            on_failure: Some(Optional(Some("function:mend".into()))),
+            on_success: Some(Optional(None)),
             route: Some(Optional(Some("/f".into()))),
             memory: Some(256),
             ..Args::default()
@@ -379,6 +402,10 @@ mod tests {
         assert_eq!(body["tags"], json!({}));
         assert!(body.get("max_concurrency").is_some_and(Value::is_null));
         assert_eq!(body["reserved_concurrency"], 4);
+        assert_eq!(body["max_retries"], 0);
+        assert_eq!(body["on_failure"], "function:mend");
+        assert_eq!(body.get("on_success"), Some(&Value::Null));
+        assert_eq!(body.get("max_event_age"), None);
         assert_eq!(body["route"], "/f");
         assert_eq!(body["memory"], 256);
         assert!(body.get("timeout").is_none());

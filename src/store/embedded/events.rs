@@ -210,6 +210,7 @@ impl<'t> Tables<'t> {
         };
         let now = milliseconds();
         known.by = None;
+        let mut passed = false;
         let (state, failure) = match verdict {
             Verdict::Again {
                 after,
@@ -224,6 +225,23 @@ impl<'t> Tables<'t> {
             }
             Verdict::Succeeded => (State::Succeeded, None),
             Verdict::Failed(failure) => (State::Failed, Some(failure)),
+            Verdict::PassedOn {
+                failure,
+                event,
+                payload,
+            } => {
+                let all = Bounds {
+                    unfinished: u64::MAX,
+                    ..bounds
+                };
+                // It takes the place of this one, so there are no more than before.
+                self.append(&event, &payload, all)?;
+                passed = true;
+                match failure {
+                    None => (State::Succeeded, None),
+                    failure => (State::Failed, failure),
+                }
+            }
         };
         let finish = || {
             self.due.remove((known.at, id))?;
@@ -234,7 +252,7 @@ impl<'t> Tables<'t> {
             self.known.insert(id, record::encode(&known).as_slice())?;
             self.done.insert((now, id), ())?;
             match state {
-                State::Failed => self.dead.insert((now, id), ()).map(drop),
+                State::Failed if !passed => self.dead.insert((now, id), ()).map(drop),
                 _ => self.payloads.remove(id).map(drop),
             }
         };
@@ -410,6 +428,19 @@ impl Events for Embedded {
         let id = id.to_string();
         self.look("read the invocation", move |database| stored(database, &id))
             .boxed()
+    }
+
+    fn has_streams(&self) -> bool {
+        false
+    }
+
+    fn publish<'a>(
+        &'a self,
+        _: &'a str,
+        _: RequestId,
+        _: Bytes,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async { Err(Error::NoStreams) }.boxed()
     }
 
     fn depth(&self) -> BoxFuture<'_, Result<Depth, Error>> {

@@ -16,6 +16,9 @@ use crate::store::redis::scripts::Asked;
 use crate::store::redis::{Fault, Redis, unavailable};
 use crate::store::{Error, key, record};
 
+/// Entries a stream of somebody else is cut to, about.
+const STREAM_MAX: usize = 100_000;
+
 /// What every script begins with. What it knows of an event: `record` (what was accepted), `payload`, `state`, `attempts`, `by` (whose it
 /// is), `entry` (its place in the stream), `failure`, `finished`.
 pub(super) const HEAD: &str = r"
@@ -120,8 +123,15 @@ if verdict == 'again' or verdict == 'once_more' then
 end
 redis.call('HSET', hash, 'state', verdict, 'finished', finished)
 redis.call('ZADD', done, now, id)
+local next_id = ARGV[13]
+if next_id ~= '' then
+  redis.call('HSET', prefix .. next_id, 'record', ARGV[14], 'payload', ARGV[15], 'state', 'queued', 'attempts', 0)
+  queue(next_id)
+end
 if verdict == 'succeeded' then
   redis.call('HDEL', hash, 'payload', 'failure')
+elseif next_id ~= '' then
+  redis.call('HDEL', hash, 'payload')
 else
   redis.call('ZADD', dead, now, id)
   local many = redis.call('ZCARD', dead) - most_dead
@@ -322,7 +332,24 @@ impl Events for Redis {
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
+            let mut next = (String::new(), Vec::new(), Bytes::new());
             let (word, failure, after) = match verdict {
+                Verdict::PassedOn {
+                    failure,
+                    event,
+                    payload,
+                } => {
+                    next = (
+                        event.request_id.to_string(),
+                        record::encode(&*event),
+                        payload,
+                    );
+                    let word = match failure {
+                        None => "succeeded",
+                        Some(_) => "failed",
+                    };
+                    (word, failure, Duration::ZERO)
+                }
                 Verdict::Succeeded => ("succeeded", None, Duration::ZERO),
                 Verdict::Failed(failure) => ("failed", Some(failure), Duration::ZERO),
                 Verdict::Again {
@@ -356,6 +383,7 @@ impl Events for Redis {
                 .map(String::as_bytes)
                 .chain([&failure[..]])
                 .chain(rest.iter().map(String::as_bytes))
+                .chain([next.0.as_bytes(), &next.1, &next.2])
                 .collect();
             let answer = self.run_for_events(&self.events.settle, &arguments).await;
             let answer = answer.map_err(unavailable("settle the event"))?;
@@ -368,6 +396,29 @@ impl Events for Redis {
         async move {
             let found = self.try_record(id).await;
             found.map_err(unavailable("read the invocation"))
+        }
+        .boxed()
+    }
+
+    fn has_streams(&self) -> bool {
+        true
+    }
+
+    fn publish<'a>(
+        &'a self,
+        stream: &'a str,
+        id: RequestId,
+        document: Bytes,
+    ) -> BoxFuture<'a, Result<(), Error>> {
+        async move {
+            let added = self.calls.call(async |connection| {
+                let mut add = redis::cmd("XADD");
+                add.arg(stream).arg("MAXLEN").arg("~").arg(STREAM_MAX);
+                add.arg("*").arg("request_id").arg(id.to_string());
+                add.arg("record").arg(&document[..]);
+                Ok(add.exec_async(connection).await?)
+            });
+            added.await.map_err(unavailable("add to the stream"))
         }
         .boxed()
     }

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use super::*;
 use crate::clock;
 use crate::store::change::Change;
+use crate::store::events::Events;
 use crate::store::suite::{self, function, key as api_key, next, package};
 use crate::store::versions::Versions;
 
@@ -476,6 +477,24 @@ async fn an_emptied_redis_is_refused() {
             .expect("is new")
             .is_empty()
     );
+}
+
+#[tokio::test]
+async fn documents_are_added_to_streams_and_to_nothing_else() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let id = crate::domain::id::RequestId::generate();
+    for text in ["one", "two"] {
+        let added = store.publish("told", id, Bytes::from(text)).await;
+        added.expect("is added");
+    }
+    let entries: Vec<(String, Vec<String>)> = server.ask(&["XRANGE", "told", "-", "+"]).await;
+    let fields: Vec<_> = entries.into_iter().map(|(_, fields)| fields).collect();
+    let entry = |text: &str| ["request_id", &id.to_string(), "record", text].map(str::to_owned);
+    assert_eq!(fields, [entry("one"), entry("two")]);
+    server.ask::<()>(&["SET", "other", "x"]).await;
+    let refused = cause(store.publish("other", id, Bytes::new()).await);
+    assert!(refused.contains("WRONGTYPE"), "{refused}");
 }
 
 #[tokio::test]

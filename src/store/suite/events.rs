@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::eventually;
 use crate::clock;
+use crate::domain::destination::Destination;
 use crate::domain::event::{Claimed, Event, Failure, State, Verdict};
 use crate::domain::id::{FunctionId, FunctionName, RequestId};
 use crate::domain::version::VersionId;
@@ -41,6 +42,7 @@ pub(super) async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         an_attempt_that_does_not_count_is_not_counted,
         only_the_claim_that_is_now_can_be_settled,
         what_failed_is_a_dead_letter,
+        what_is_passed_on_is_a_new_event_in_the_same_step,
         what_has_an_end_is_remembered_within_bounds,
         no_more_events_than_may_be_kept_are_taken,
         many_claim_at_once_and_each_event_is_claimed_by_one,
@@ -58,6 +60,8 @@ fn event() -> Event {
         raw: false,
         accepted_at: "2026-01-02T03:04:05.678901234Z".parse().expect("is a time"),
         redriven_at: None,
+        destination: None,
+        depth: 0,
     }
 }
 
@@ -269,6 +273,46 @@ async fn what_failed_is_a_dead_letter(store: Arc<dyn Store>) {
     assert_eq!((depth.unfinished, depth.dead), (0, 2));
     // Its payload went, but not what became of it.
     assert_eq!(state(&*store, &failed[0]).await, Some(State::Failed));
+}
+
+async fn what_is_passed_on_is_a_new_event_in_the_same_step(store: Arc<dyn Store>) {
+    for failed in [None, Some(failure("raised"))] {
+        let first = append(&*store).await;
+        let claimed = claimable(&*store, "a").await;
+        let next = Event {
+            destination: Destination::parse("stream:x").ok(),
+            depth: 1,
+            ..event()
+        };
+        let verdict = Verdict::PassedOn {
+            failure: failed.clone(),
+            event: Box::new(next.clone()),
+            payload: "record".into(),
+        };
+        // There is room, because one goes.
+        let one = Bounds {
+            unfinished: 1,
+            ..BOUNDS
+        };
+        let settled = store.settle("a", &claimed, verdict.clone(), one).await;
+        assert!(settled.expect("settled"));
+        assert!(!settle(&*store, "a", &claimed, verdict).await, "twice");
+        let ended = match failed {
+            None => State::Succeeded,
+            Some(_) => State::Failed,
+        };
+        assert_eq!(state(&*store, &first).await, Some(ended));
+        let record = store.record(&first.request_id).await.expect("read");
+        assert_eq!(record.expect("known").failure, failed);
+        let depth = store.depth().await.expect("counted");
+        assert_eq!((depth.unfinished, depth.dead), (1, 0));
+        let passed = claimable(&*store, "b").await;
+        assert_eq!(
+            (&passed.event, &passed.payload[..]),
+            (&next, &b"record"[..])
+        );
+        assert!(settle(&*store, "b", &passed, Verdict::Succeeded).await);
+    }
 }
 
 async fn what_has_an_end_is_remembered_within_bounds(store: Arc<dyn Store>) {

@@ -136,6 +136,10 @@ fn every_bad_value_names_its_field_and_says_what_is_wanted() {
         ("max_concurrency", json!("all"), "is \"all\""),
         ("reserved_concurrency", json!(101), "from 0 to 100"),
         ("reserved_concurrency", json!(-1), "from 0 to 100"),
+        ("max_retries", json!(3), "from 0 to 2"),
+        ("max_event_age", json!(59), "from 60 to 21600"),
+        ("on_success", json!("taker"), "function:NAME"),
+        ("on_failure", json!("https://a:b@c/"), "password"),
         (
             "network",
             json!("host"),

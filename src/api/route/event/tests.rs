@@ -29,6 +29,7 @@ fn function(route: &str) -> Function {
         route: Some(route.into()),
         max_concurrency: None,
         reserved_concurrency: None,
+        asynchronous: Default::default(),
         network: Network::None,
         aws: Default::default(),
         created_at: at,
