@@ -5,6 +5,15 @@
 ARG RUST_IMAGE=rust:1-slim-trixie
 ARG BASE_IMAGE=debian:trixie-slim
 
+# By itself: it changes with other files than the program does. What scripts/dashboard.sh built already is taken as it is.
+FROM ${BASE_IMAGE} AS dashboard
+WORKDIR /src
+COPY dashboard ./
+RUN if [ ! -e dist/assets.txt ]; then \
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm ca-certificates >/dev/null \
+        && npm ci --no-audit --no-fund && node build.mjs; \
+    fi
+
 FROM ${RUST_IMAGE} AS build
 ARG PROFILE=release
 WORKDIR /src
@@ -13,9 +22,11 @@ COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY tests tests
 COPY fuzz fuzz
-RUN mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
+RUN mkdir -p src dashboard/dist && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
  && cargo build --locked --profile ${PROFILE} --bin hearth && rm -r src
 COPY config config
+COPY build.rs build.rs
+COPY --from=dashboard /src/dist dashboard/dist
 COPY src src
 # The copies are older than what was just built, and cargo looks at times.
 RUN touch src/lib.rs src/main.rs \

@@ -7,6 +7,7 @@
 #   HEARTH_STATE_DIR  state of the instance that `make up` runs   (default: .state in the checkout)
 #   BASE_IMAGE_CACHE  a copy of the base image, slow to make again  (default: ~/.cache/hearth)
 #                     (not HEARTH_…: hearth reads those as its configuration and refuses unknown keys)
+#   SKIP_DASHBOARD=1  build no dashboard: for machines without Node.js or a package registry
 #   DOCKER_HOST       an engine of your own (a unix:// socket); then none is installed or started
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -20,6 +20,7 @@ missing_packages() {
     # Only the tests make an environment of Python packages. Debian has that in a package of its own.
     python3 -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v node >/dev/null || echo nodejs
+    [ -n "${SKIP_DASHBOARD:-}" ] || command -v npm >/dev/null || echo npm
     # Only the tests start these.
     command -v redis-server >/dev/null || echo redis-server
     command -v strace >/dev/null || echo strace

@@ -72,6 +72,7 @@ free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1
 
 scripts/setup.sh "$work/engine.record"
 scripts/shims.sh
+scripts/dashboard.sh check
 
 say "Formatting"
 cargo fmt --check
@@ -92,4 +93,6 @@ say "AWS's own clients against a server"
 tests/aws/run.sh
 say "The README's commands"
 HEARTH_STATE_DIR=$work/state PORT=$(free_port) PROFILE=dev tests/readme.sh
+say "The dashboard in a browser"
+tests/dashboard/run.sh
 for name in "${flaky[@]}"; do say "Passed the second time only: $name"; done

@@ -38,6 +38,7 @@ fi
 "$ROOT/scripts/setup.sh" "$HEARTH_STATE_DIR/engine.record"
 
 "$ROOT/scripts/shims.sh"
+[ -n "${SKIP_DASHBOARD:-}" ] || "$ROOT/scripts/dashboard.sh"
 say "Building hearth ($PROFILE)"
 run cargo build --locked --profile "$PROFILE" --manifest-path "$ROOT/Cargo.toml" --bin hearth
 
@@ -63,7 +64,8 @@ eval "$settings"
 cat <<END
 
 Hearth is up.
-    address   $HEARTH_URL      (interactive API reference: $HEARTH_URL/docs)
+    address   $HEARTH_URL
+    dashboard $HEARTH_URL/dashboard/      (sign in with the key; the API reference is at $HEARTH_URL/docs)
     key       $HEARTH_KEY
 
 Try next:

@@ -267,6 +267,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         body_timeout: config.server.body_timeout,
         slowdown: Arc::new(Mutex::new(Slowdown::new(config.server.failed_keys))),
         held: Arc::new(Semaphore::new(service::HELD_MAX)),
+        sessions: Arc::default(),
+        hosts: config.server.hosts.clone().into(),
     };
     if let Some(tls) = tls.clone() {
         let hangup = signal(SignalKind::hangup()).context("signals cannot be listened to")?;

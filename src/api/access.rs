@@ -28,7 +28,7 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
     let (first, second) = (parts.next(), parts.next());
     let rest = parts.next().unwrap_or_default();
     match (first.unwrap_or_default(), second) {
-        ("runtimes" | "openapi.json", None) | ("docs", _) => Need::AnyKey,
+        ("runtimes" | "openapi.json", None) => Need::AnyKey,
         // Whose function's it is, the handler sees.
         ("invocations", Some(_)) if rest.is_empty() && *method == Method::GET => {
             Need::Scope(Scope::Invoke)
@@ -43,6 +43,10 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
             (&Method::POST, "redrive") => Need::Scope(Scope::Invoke),
             _ => Need::Scope(Scope::Admin),
         },
+        // What there is to see depends on the key.
+        ("overview", None) | ("dashboard", Some("events")) if rest.is_empty() => {
+            Need::Scope(Scope::Deploy)
+        }
         ("functions", None) => Need::Scope(Scope::Deploy),
         ("functions", Some("execute")) if rest.is_empty() && *method == Method::POST => {
             Need::Scope(Scope::Invoke)
@@ -159,10 +163,14 @@ mod tests {
             (&post, "/dead-letters/x/redrive", Of(Invoke)),
             (&post, "/dead-letters/redrive", Of(Invoke)),
             (&get, "/dead-letters/x/redrive", Of(Admin)),
+            (&get, "/functions/f/invocations", Function(Deploy, "f")),
+            (&get, "/overview", Of(Deploy)),
+            (&get, "/overview/x", Of(Admin)),
+            (&get, "/dashboard/events", Of(Deploy)),
+            (&get, "/dashboard/events/x", Of(Admin)),
+            (&get, "/dashboard/x", Of(Admin)),
             (&get, "/runtimes/", AnyKey),
             (&get, "/openapi.json", AnyKey),
-            (&get, "/docs/", AnyKey),
-            (&get, "/docs/a/b.css", AnyKey),
             (&get, "/metrics", Of(Admin)),
             (&get, "/keys/", Of(Admin)),
             (&Method::DELETE, "/keys/x", Of(Admin)),

@@ -94,6 +94,10 @@ pub enum Problem {
     Expectation(String),
     #[error("a page from elsewhere may not do this")]
     CrossOrigin,
+    #[error(
+        "{0:?} is not a name of this dashboard: use an address or localhost, or add the name to server.hosts"
+    )]
+    UnknownHost(String),
     #[error("too many wrong keys came from this address; a good one opens at any time")]
     TooManyWrongKeys {
         /// Seconds until the next may be tried.
@@ -186,6 +190,7 @@ impl Problem {
             Problem::Encoding(_) | Problem::Type(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Expectation(_) => StatusCode::EXPECTATION_FAILED,
             Problem::CrossOrigin => StatusCode::FORBIDDEN,
+            Problem::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
             Problem::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -235,6 +240,7 @@ impl Problem {
             Problem::Type(_) => "unsupported_type",
             Problem::Expectation(_) => "unsupported_expectation",
             Problem::CrossOrigin => "cross_origin",
+            Problem::UnknownHost(_) => "unknown_host",
             Problem::TooLarge { .. } => "body_too_large",
             Problem::BodyIncomplete(_) => "body_incomplete",
             Problem::Unauthorized => "unauthorized",
@@ -300,6 +306,7 @@ impl Problem {
             | Problem::Type(_)
             | Problem::Expectation(_)
             | Problem::CrossOrigin
+            | Problem::UnknownHost(_)
             | Problem::TooLarge { .. }
             | Problem::Unauthorized
             | Problem::TooManyWrongKeys { .. }

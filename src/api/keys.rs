@@ -83,6 +83,14 @@ impl Keys {
         }));
     }
 
+    /// What the key of this id may do now; nothing if it was revoked or has expired.
+    pub fn grant(&self, id: &str) -> Option<Arc<Grant>> {
+        let known = self.known.load();
+        let at = known.by_id.get(id)?;
+        let grant = &known.all[*at].grant;
+        (!grant.has_expired(clock::wall)).then(|| grant.clone())
+    }
+
     /// What the key may do.
     pub fn find(&self, key: &str) -> Result<Arc<Grant>, Refused> {
         let hash = key::hash(key);
@@ -184,6 +192,13 @@ mod tests {
         let ((past, first), (future, second)) = (at(-1), at(3600));
         keys.replace(&[first, second]);
         assert_eq!(keys.find(&past), Err(Refused::Expired));
+        let id = |key: &str| key::id_of(key).map(str::to_owned).unwrap_or_default();
+        assert!(
+            keys.grant(&id(&past)).is_none(),
+            "a session ends with its key"
+        );
+        assert!(keys.grant(&id(&future)).is_some());
+        assert!(keys.grant("").is_none());
         assert!(keys.find(&future).is_ok());
     }
 

@@ -38,6 +38,7 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             body_timeout: read.time("server.body_timeout"),
             drain_grace: read.time_or_zero("server.drain_grace"),
             failed_keys: read.whole("server.failed_keys", 1..=1_000_000),
+            hosts: read.value("server.hosts", hosts),
             tls: read.tls(),
             threads: not_zero(read.whole("server.threads", 0..=1024)),
         },
@@ -189,6 +190,21 @@ fn stand_ins(value: &Value) -> Result<Vec<(String, String)>, String> {
                 Ok((name.trim().into(), runtime.trim().into()))
             }
             _ => Err(format!("{text:?} is no pair, expected NAME=RUNTIME")),
+        }
+    })
+    .collect()
+}
+
+fn hosts(value: &Value) -> Result<Vec<String>, String> {
+    let list = value.as_array().expect("typed by its default").iter();
+    list.map(|item| {
+        let name = item.as_str().expect("typed by its default");
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+        match !name.is_empty() && name.chars().all(good) {
+            true => Ok(name.to_owned()),
+            false => Err(format!(
+                "{name:?} is not a name, expected one like hearth.example.org, without a port"
+            )),
         }
     })
     .collect()

@@ -49,6 +49,8 @@ pub struct Server {
     pub drain_grace: Duration,
     /// Wrong keys an address may try before it is slowed down.
     pub failed_keys: u32,
+    /// Names the dashboard is reached by, beside addresses and localhost.
+    pub hosts: Vec<String>,
     /// `None` speaks plain HTTP.
     pub tls: Option<Tls>,
     /// `None` is one per core.

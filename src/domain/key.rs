@@ -198,6 +198,15 @@ impl Grant {
         }
     }
 
+    pub fn scopes(&self) -> &[Scope] {
+        &self.scopes
+    }
+
+    /// Patterns of the functions it is for; none is all.
+    pub fn functions(&self) -> &[Pattern] {
+        &self.functions
+    }
+
     /// `now` is asked for only where there is something to compare it with.
     pub fn has_expired(&self, now: impl FnOnce() -> Timestamp) -> bool {
         self.expires_at.is_some_and(|at| at <= now())

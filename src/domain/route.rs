@@ -7,13 +7,14 @@ pub const ROUTE_MAX: usize = 512;
 const PARAMETER_MAX: usize = 64;
 
 /// First segments of the paths that are Hearth's own, now or later. The paths of the AWS API begin with a date: see `is_reserved`.
-pub const RESERVED: [&str; 13] = [
+pub const RESERVED: [&str; 14] = [
     "functions",
     "dead-letters",
     "runtimes",
     "keys",
     "invocations",
     "events",
+    "overview",
     "layers",
     "openapi.json",
     "docs",

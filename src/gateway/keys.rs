@@ -36,8 +36,12 @@ impl Failure {
 /// What the request's key may do: `Authorization: Bearer KEY`, `X-Api-Key: KEY`, or, for browsers, basic authentication with the key as
 /// password.
 pub fn admit(keys: &Keys, headers: &HeaderMap) -> Result<Arc<Grant>, Failure> {
-    let presented = presented(headers)?;
-    keys.find(&presented).map_err(|refused| match refused {
+    known(keys, &presented(headers)?)
+}
+
+/// What this key may do.
+pub fn known(keys: &Keys, key: &str) -> Result<Arc<Grant>, Failure> {
+    keys.find(key).map_err(|refused| match refused {
         Refused::Unknown => Failure::Unknown,
         Refused::Expired => Failure::Expired,
     })

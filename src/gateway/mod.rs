@@ -2,6 +2,7 @@
 //! scheduler, everything else to the control API.
 
 pub mod body;
+pub mod dashboard;
 pub mod keys;
 pub mod route;
 pub mod screen;

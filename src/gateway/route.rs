@@ -18,6 +18,10 @@ pub enum Route {
     Metrics,
     /// AWS's API, whose requests are signed.
     Lambda,
+    /// The dashboard's pages: nothing that is anybody's.
+    Dashboard,
+    /// Signing in to the dashboard, and out.
+    Session,
     /// The rest of what is Hearth's own is the control API's, which also knows what does not exist.
     Control,
     /// Every other path is a function's, if one has it as its route.
@@ -47,6 +51,7 @@ impl Route {
             Route::Execute(_) => "execute",
             Route::Health | Route::Ready | Route::Metrics => "operators",
             Route::Lambda => "lambda",
+            Route::Dashboard | Route::Session => "dashboard",
             Route::Control => "control",
             Route::Function => "route",
         }
@@ -54,12 +59,18 @@ impl Route {
 
     /// Whether it asks about this process alone, and nothing of what the store has.
     pub fn is_about_this(&self) -> bool {
-        matches!(self, Route::Health | Route::Ready | Route::Metrics)
+        matches!(
+            self,
+            Route::Health | Route::Ready | Route::Metrics | Route::Dashboard
+        )
     }
 
     /// Whether a key is asked for.
     pub fn is_open(&self) -> bool {
-        matches!(self, Route::Health | Route::Ready | Route::Function)
+        matches!(
+            self,
+            Route::Health | Route::Ready | Route::Function | Route::Dashboard | Route::Session
+        )
     }
 }
 
@@ -74,9 +85,18 @@ pub fn route(method: &Method, path: &str) -> Route {
         (&Method::GET | &Method::HEAD, "/readyz") => Route::Ready,
         (&Method::GET | &Method::HEAD, "/metrics") => Route::Metrics,
         _ if path.starts_with('/') && is_dated(path) => Route::Lambda,
+        (_, "/dashboard/session") => Route::Session,
+        // The one path there that shows what is somebody's.
+        (_, "/dashboard/events") => Route::Control,
+        _ if is_below(path, "/dashboard") || is_below(path, "/docs") => Route::Dashboard,
         _ if is_reserved(path) || !path.starts_with('/') => Route::Control,
         _ => Route::Function,
     }
+}
+
+fn is_below(path: &str, directory: &str) -> bool {
+    let rest = path.strip_prefix(directory);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The name in `/functions/{name}/execute`, with or without a slash at the end.
@@ -128,7 +148,24 @@ mod tests {
         );
         assert_eq!(route(&Method::GET, "/healthz/"), Route::Health);
         assert_eq!(route(&Method::GET, "/metrics"), Route::Metrics);
-        for path in ["/functions", "/docs/", "/keys", "*", "2015-03-31"] {
+        assert_eq!(post("/dashboard/session"), Route::Session);
+        assert_eq!(
+            route(&Method::GET, "/dashboard/events"),
+            Route::Control,
+            "which asks for a key"
+        );
+        for path in [
+            "/dashboard",
+            "/dashboard/",
+            "/dashboard/functions/f",
+            "/dashboard/events/x",
+            "/docs",
+            "/docs/",
+        ] {
+            assert_eq!(route(&Method::GET, path), Route::Dashboard, "{path}");
+        }
+        assert_eq!(route(&Method::GET, "/dashboards"), Route::Function);
+        for path in ["/functions", "/openapi.json", "/keys", "2015-03-31", "*"] {
             assert_eq!(route(&Method::GET, path), Route::Control, "{path}");
         }
         for path in ["/2015-03-31/functions", "/2015-03-31", "/2026-07-09/x/y"] {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
@@ -15,6 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
 use crate::api::body::Body;
+use crate::api::dashboard::session::{self, Sessions};
 use crate::api::error::Problem;
 use crate::api::idempotency::Idempotency;
 use crate::api::keys::Keys;
@@ -60,6 +61,10 @@ pub struct Gateway {
     pub slowdown: Arc<Mutex<Slowdown>>,
     /// Room for answers that are held back.
     pub held: Arc<Semaphore>,
+    /// Who is signed in to the dashboard.
+    pub sessions: Arc<Sessions>,
+    /// Names the dashboard is reached by, beside addresses.
+    pub hosts: Arc<[String]>,
 }
 
 /// Answers to wrong keys that are held back at the same time.
@@ -95,12 +100,12 @@ impl Gateway {
         } else if route.is_open() {
             self.answer(route, request, peer).await
         } else {
-            match keys::admit(&self.keys, request.headers()) {
+            match self.admitted(&request) {
                 Ok(grant) => self.answer_to(&grant, route, request, peer).await,
                 // Boxed, so that calls with a good key carry nothing of it.
                 Err(failure) => {
-                    let version = request.version();
-                    Box::pin(self.turned_away(failure, peer, version)).await
+                    let (headers, version) = (request.headers(), request.version());
+                    Box::pin(self.turned_away(failure, peer, headers, version)).await
                 }
             }
         };
@@ -131,20 +136,21 @@ impl Gateway {
     }
 
     /// The answer to a request without a good key. A wrong one may have been tried too often.
-    async fn turned_away(
+    pub(super) async fn turned_away(
         &self,
         failure: Failure,
         peer: IpAddr,
+        headers: &HeaderMap,
         version: Version,
     ) -> Response<Body> {
         metrics::auth_failed(failure.as_str());
         if failure == Failure::Missing {
             // Nothing was tried: a browser asks like this first.
-            return unauthorized();
+            return unauthorized(headers);
         }
         match self.slowed(failure.as_str(), peer).await {
             Some(problem) => closing(error::refused(&problem), version),
-            None => unauthorized(),
+            None => unauthorized(headers),
         }
     }
 
@@ -203,6 +209,8 @@ impl Gateway {
             Route::Health => text(StatusCode::OK, "ok\n".into()),
             Route::Ready => self.ready(),
             Route::Metrics => self.metrics(),
+            Route::Dashboard => self.page(&request),
+            Route::Session => Box::pin(self.session(request, peer)).await,
             // Boxed, so that calls that come in elsewhere carry nothing of it.
             Route::Function => Box::pin(self.function(request, peer)).await,
             // The router's error type is uninhabited: it always has an answer.
@@ -289,8 +297,12 @@ fn closing(mut response: Response<Body>, version: Version) -> Response<Body> {
     response
 }
 
-fn unauthorized() -> Response<Body> {
+/// The dashboard asks by itself; a browser that asked too would be in its way.
+fn unauthorized(headers: &HeaderMap) -> Response<Body> {
     let mut response = error::unauthorized();
+    if headers.contains_key(session::MARK) {
+        return response;
+    }
     // A browser then asks for a user and a password; the key is the password.
     let challenge = HeaderValue::from_static("Basic realm=\"hearth\", charset=\"UTF-8\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

@@ -327,6 +327,15 @@ impl Slot {
         self.state.lock().counts()
     }
 
+    /// Who is idle, at this moment.
+    pub fn idle(&self) -> Vec<WorkerId> {
+        let state = self.state.lock();
+        state
+            .idle()
+            .map(|worker| worker.remains.id.clone())
+            .collect()
+    }
+
     fn closed(&self) -> bool {
         self.state.lock().closed()
     }

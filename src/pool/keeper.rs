@@ -421,6 +421,7 @@ impl Keeper {
             return;
         };
         stems.booted_in(took);
+        pool.roster.came(&worker);
         if worker.is_gone() {
             self.clear(worker.remains.clone());
             return;
@@ -569,7 +570,9 @@ impl Keeper {
         }
         metrics::lanes(self.lanes.active(), self.lanes.waiting());
         metrics::memory_budget(self.pool.budget.used(), self.pool.budget.total());
-        metrics::clearing(self.to_clear.len() + self.clearing + self.clear_later.len());
+        let clearing = self.to_clear.len() + self.clearing + self.clear_later.len();
+        metrics::clearing(clearing);
+        self.pool.roster.report(&self.lanes, clearing);
     }
 
     /// Removes everything that waits for work; busy workers were drained before, or are found by the next start's sweep.

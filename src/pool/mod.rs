@@ -1,6 +1,6 @@
 //! Workers that wait for calls, and calls that wait for workers. `index` is the one shared map; `state`, `lanes`, `demand` and
-//! `evict` decide and do nothing else; `ledger` keeps why workers were started; `lease` is a call's hold on a worker; `start` turns stem workers into a version's; the
-//! `keeper` is the one task that does what is slow: create, refill, retire, clear away.
+//! `evict` decide and do nothing else; `ledger` keeps why workers were started; `roster` is for those who look; `lease` is a call's hold on a worker;
+//! `start` turns stem workers into a version's; the `keeper` is the one task that does what is slow: create, refill, retire, clear away.
 //!
 //! ```text
 //!             boot                specialise             lease
@@ -22,6 +22,7 @@ pub mod lanes;
 pub mod lease;
 pub mod ledger;
 pub mod policy;
+pub mod roster;
 pub mod start;
 pub mod state;
 
@@ -43,6 +44,7 @@ use crate::pool::budget::Budget;
 use crate::pool::index::{Failed, Index, Slot};
 use crate::pool::keeper::Event;
 use crate::pool::ledger::Ledger;
+use crate::pool::roster::Roster;
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
 use crate::telemetry::metrics;
@@ -83,6 +85,7 @@ pub struct Pool {
     codes: Arc<Codes>,
     index: Index,
     budget: Budget,
+    roster: Roster,
     /// Containers that hold the network of a function with egress.
     holders: Mutex<HashMap<FunctionId, Holder>>,
     keeper: mpsc::Sender<Event>,
@@ -150,6 +153,7 @@ impl Pool {
                 codes,
                 index,
                 budget,
+                roster: Roster::default(),
                 holders: Mutex::default(),
                 keeper,
             }),
@@ -286,6 +290,7 @@ impl Pool {
     /// A worker leaves: its memory counts as on its way back from now on, and `guard` is kept until it is gone.
     fn leaving(&self, remains: Remains, guard: Guard) -> Leaving {
         self.budget.leave(remains.memory);
+        self.roster.left(&remains.id);
         Leaving { remains, guard }
     }
 

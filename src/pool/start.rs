@@ -65,6 +65,7 @@ impl Pool {
             return Err(worker);
         }
         worker.remains.memory = memory;
+        self.roster.assigned(&worker, &slot.blueprint.function.name);
         let (pool, slot) = (self.clone(), slot.clone());
         task::spawn(task::Kind::Local, "start", async move {
             pool.finish_start(slot, worker, kind, start).await
@@ -91,6 +92,7 @@ impl Pool {
                 .or_else(|| self.index.evict_stem());
             let Some(worker) = evicted else { break };
             metrics::evicted();
+            self.roster.evicted();
             tracing::debug!(worker = %worker.remains.id, "idle worker evicted for memory");
             self.clear_away(worker.remains.clone());
         }
@@ -139,6 +141,7 @@ impl Pool {
                 if let Some(stems) = self.index.stems(&slot.key.runtime) {
                     stems.specialised_in(init);
                 }
+                self.roster.serves(&worker.remains.id);
                 let limited = (worker.pid, worker.remains.container.clone());
                 if let Some(out) = slot.started(worker, Fresh { kind, start, init }, now) {
                     self.clear_away(out.remains.clone());

@@ -302,6 +302,10 @@ impl<W, T> State<W, T> {
         }
     }
 
+    pub fn idle(&self) -> impl Iterator<Item = &W> {
+        self.idle.iter().map(|(worker, _)| worker)
+    }
+
     /// Since when the longest idle worker is that need not be kept.
     pub fn oldest_idle(&self) -> Option<Instant> {
         let (_, since) = self.idle.first().filter(|_| self.spare() > 0)?;

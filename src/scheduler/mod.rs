@@ -6,6 +6,7 @@ pub mod dispatch;
 pub mod lease;
 pub mod provision;
 mod qualifiers;
+pub mod record;
 pub mod share;
 
 use std::collections::HashMap;
@@ -28,10 +29,12 @@ use crate::engine::spec;
 use crate::pool::Pool;
 use crate::pool::index::Slot;
 use crate::pool::ledger::Ledger;
+use crate::pool::roster::View;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Table};
 use crate::scheduler::admit::Gate;
 use crate::scheduler::qualifiers::Qualifiers;
+use crate::scheduler::record::Record;
 use crate::scheduler::share::{Share, Term};
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{self, FunctionMeters};
@@ -67,6 +70,8 @@ struct Shared {
     logs: Arc<Book>,
     /// Which workers it had started, and why.
     starts: Arc<Ledger>,
+    /// What became of its latest calls.
+    record: Arc<Record>,
     gate: Arc<Gate>,
     limited_by: Throttle,
     meters: Arc<FunctionMeters>,
@@ -79,6 +84,10 @@ impl Target {
 
     pub fn starts(&self) -> &Arc<Ledger> {
         &self.shared.starts
+    }
+
+    pub fn record(&self) -> &Record {
+        &self.shared.record
     }
 
     /// A call without an answer leaves a line with its request id. Whose fault it is decides how loud it is.
@@ -200,6 +209,11 @@ impl Scheduler {
         self.table.at(path)
     }
 
+    /// The pool, for those who look at it.
+    pub fn pool(&self) -> View {
+        self.pool.view()
+    }
+
     /// What environments are encrypted with.
     pub fn secrets(&self) -> &Arc<Secrets> {
         &self.options.secrets
@@ -302,15 +316,20 @@ impl Scheduler {
 
     fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {
         let (limit, limited_by) = limit(&function);
-        let (logs, starts, gate) = match old {
+        let (logs, starts, record, gate) = match old {
             Some(old) => {
                 let Shared {
-                    logs, starts, gate, ..
+                    logs,
+                    starts,
+                    record,
+                    gate,
+                    ..
                 } = &old.shared;
-                (logs.clone(), starts.clone(), gate.clone())
+                (logs.clone(), starts.clone(), record.clone(), gate.clone())
             }
             None => (
                 Book::new(self.options.log_keep_bytes),
+                Arc::default(),
                 Arc::default(),
                 gate(self.share.as_ref(), function.id.as_str(), limit),
             ),
@@ -325,6 +344,7 @@ impl Scheduler {
         let shared = Shared {
             logs,
             starts,
+            record,
             gate,
             limited_by,
             meters,
@@ -412,7 +432,9 @@ impl Scheduler {
             )
             .await;
         }
-        let whole = clock::now().saturating_duration_since(arrived);
+        let now = clock::now();
+        let whole = now.saturating_duration_since(arrived);
+        target.record().ended(&called, whole, now);
         let kind = called.start.map(|(kind, _)| kind);
         target.shared.meters.called(
             kind,

@@ -37,7 +37,9 @@ async fn every_face_but_health_asks_for_the_key() {
         (Method::GET, "/runtimes/"),
         (Method::GET, "/metrics"),
         (Method::GET, "/openapi.json"),
-        (Method::GET, "/docs/"),
+        (Method::GET, "/overview"),
+        (Method::GET, "/dashboard/events"),
+        (Method::GET, "/functions/locked/invocations"),
         (Method::GET, "/functions/no/such/path"),
     ];
     let key = server.client.key.clone().unwrap();

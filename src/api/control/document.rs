@@ -290,6 +290,9 @@ pub struct RuntimeDocument<'a> {
     source_extension: Option<&'a str>,
     /// The file inline code is written to, as a program, whatever the handler.
     source_file: Option<&'a str>,
+    /// Code to begin with.
+    #[schema(required = true)]
+    template: Option<String>,
 }
 
 impl<'a> RuntimeDocument<'a> {
@@ -305,6 +308,9 @@ impl<'a> RuntimeDocument<'a> {
             default_handler: &manifest.default_handler,
             source_extension,
             source_file,
+            template: manifest
+                .template()
+                .and_then(|path| std::fs::read_to_string(path).ok()),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod keys;
 pub mod locks;
 pub mod logs;
 pub mod openapi;
+pub mod overview;
 pub mod provisioned;
 pub mod runtimes;
 pub mod starts;
@@ -37,7 +38,7 @@ use axum::response::Response;
 use axum::{Router, middleware};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Uri};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use utoipa_axum::router::OpenApiRouter;
@@ -61,6 +62,9 @@ use crate::store::{self, Store};
 /// The paths that are written with a slash at their end; all others are written without.
 const COLLECTIONS: [&str; 4] = ["/dead-letters", "/functions", "/keys", "/runtimes"];
 
+/// Who may follow the overview at the same time.
+const LOOKERS: usize = 64;
+
 /// Everything the face works with, and the AWS face beside it. A cheap handle.
 #[derive(Debug, Clone)]
 pub struct Control {
@@ -74,6 +78,8 @@ pub struct Control {
     pub(super) keys: Arc<Keys>,
     /// Held while a key is revoked.
     revoking: Arc<Mutex<()>>,
+    /// Room for those who follow the overview.
+    lookers: Arc<Semaphore>,
     /// Ends the answers that would never end.
     stop: CancellationToken,
 }
@@ -108,6 +114,7 @@ impl Control {
             room: Room::default(),
             keys,
             revoking: Arc::default(),
+            lookers: Arc::new(Semaphore::new(LOOKERS)),
             stop,
         }
     }
@@ -137,7 +144,9 @@ pub fn router(control: Control) -> Router {
     let (routes, document) = routes().split_for_parts();
     let document = openapi::with_examples(document, &control.runtimes);
     let routes = routes
-        .merge(openapi::pages(document))
+        .merge(openapi::document(document))
+        // No part of the API: its form is the dashboard's business.
+        .route("/dashboard/events", axum::routing::get(overview::follow))
         .fallback(async |uri: Uri| Problem::NoPath(uri.path().into()))
         .method_not_allowed_fallback(async |method: Method, uri: Uri| Problem::Method {
             method: method.to_string(),
@@ -176,6 +185,8 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(dead_letters::redrive_all))
         .routes(routes!(logs::read))
         .routes(routes!(starts::list))
+        .routes(routes!(overview::read))
+        .routes(routes!(overview::calls))
         .routes(routes!(runtimes::list))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
@@ -205,10 +216,6 @@ fn canonical(mut request: Request<Body>) -> Request<Body> {
 
 /// The path as the routes are written, if that is another.
 fn canonical_path(path: &str) -> Option<String> {
-    // The pages refer to each other by what comes after their slash.
-    if path == "/docs" || path.starts_with("/docs/") {
-        return None;
-    }
     let bare = path.strip_suffix('/').unwrap_or(path);
     let wanted = match COLLECTIONS.contains(&bare) {
         true => format!("{bare}/"),

@@ -1,17 +1,18 @@
-//! The OpenAPI document and the pages that show it. Paths and schemas come from the handlers; here is what belongs to all of them:
+//! The OpenAPI document. Paths and schemas come from the handlers; here is what belongs to all of them:
 //! the head, the key, the ways requests are refused. Examples name a runtime that is installed, so they can be sent as they
-//! are. The pages are part of the binary and load nothing from elsewhere.
+//! are.
 
 use std::collections::BTreeMap;
 
 use axum::Router;
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
 use serde_json::json;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi as _};
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::api::error::{ErrorBody, ErrorDetail, FieldFault};
+use crate::api::error::{self, ErrorBody, ErrorDetail, FieldFault};
 use crate::runtime::Catalog;
 
 const INVALID: (u16, &str) = (
@@ -150,6 +151,7 @@ impl IntoResponses for CallErrors {
         (name = "calls", description = "Running functions"),
         (name = "logs", description = "What functions print"),
         (name = "keys", description = "Who may come in"),
+        (name = "operation", description = "What goes on"),
         (name = "runtimes", description = "The languages there are"),
     ),
     components(schemas(ErrorBody, ErrorDetail, FieldFault)),
@@ -198,17 +200,13 @@ pub fn with_examples(mut document: OpenApi, runtimes: &Catalog) -> OpenApi {
     document
 }
 
-/// `/openapi.json` and `/docs/`.
-pub fn pages<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
-    let config = Config::from("/openapi.json")
-        // By default the page sends the document's address to a service on the internet.
-        .validator_url("none")
-        .try_it_out_enabled(true)
-        .persist_authorization(true);
-    SwaggerUi::new("/docs")
-        .url("/openapi.json", document)
-        .config(config)
-        .into()
+/// `/openapi.json`. What draws it for people is a page of the dashboard's.
+pub fn document<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
+    let text = error::to_json(&document);
+    Router::new().route(
+        "/openapi.json",
+        get(async move || ([(CONTENT_TYPE, error::JSON)], text.clone())),
+    )
 }
 
 fn refusals(list: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {

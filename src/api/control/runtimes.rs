@@ -8,6 +8,7 @@ use crate::api::control::Control;
 use crate::api::control::document::{RuntimeDocument, RuntimeList};
 use crate::api::control::functions::json;
 use crate::api::control::openapi::ListErrors;
+use crate::task;
 
 /// List runtimes
 #[utoipa::path(
@@ -15,11 +16,11 @@ use crate::api::control::openapi::ListErrors;
     responses((status = 200, body = RuntimeList, description = "all of them"), ListErrors)
 )]
 pub async fn list(State(control): State<Control>) -> Response {
-    let items = control
-        .runtimes
-        .all()
-        .iter()
-        .map(|m| RuntimeDocument::of(m))
-        .collect();
-    json(StatusCode::OK, &RuntimeList { items })
+    // Their templates are files.
+    task::blocking("read templates", move || {
+        let all = control.runtimes.all();
+        let items = all.iter().map(|m| RuntimeDocument::of(m)).collect();
+        json(StatusCode::OK, &RuntimeList { items })
+    })
+    .await
 }

@@ -229,6 +229,7 @@ impl From<Problem> for Refusal {
                 Self::bare(status, "ThrottlingException", message)
             }
             Problem::CrossOrigin
+            | Problem::UnknownHost(_)
             | Problem::ScopeMissing(_)
             | Problem::FunctionNotAllowed { .. } => Self::denied(message),
             Problem::NoFunction(_)

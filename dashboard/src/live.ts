@@ -1,0 +1,78 @@
+// What goes on, followed once for all pages: one connection, closed while nobody looks.
+import { signal } from "@preact/signals";
+import { type Account, allFunctions, ApiError, type Fn, get, type Overview, type Pool, type Runtime, type Traffic } from "./api";
+import { follow, type State } from "./stream";
+
+export const account = signal<Account | null | undefined>(undefined);
+export const functions = signal<Fn[] | undefined>(undefined);
+export const functionsError = signal<string>("");
+export const traffic = signal<ReadonlyMap<string, Traffic>>(new Map());
+export const pool = signal<Pool | null>(null);
+export const connection = signal<State>("connecting");
+export const runtimes = signal<Runtime[] | undefined>(undefined);
+/** Server time minus ours, in milliseconds: ages are told by the server's clock. */
+export const skew = signal(0);
+
+export const may = (scope: string) => !!account.value?.scopes.some((own) => own === scope || own === "admin");
+
+let changes = -1;
+let running: AbortController | undefined;
+
+export async function refreshFunctions(): Promise<void> {
+  try {
+    functions.value = await allFunctions();
+    functionsError.value = "";
+  } catch (error) {
+    functionsError.value = error instanceof ApiError ? error.message : String(error);
+  }
+}
+
+export async function loadRuntimes(): Promise<Runtime[]> {
+  runtimes.value ??= (await get<{ items: Runtime[] }>("/runtimes/")).items;
+  return runtimes.value;
+}
+
+function seen(overview: Overview) {
+  skew.value = Date.parse(overview.at) - Date.now();
+  if (overview.functions.length) {
+    const next = new Map(traffic.value);
+    for (const one of overview.functions) next.set(one.id, one);
+    traffic.value = next;
+  }
+  if (overview.pool) pool.value = overview.pool;
+  if (overview.changes !== changes) {
+    changes = overview.changes;
+    void refreshFunctions();
+  }
+}
+
+function begin() {
+  if (running || !account.value || !may("deploy")) return;
+  running = new AbortController();
+  const on = ({ event, data }: { event: string; data: string }) => {
+    if (event === "message") seen(JSON.parse(data) as Overview);
+  };
+  void follow(() => "/dashboard/events", running.signal, on, (state) => (connection.value = state));
+}
+
+function end() {
+  running?.abort();
+  running = undefined;
+}
+
+export function start() {
+  changes = -1;
+  begin();
+}
+
+export function stop() {
+  end();
+  functions.value = undefined;
+  traffic.value = new Map();
+  pool.value = null;
+}
+
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) end();
+  else begin();
+});

@@ -1,0 +1,153 @@
+// The dashboard's frame: who is signed in, where one is, and the page that belongs there.
+import { effect } from "@preact/signals";
+import { render } from "preact";
+import { lazy, Suspense } from "preact/compat";
+import { useEffect } from "preact/hooks";
+import { type Account, ApiError, get, whenSignedOut, write } from "./api";
+import { account, connection, may, start, stop } from "./live";
+import { CreatePage } from "./pages/create";
+import { FunctionPage } from "./pages/function";
+import { FunctionsPage } from "./pages/functions";
+import { PoolPage } from "./pages/pool";
+import { SignIn } from "./pages/signin";
+import { SystemPage } from "./pages/system";
+import { Link, path } from "./router";
+import { choose, theme } from "./theme";
+import { Confirmation, Empty, Loading, say, Toasts } from "./ui";
+
+const DocsPage = lazy(() => import("./pages/docs").then((page) => page.DocsPage));
+
+const HOME = "/dashboard/";
+
+async function whoAmI() {
+  try {
+    account.value = await get<Account | null>("/dashboard/session");
+  } catch (error) {
+    account.value = null;
+    if (!(error instanceof ApiError && error.status === 401)) say((error as Error).message, true);
+  }
+}
+
+async function signOut() {
+  await write("DELETE", "/dashboard/session").catch(() => {});
+  account.value = null;
+}
+
+whenSignedOut(() => {
+  if (account.value) {
+    account.value = null;
+    say("You have been signed out.", true);
+  }
+});
+
+effect(() => {
+  if (account.value) start();
+  else stop();
+});
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function page(at: string) {
+  const parts = at.replace(/^\/dashboard\/?/, "").split("/").filter(Boolean).map(decoded);
+  const [first, second, third] = parts;
+  if (at === "/docs" || at.startsWith("/docs/")) return <DocsPage />;
+  if (!first || first === "functions") {
+    return second ? <FunctionPage key={second} name={second} tab={third ?? "code"} /> : <FunctionsPage />;
+  }
+  if (first === "create") return <CreatePage />;
+  if (first === "pool") return <PoolPage />;
+  if (first === "system") return <SystemPage />;
+  return (
+    <Empty title="There is nothing here">
+      <p>
+        <Link to={HOME}>All functions</Link>
+      </p>
+    </Empty>
+  );
+}
+
+function Header() {
+  const at = path.value;
+  const items: [string, string, boolean][] = [
+    [HOME, "Functions", at === HOME || at.startsWith("/dashboard/functions") || at === "/dashboard/create"],
+    ["/dashboard/pool", "Pool", at === "/dashboard/pool"],
+    ["/dashboard/system", "System", at === "/dashboard/system"],
+    ["/docs", "API", at.startsWith("/docs")],
+  ];
+  const live = { open: "Live", connecting: "Connecting", waiting: "Not connected" }[connection.value];
+  return (
+    <header class="top">
+      <Link to={HOME} class="brand" aria-label="Hearth, all functions">
+        <svg viewBox="0 0 32 32" aria-hidden="true">
+          <path d="M16.500 3c.8 5.200-2.300 7.300-4.900 10.700C9.700 16.300 8 18.700 8 22a8 8 0 0 0 8 8 8 8 0 0 0 8-8.200c0-3.600-1.700-6-3.500-8.200-.3 2-1 3.300-2.400 4C18.600 12.200 17.900 6.800 16.500 3Z" />
+        </svg>
+        <span>Hearth</span>
+      </Link>
+      <nav aria-label="Main">
+        {items.map(([to, label, current]) => (
+          <Link key={to} to={to} aria-current={current ? "page" : undefined}>
+            {label}
+          </Link>
+        ))}
+      </nav>
+      <div class="who">
+        {may("deploy") && (
+          <span class={`live ${connection.value}`} role="status">
+            <i aria-hidden="true" />
+            <span class="wide">{live}</span>
+            <span class="sr narrow">{live}</span>
+          </span>
+        )}
+        <label class="sr" for="theme">
+          Colours
+        </label>
+        <select id="theme" class="quiet" value={theme.value} onChange={(event) => choose(event.currentTarget.value)}>
+          <option value="auto">Auto</option>
+          <option value="light">Light</option>
+          <option value="dark">Dark</option>
+        </select>
+        <button type="button" class="quiet" onClick={signOut} title={`Signed in with the key ${account.value?.name ?? ""}`}>
+          Sign out
+        </button>
+      </div>
+    </header>
+  );
+}
+
+function App() {
+  useEffect(() => void whoAmI(), []);
+  if (account.value === undefined) return <Loading what="the dashboard" />;
+  if (account.value === null) {
+    return (
+      <>
+        <SignIn />
+        <Toasts />
+      </>
+    );
+  }
+  return (
+    <>
+      <a class="skip" href="#main">
+        Skip to the page
+      </a>
+      <Header />
+      <main id="main" tabIndex={-1}>
+        <Suspense fallback={<Loading what="the page" />}>{page(path.value)}</Suspense>
+      </main>
+      <Confirmation />
+      <Toasts />
+    </>
+  );
+}
+
+const app = document.getElementById("app");
+if (app) {
+  app.replaceChildren();
+  render(<App />, app);
+}

@@ -1,0 +1,107 @@
+// A function's latest calls, each of which can be opened.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Call, type Fn, fnPath, get, type LogLine } from "../api";
+import { clock, ms } from "../format";
+import { traffic } from "../live";
+import { Badge, Empty, Failed, Loading, Waterfall } from "../ui";
+
+type Filter = "all" | "failed" | "started";
+
+export function Calls({ fn }: { fn: Fn }) {
+  const [calls, setCalls] = useState<Call[]>();
+  const [error, setError] = useState("");
+  const [filter, setFilter] = useState<Filter>("all");
+  const [open, setOpen] = useState("");
+  // Read again when the live counts say that there were more, and not otherwise.
+  const counted = traffic.value.get(fn.id)?.calls ?? 0;
+  const asked = useRef(0);
+
+  const load = async () => {
+    const turn = ++asked.current;
+    try {
+      const { items } = await get<{ items: Call[] }>(fnPath(fn.id, "/invocations?limit=200"));
+      if (turn === asked.current) setCalls(items);
+      setError("");
+    } catch (problem) {
+      setError((problem as Error).message);
+    }
+  };
+  useEffect(() => void load(), [counted]);
+
+  if (error && !calls) return <Failed text={error} again={load} />;
+  if (!calls) return <Loading what="calls" />;
+  if (!calls.length) {
+    return (
+      <Empty title="Nobody has called it yet">
+        <p>Calls show up here as they end: how they were answered, on what kind of worker, and where their time went.</p>
+      </Empty>
+    );
+  }
+  const shown = calls.filter((call) => (filter === "failed" ? call.error : filter === "started" ? call.start && call.start !== "warm" : true));
+  return (
+    <section class="card" aria-label="Calls">
+      <div class="bar">
+        <div class="segments" role="group" aria-label="Which calls">
+          {(
+            [
+              ["all", "All"],
+              ["failed", "Failed"],
+              ["started", "Not warm"],
+            ] as [Filter, string][]
+          ).map(([id, label]) => (
+            <button key={id} type="button" aria-pressed={filter === id} onClick={() => setFilter(id)}>
+              {label}
+            </button>
+          ))}
+        </div>
+        <span class="grow" />
+        <span class="muted">the latest {calls.length}</span>
+      </div>
+      {shown.length === 0 ? (
+        <div class="empty">
+          <p>None of the latest {calls.length} calls.</p>
+        </div>
+      ) : (
+        <ul class="calls">
+          {shown.map((call) => (
+            <li key={call.request_id}>
+              <button type="button" class="call" aria-expanded={open === call.request_id} onClick={() => setOpen(open === call.request_id ? "" : call.request_id)}>
+                <time dateTime={call.ended_at}>{clock(call.ended_at)}</time>
+                <span class="outcome">
+                  <Badge kind={call.error ? "bad" : "good"}>{call.error ?? "ok"}</Badge>
+                  <Badge kind={call.start ?? "plain"}>{call.start ?? "no worker"}</Badge>
+                </span>
+                <code class="wide">{call.request_id}</code>
+                <span class="num">{ms(call.duration)}</span>
+              </button>
+              {open === call.request_id && <Opened fn={fn} call={call} />}
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}
+
+function Opened({ fn, call }: { fn: Fn; call: Call }) {
+  const [lines, setLines] = useState<LogLine[]>();
+  useEffect(() => {
+    const path = fnPath(fn.id, `/logs?limit=500&request_id=${encodeURIComponent(call.request_id)}`);
+    get<{ items: LogLine[] }>(path).then(
+      ({ items }) => setLines(items),
+      () => setLines([]),
+    );
+  }, [call.request_id]);
+  return (
+    <div class="opened">
+      <Waterfall phases={call.phases} />
+      <pre class="output log" tabIndex={0} aria-label="What the call printed">
+        {lines === undefined ? "…" : lines.map((line) => line.text).join("\n") || "Nothing was printed, or it is no longer remembered."}
+      </pre>
+      <p class="hint">
+        Request <code>{call.request_id}</code>
+        {call.blame && ` · blame: ${call.blame}`}
+      </p>
+    </div>
+  );
+}

@@ -1,0 +1,79 @@
+// Server-sent events over fetch, which can carry the mark that an EventSource cannot, and says why it failed. Comes back by itself, later and
+// later, and goes on where it was.
+import { send } from "./api";
+
+export type State = "connecting" | "open" | "waiting";
+
+export interface Happening {
+  event: string;
+  data: string;
+  id: string;
+}
+
+const FIRST_WAIT = 500;
+const LONGEST_WAIT = 10_000;
+/** An event larger than this is none of ours. */
+const EVENT_MAX = 8 * 1024 * 1024;
+
+/** Follows until the signal; `path` is asked for before each attempt. */
+export async function follow(path: () => string, signal: AbortSignal, on: (happening: Happening) => void, state: (state: State) => void) {
+  let wait = FIRST_WAIT;
+  let last = "";
+  while (!signal.aborted) {
+    state("connecting");
+    try {
+      const headers: Record<string, string> = { accept: "text/event-stream" };
+      if (last) headers["last-event-id"] = last;
+      const response = await send(path(), { headers, signal });
+      if (response.status === 401 || response.status === 403 || response.status === 404) return state("waiting");
+      if (!response.ok || !response.body) throw new Error(String(response.status));
+      state("open");
+      wait = FIRST_WAIT;
+      const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        rest += value;
+        const parts = rest.split(/\r?\n\r?\n/);
+        rest = parts.pop() ?? "";
+        if (rest.length > EVENT_MAX) throw new Error("too long");
+        for (const part of parts) {
+          const happening = parse(part);
+          if (!happening) continue;
+          if (happening.id) last = happening.id;
+          on(happening);
+        }
+      }
+    } catch {
+      if (signal.aborted) return;
+    }
+    state("waiting");
+    await pause(wait * (0.75 + Math.random() / 2), signal);
+    wait = Math.min(wait * 2, LONGEST_WAIT);
+  }
+}
+
+export function parse(part: string): Happening | undefined {
+  const found: Happening = { event: "message", data: "", id: "" };
+  const data: string[] = [];
+  for (const line of part.split(/\r?\n/)) {
+    const at = line.indexOf(":");
+    if (at < 1) continue;
+    const value = line.slice(at + 1).replace(/^ /, "");
+    const field = line.slice(0, at);
+    if (field === "data") data.push(value);
+    else if (field === "event") found.event = value;
+    else if (field === "id") found.id = value;
+  }
+  if (!data.length) return undefined;
+  found.data = data.join("\n");
+  return found;
+}
+
+function pause(time: number, signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    const timer = setTimeout(done, time);
+    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+  });
+}

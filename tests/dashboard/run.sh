@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Uses the dashboard as a person would, in a real browser without a window: everything a page promises, what it must never do, and how it
+# looks, on a phone and a desk, light and dark. The pictures stay in target/dashboard-shots.
+#
+# Starts a server of its own, needs a Docker engine, Node.js and a Chromium, which is installed where there is none.
+set -euo pipefail
+# shellcheck source=scripts/prelude.sh
+. "$(dirname "$0")/../../scripts/prelude.sh"
+
+cd "$ROOT"
+built=${CARGO_TARGET_DIR:-target}
+case $built in /*) ;; *) built=$PWD/$built ;; esac
+work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-dashboard.XXXXXX")
+server=""
+
+clean_up() {
+    local status=$?
+    trap - EXIT
+    set +e
+    if [ -n "$server" ]; then
+        as_root kill "$server" 2>/dev/null
+        # It removes its containers before it ends.
+        wait "$server" || status=1
+    fi
+    [ "$status" = 0 ] || tail -n 40 "$work/log" >&2
+    as_root rm -rf "$work"
+    exit "$status"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+
+browser >/dev/null || install_packages chromium
+lock=$(sha256sum tests/dashboard/package-lock.json | cut -c1-32)
+if [ "$(cat tests/dashboard/node_modules/.lock 2>/dev/null)" != "$lock" ]; then
+    for _ in 1 2; do
+        (cd tests/dashboard && within 300 npm ci --no-audit --no-fund --loglevel=error) && break
+    done
+    echo "$lock" >tests/dashboard/node_modules/.lock
+fi
+
+scripts/dashboard.sh
+cargo build --locked --quiet --bin hearth
+runtimes/provided/build.sh
+# Not through a function: its number would be that of a shell around it.
+root=()
+[ "$(id -u)" = 0 ] || root=(sudo -n)
+"${root[@]}" "$built/debug/hearth" serve --state-dir "$work/state" --listen 127.0.0.1:0 --runtimes runtimes \
+    --set pool.stem_min=1 --set pool.stem_max=2 --set server.failed_keys=3 2>"$work/log" &
+server=$!
+announced() { as_root test -s "$work/state/instance.json" && as_root test -s "$work/state/admin.key"; }
+wait_for 60 announced || die "no server"
+url=$(as_root python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["url"])' "$work/state/instance.json")
+key=$(as_root cat "$work/state/admin.key")
+# The first start on a machine builds the runtimes' images.
+wait_for 900 within 5 curl -fsS "$url/readyz" || die "never ready"
+
+mkdir -p "$built/dashboard-shots"
+TEST_URL=$url TEST_KEY=$key TEST_BROWSER=$(browser) TEST_SHOTS=$built/dashboard-shots \
+    within "${DASHBOARD_TIMEOUT:-600}" node --test --test-reporter=spec tests/dashboard/*.test.mjs
