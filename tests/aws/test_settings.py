@@ -76,6 +76,10 @@ class Permissions(Case):
         name = self.function()
         self.assertEqual(
             self.refused("ResourceNotFoundException", 404, LAMBDA.get_policy, FunctionName=name),
+            "The resource you requested does not exist.",
+        )
+        self.assertEqual(
+            self.refused("ResourceNotFoundException", 404, LAMBDA.remove_permission, FunctionName=name, StatementId="s3"),
             "No policy is associated with the given resource.",
         )
         made = LAMBDA.add_permission(

@@ -101,7 +101,9 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
     let qualifier = qualifier(&named);
     let there = of(&latest.function, qualifier.as_deref());
     if there.is_empty() {
-        return Err(no_policy());
+        return Err(Refusal::not_found(
+            "No policy is associated with the given resource.",
+        ));
     }
     if !there.iter().any(|statement| statement.id == id) {
         return Err(Refusal::not_found(format!(
@@ -127,7 +129,9 @@ pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusa
     let qualifier = qualifier(&named);
     let there = of(&latest.function, qualifier.as_deref());
     if there.is_empty() {
-        return Err(no_policy());
+        return Err(Refusal::not_found(
+            "The resource you requested does not exist.",
+        ));
     }
     let statements = there
         .iter()
@@ -137,10 +141,6 @@ pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusa
     let revision = revision_id(&latest.function, qualifier.as_deref());
     let document = json!({"Policy": policy.to_string(), "RevisionId": revision});
     Ok(answer(StatusCode::OK, &document))
-}
-
-fn no_policy() -> Refusal {
-    Refusal::not_found("No policy is associated with the given resource.")
 }
 
 fn qualifier(named: &Named) -> Option<String> {
