@@ -57,7 +57,13 @@ pub async fn execute(
     let qualifier = query.and_then(qualifier);
     let resolved = match queue.scheduler().resolve(name, qualifier.as_deref()) {
         Ok(resolved) => resolved,
-        Err(unresolved) => return error::refused(&unresolved.into()),
+        Err(unresolved) => {
+            let mut response = error::refused(&unresolved.into());
+            // No time went into it, and it says so as every answer to a call does.
+            let timing = server_timing(&Phases::default(), None);
+            response.headers_mut().insert(SERVER_TIMING, timing);
+            return response;
+        }
     };
     if headers.contains_key(idempotency::KEY) {
         let behind = name.split_once(':').map(|(_, behind)| behind);
