@@ -32,7 +32,7 @@ trap 'exit 143' TERM
 
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
-browser >/dev/null || install_packages chromium
+browser >/dev/null || install_packages chromium fonts-dejavu-core
 lock=$(sha256sum tests/dashboard/package-lock.json | cut -c1-32)
 if [ "$(cat tests/dashboard/node_modules/.lock 2>/dev/null)" != "$lock" ]; then
     for _ in 1 2; do

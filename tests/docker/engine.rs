@@ -94,7 +94,7 @@ async fn every_hardening_is_in_force_inside() {
             "HEARTH_SOCKET=/hearth/worker.sock",
             "LAMBDA_TASK_ROOT=/var/task",
             "LANG=C.UTF-8",
-            "TZ=UTC",
+            "TZ=:UTC",
             "PATH=/usr/local/bin:/usr/bin:/bin",
         ] {
             assert!(environment.contains(expected), "{expected} in {environment}");
