@@ -85,6 +85,8 @@ if [ "$(id -u)" != 0 ] && may_be_root; then
     export "CARGO_TARGET_${host}_RUNNER=sudo -nE"
 fi
 tests
+say "The simulation's seeds"
+cargo test --locked --lib -- --ignored sim::tests
 say "Fuzzing, for a while"
 scripts/fuzz.sh 10
 say "The OpenAPI document against a server"

@@ -25,6 +25,7 @@ fn check(seed: u64, report: &Report) {
 }
 
 #[test]
+#[ignore = "a stage of its own in scripts/test.sh"]
 fn the_same_seed_gives_the_same_log() {
     for seed in 0..12 {
         let (first, second) = (world::run(seed), world::run(seed));
@@ -94,7 +95,10 @@ fn a_network_holder_outlives_a_refused_start() {
     }
 }
 
+/// In a process of its own, alone: its pipes are real, and other tests that start programs hold them open for the moment between a
+/// fork and an exec, in which a dead container does not look dead.
 #[test]
+#[ignore = "a stage of its own in scripts/test.sh"]
 fn what_was_promised_holds_for_every_seed() {
     let count = asked("SIM_SEEDS").unwrap_or(SEEDS);
     let first = asked("SIM_FROM").unwrap_or(0);
