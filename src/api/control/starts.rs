@@ -126,8 +126,10 @@ pub async fn list(
     let mut query = Query::of(&uri)?;
     let limit = query.limit(1..=PAGE_MAX).unwrap_or(PAGE_DEFAULT);
     let before = query.parsed("cursor", |text| {
-        text.parse::<u64>()
-            .map_err(|_no_number| "must be the next of a page".into())
+        // As many as the document's int64 has.
+        let number = text.parse::<i64>().ok();
+        let number = number.and_then(|number| u64::try_from(number).ok());
+        number.ok_or_else(|| "must be the next of a page".into())
     });
     query.finish()?;
     let (entries, more) = find(&control, &id)?.starts().page(before, limit);
