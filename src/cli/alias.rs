@@ -128,10 +128,7 @@ async fn aliases(name: &str, client: &Client, output: &mut Output) -> Result<(),
     }
     let mut rows = vec![["ALIAS", "VERSION", "DESCRIPTION", "UPDATED"].map(str::to_owned)];
     rows.extend(aliases.iter().map(|alias| {
-        let text = |field: &str| match alias[field].as_str() {
-            None | Some("") => "-".to_owned(),
-            Some(text) => text.to_owned(),
-        };
+        let text = |field: &str| list::text(alias, field);
         [
             text("name"),
             points_at(alias),

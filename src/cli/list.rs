@@ -52,6 +52,14 @@ pub(super) async fn pages(client: &Client, listing: &str) -> Result<Vec<Value>, 
     }
 }
 
+/// A field in a table: what is empty shows.
+pub(super) fn text(of: &Value, field: &str) -> String {
+    match of[field].as_str() {
+        None | Some("") => "-".to_owned(),
+        Some(text) => text.to_owned(),
+    }
+}
+
 /// To the second, and without the letters around it.
 pub(super) fn second(time: &str) -> String {
     time.get(..19).unwrap_or(time).replace('T', " ")

@@ -101,10 +101,7 @@ async fn versions(name: &str, client: &Client, output: &mut Output) -> Result<()
     let heading = ["VERSION", "DESCRIPTION", "RUNTIME", "HANDLER", "PUBLISHED"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(versions.iter().map(|version| {
-        let text = |field: &str| match version[field].as_str() {
-            None | Some("") => "-".to_owned(),
-            Some(text) => text.to_owned(),
-        };
+        let text = |field: &str| list::text(version, field);
         vec![
             version["number"].to_string(),
             text("description"),
