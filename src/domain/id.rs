@@ -1,6 +1,7 @@
 //! Identifiers and names. Each is a type of its own, so that one can never stand where another is meant; ids are never
 //! reused. Parsing is the only way in from outside, and says what was wrong.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,6 +22,13 @@ macro_rules! text_id {
 
         impl $name {
             pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        /// So that a map can be asked with what came in a request.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }
@@ -71,6 +79,11 @@ impl FunctionId {
         Self(Uuid::now_v7().to_string().into())
     }
 
+    /// Whether a text may be an id: a name seldom is.
+    pub fn is_like(text: &str) -> bool {
+        text.len() == 36 && text.as_bytes()[8] == b'-'
+    }
+
     /// An id read back from the store or given in a path; any text can be asked for, only a stored one is found.
     pub fn from_stored(text: &str) -> Self {
         Self(text.into())
@@ -104,13 +117,6 @@ impl AliasName {
             true => Err("may not be a number: those are versions'".into()),
             false => Ok(Self(text.into())),
         }
-    }
-}
-
-/// So that a map by name can be asked with what came in a request.
-impl std::borrow::Borrow<str> for AliasName {
-    fn borrow(&self) -> &str {
-        &self.0
     }
 }
 

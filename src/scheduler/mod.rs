@@ -4,15 +4,17 @@
 pub mod admit;
 pub mod dispatch;
 pub mod lease;
+pub mod life;
 pub mod provision;
 mod qualifiers;
 pub mod record;
 pub mod share;
+pub mod totals;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -31,11 +33,13 @@ use crate::pool::index::Slot;
 use crate::pool::ledger::Ledger;
 use crate::pool::roster::View;
 use crate::router::routes::Matched;
-use crate::router::table::{Entry, Table};
+use crate::router::table::{Entry, Replaced, Table};
 use crate::scheduler::admit::Gate;
+use crate::scheduler::life::Life;
 use crate::scheduler::qualifiers::Qualifiers;
-use crate::scheduler::record::Record;
+use crate::scheduler::record::{Record, Summary};
 use crate::scheduler::share::{Share, Term};
+use crate::scheduler::totals::{Part, Totals};
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{self, FunctionMeters};
 use crate::worker::specialise::Blueprint;
@@ -53,47 +57,68 @@ pub struct Target {
     pub version: VersionId,
     pub digest: VersionDigest,
     shared: Shared,
-    slot: Arc<Slot>,
+    place: Place,
     /// Its runtime is here. If not, no worker will ever come, and calls need not wait to be told.
     installed: bool,
-    /// Why its environment cannot be decrypted here, if it cannot: then no worker is started, and calls need not wait to be told.
-    unreadable: Option<String>,
     /// What stands behind the function's name beside this; none of a published version.
     qualifiers: Qualifiers,
     /// Of a published version: places of the account's limit that are for its provisioned workers. Not made before there are any.
     provisioned: OnceLock<Arc<Gate>>,
 }
 
+/// Where a version's workers are, from when the first is wanted on: most versions of many functions have none. If its environment cannot
+/// be decrypted here, why: then no worker is started, and calls need not wait to be told. Targets with the same digest have the same place.
+type Place = Arc<OnceLock<Result<Arc<Slot>, String>>>;
+
 /// What all versions and revisions of a function have in common.
 #[derive(Debug, Clone)]
 struct Shared {
-    logs: Arc<Book>,
-    /// Which workers it had started, and why.
-    starts: Arc<Ledger>,
-    /// What became of its latest calls.
-    record: Arc<Record>,
+    life: Arc<Life>,
     gate: Arc<Gate>,
     limited_by: Throttle,
-    meters: Arc<FunctionMeters>,
+    /// Made with the first call under the function's name.
+    meters: Arc<OnceLock<Box<FunctionMeters>>>,
 }
 
 impl Target {
     pub fn logs(&self) -> &Arc<Book> {
-        &self.shared.logs
+        &self.shared.life.lived().logs
     }
 
     pub fn starts(&self) -> &Arc<Ledger> {
-        &self.shared.starts
+        &self.shared.life.lived().starts
     }
 
     pub fn record(&self) -> &Record {
-        &self.shared.record
+        &self.shared.life.lived().record
+    }
+
+    /// What its record comes to, for who looks at all functions: one that was never called gets none by it.
+    pub fn summary(&self, now: Instant) -> Summary {
+        let lived = self.shared.life.so_far();
+        lived.map_or_else(Summary::default, |lived| lived.record.summary(now))
+    }
+
+    fn meters(&self) -> &FunctionMeters {
+        let name = self.function.name.as_str();
+        let meters = &self.shared.meters;
+        meters.get_or_init(|| Box::new(FunctionMeters::new(name)))
+    }
+
+    /// What it adds to what follows from all functions together.
+    fn part(&self) -> Part {
+        let versions = self.published().versions.values();
+        let versions = versions.map(|version| version.function.timeout());
+        Part {
+            claim: self.claim(),
+            longest_timeout: versions.fold(self.function.timeout(), Duration::max),
+        }
     }
 
     /// A call without an answer leaves a line with its request id. Whose fault it is decides how loud it is.
     fn failed(&self, fault: &Fault, request_id: RequestId) {
         if let Fault::Throttled { reason, .. } = fault {
-            self.shared.meters.throttled(*reason);
+            self.meters().throttled(*reason);
         }
         let (function, code) = (&self.function.name, fault.code());
         // Function's text: cut, and as Debug, which escapes what could pass for a line of ours.
@@ -160,8 +185,7 @@ pub struct Scheduler {
     account: Arc<Gate>,
     /// What reservations leave to all other functions.
     unreserved: Arc<Gate>,
-    /// One recount at a time: of two, the later one is right.
-    recount: Mutex<()>,
+    totals: Mutex<Totals>,
     /// `None` if no other process shares the limits.
     share: Option<Arc<Share>>,
     options: Options,
@@ -192,7 +216,7 @@ impl Scheduler {
             pool,
             account,
             unreserved,
-            recount: Mutex::new(()),
+            totals: Mutex::default(),
             share,
             options,
             draining: AtomicBool::new(false),
@@ -238,17 +262,17 @@ impl Scheduler {
     pub fn publish(&self, function: Function) {
         let id = function.id.clone();
         let sha256 = function.code.sha256.clone();
-        let old = self.table.replace(&id, |old| match old {
+        let replaced = self.table.replace(&id, |old| match old {
             Some(newer) if newer.function.revision > function.revision => Some(newer.clone()),
             _ => Some(Arc::new(self.target(function, old))),
         });
         self.pool.prepare(vec![sha256]);
-        if let Some(old) = old {
+        self.count(&replaced);
+        if let Some(old) = replaced.old {
             self.close_unless_current(&old);
             self.close_versions(&old);
         }
         self.provision_current(&id);
-        self.recount();
         self.changed();
     }
 
@@ -267,89 +291,80 @@ impl Scheduler {
                 Arc::new(target)
             })
             .collect();
-        self.table.extend(targets.iter().cloned());
+        self.table.extend(&targets);
+        {
+            let mut totals = self.totals.lock();
+            for target in &targets {
+                totals.exchange(None, Some(target.part()));
+            }
+            self.apply(&totals);
+        }
+        let mut packages = BTreeSet::new();
         for target in &targets {
             self.provision(target);
+            packages.insert(target.function.code.sha256.clone());
         }
-        let packages = targets.iter().map(|t| t.function.code.sha256.clone());
-        self.pool.prepare(packages.collect());
-        self.recount();
+        self.pool.prepare(packages.into_iter().collect());
         self.changed();
     }
 
     /// Forgets a function.
     pub fn withdraw(&self, id: &FunctionId) {
-        if let Some(old) = self.table.replace(id, |_| None) {
+        let replaced = self.table.replace(id, |_| None);
+        self.count(&replaced);
+        if let Some(old) = replaced.old {
             self.close_unless_current(&old);
             self.close_versions(&old);
         }
-        self.recount();
         self.changed();
     }
 
-    /// What follows from all functions together.
-    fn recount(&self) {
-        let _one_at_a_time = self.recount.lock();
-        let targets = self.table.all();
-        metrics::functions(targets.len());
-        let mut reservations = targets.iter().filter_map(|target| target.claim());
-        let limit = match reservations.next() {
-            None => u32::MAX,
-            Some(first) => {
-                let reserved = reservations.fold(first, u32::saturating_add);
-                self.account.limit().saturating_sub(reserved)
-            }
-        };
+    /// Brings up to date what follows from all functions together. What came before and after it is counted in any order: it adds up.
+    fn count(&self, replaced: &Replaced<Target>) {
+        let part = |target: &Option<Arc<Target>>| target.as_ref().map(|target| target.part());
+        let mut totals = self.totals.lock();
+        totals.exchange(part(&replaced.old), part(&replaced.new));
+        self.apply(&totals);
+    }
+
+    /// Called with the totals locked: of two changes, the later one is right.
+    fn apply(&self, totals: &Totals) {
+        metrics::functions(totals.functions());
+        let limit = totals.claimed().map_or(u32::MAX, |claimed| {
+            self.account.limit().saturating_sub(claimed)
+        });
         if self.unreserved.limit() != limit {
-            self.unreserved.set_limit(limit);
+            set_limit(self.share.as_ref(), UNRESERVED, &self.unreserved, limit);
         }
         if let Some(share) = &self.share {
-            let all = targets.iter().flat_map(|target| {
-                let versions = target.published().versions.values();
-                let versions = versions.map(|version| version.function.timeout());
-                versions.chain([target.function.timeout()])
-            });
-            let longest = all.max();
-            share.set_longest_timeout(longest.unwrap_or_default());
+            share.set_longest_timeout(totals.longest_timeout());
         }
     }
 
     fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {
         let (limit, limited_by) = limit(&function);
-        let (logs, starts, record, gate) = match old {
-            Some(old) => {
-                let Shared {
-                    logs,
-                    starts,
-                    record,
-                    gate,
-                    ..
-                } = &old.shared;
-                (logs.clone(), starts.clone(), record.clone(), gate.clone())
-            }
+        let (life, gate) = match old {
+            Some(old) => (old.shared.life.clone(), old.shared.gate.clone()),
             None => (
-                Book::new(self.options.log_keep_bytes),
-                Arc::default(),
-                Arc::default(),
+                Life::new(self.options.log_keep_bytes),
                 gate(self.share.as_ref(), function.id.as_str(), limit),
             ),
         };
         if gate.limit() != limit {
-            gate.set_limit(limit);
+            set_limit(self.share.as_ref(), function.id.as_str(), &gate, limit);
         }
         let meters = match old {
             Some(old) if old.function.name == function.name => old.shared.meters.clone(),
-            _ => Arc::new(FunctionMeters::new(function.name.as_str())),
+            _ => Arc::default(),
         };
         let shared = Shared {
-            logs,
-            starts,
-            record,
+            life,
             gate,
             limited_by,
             meters,
         };
-        let mut target = self.assemble(function, VersionId::Latest, shared);
+        let before = old.map(Arc::as_ref);
+        let mut target = self.assemble(function, VersionId::Latest, shared, before);
         if let Some(old) = old {
             // Versions run under the function's name and within its limits.
             let of = |f: &Function| (f.name.clone(), f.max_concurrency, f.reserved_concurrency);
@@ -360,56 +375,81 @@ impl Scheduler {
         target
     }
 
-    fn assemble(&self, function: Function, version: VersionId, shared: Shared) -> Target {
-        let function = Arc::new(function);
+    /// `before` is what was in the target's place, if anything was.
+    fn assemble(
+        &self,
+        function: Function,
+        version: VersionId,
+        shared: Shared,
+        before: Option<&Target>,
+    ) -> Target {
         let digest = function.digest_as(version);
-        let opened = self
-            .options
-            .secrets
-            .open(&function.id, &function.environment);
-        let (environment, unreadable) = match opened {
-            Ok(environment) => (environment, None),
-            Err((name, why)) => {
-                let why = format!("{name}: {why}");
-                tracing::error!(
-                    function = %function.name,
-                    variable = name,
-                    why,
-                    "environment cannot be decrypted: calls of the function are refused"
-                );
-                (Variables::default(), Some(why))
-            }
+        let place = match before {
+            Some(before) if before.digest == digest => before.place.clone(),
+            _ => Place::default(),
         };
-        let slot = self.pool.open(&digest, &shared.starts, || Blueprint {
-            environment,
-            version,
-            limits: spec::limits_for(
-                function.memory,
-                self.options.cpu_floor_cores,
-                self.options.cores,
-            ),
-            function: function.clone(),
-            logs: shared.logs.clone(),
-            init_timeout: self.options.init_timeout,
-        });
+        if let Err(why) = self.environment(&function) {
+            tracing::error!(
+                function = %function.name,
+                why,
+                "environment cannot be decrypted: calls of the function are refused"
+            );
+        }
         Target {
             installed: self.pool.offers(&function.runtime),
-            unreadable,
             qualifiers: Qualifiers::none(&function.id),
             provisioned: OnceLock::new(),
-            function,
+            function: Arc::new(function),
             version,
             digest,
             shared,
-            slot,
+            place,
+        }
+    }
+
+    /// A function's environment in the clear, or why it cannot be had.
+    fn environment(&self, function: &Function) -> Result<Variables, String> {
+        let secrets = &self.options.secrets;
+        secrets
+            .open(&function.id, &function.environment)
+            .map_err(|(name, why)| format!("{name}: {why}"))
+    }
+
+    /// Where the target's workers are, or why it has none.
+    fn slot<'a>(&self, target: &'a Target) -> Result<&'a Arc<Slot>, &'a str> {
+        let slot = target.place.get_or_init(|| {
+            let environment = self.environment(&target.function)?;
+            let function = &target.function;
+            Ok(self
+                .pool
+                .open(&target.digest, target.starts(), || Blueprint {
+                    environment,
+                    version: target.version,
+                    limits: spec::limits_for(
+                        function.memory,
+                        self.options.cpu_floor_cores,
+                        self.options.cores,
+                    ),
+                    function: function.clone(),
+                    logs: target.logs().clone(),
+                    init_timeout: self.options.init_timeout,
+                }))
+        });
+        slot.as_ref().map_err(String::as_str)
+    }
+
+    /// Ends the target's workers, and the place for them: who still comes with an old snapshot of the table finds it closed.
+    fn close(&self, target: &Target) {
+        if let Ok(slot) = self.slot(target) {
+            self.pool.close(slot);
         }
     }
 
     /// A deploy that changed nothing a worker bakes in keeps its workers.
     fn close_unless_current(&self, old: &Target) {
         let current = self.table.find(old.function.id.as_str());
-        if current.is_none_or(|now| !Arc::ptr_eq(&now.slot, &old.slot)) {
-            self.pool.close(&old.slot);
+        if current.is_none_or(|now| !Arc::ptr_eq(&now.place, &old.place)) {
+            self.close(old);
         }
     }
 
@@ -436,7 +476,7 @@ impl Scheduler {
         let whole = now.saturating_duration_since(arrived);
         target.record().ended(&called, whole, now);
         let kind = called.start.map(|(kind, _)| kind);
-        target.shared.meters.called(
+        target.meters().called(
             kind,
             metrics::blame_of(&called.result),
             whole,
@@ -452,7 +492,7 @@ impl Scheduler {
         &self,
         target: &Arc<Target>,
         invocation: &Invocation,
-        deadline: std::time::Instant,
+        deadline: Instant,
         called: &mut Called,
     ) {
         if !target.installed {
@@ -460,10 +500,13 @@ impl Scheduler {
             called.result = Err(Fault::StartFailed(gone));
             return;
         }
-        if let Some(why) = &target.unreadable {
-            called.result = Err(Fault::EnvironmentUnreadable(why.clone()));
-            return;
-        }
+        let slot = match self.slot(target) {
+            Ok(slot) => slot,
+            Err(why) => {
+                called.result = Err(Fault::EnvironmentUnreadable(why.into()));
+                return;
+            }
+        };
         let (permit, term) = match self.admit(target).await {
             Ok(admitted) => admitted,
             Err(fault) => {
@@ -472,7 +515,7 @@ impl Scheduler {
             }
         };
         let since = clock::now();
-        match self.pool.acquire(&target.slot, permit, deadline).await {
+        match self.pool.acquire(slot, permit, deadline).await {
             // It waited, or the process was stopped, while others were given its place.
             Ok((lease, _)) if !self.may_begin(term) => {
                 lease.give_back();
@@ -527,6 +570,13 @@ fn gate(share: Option<&Arc<Share>>, scope: &str, limit: u32) -> Arc<Gate> {
     match share {
         None => Gate::new(limit),
         Some(share) => share.gate(scope, limit),
+    }
+}
+
+fn set_limit(share: Option<&Arc<Share>>, scope: &str, gate: &Arc<Gate>, limit: u32) {
+    match share {
+        None => gate.set_limit(limit),
+        Some(share) => share.limit(scope, gate, limit),
     }
 }
 

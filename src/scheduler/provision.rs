@@ -74,7 +74,12 @@ impl Scheduler {
                     places.set_limit(count);
                 }
             }
-            self.pool.provision(&target.slot, count as usize);
+            // What has no place yet and needs none stays without.
+            if (count > 0 || target.place.get().is_some())
+                && let Ok(slot) = self.slot(target)
+            {
+                self.pool.provision(slot, count as usize);
+            }
         }
     }
 
@@ -92,7 +97,14 @@ impl Scheduler {
         let (mut ready, mut all_ready, mut reason) = (0, true, None);
         for (number, share) in published.shares(qualifier) {
             let target = self.version(latest, VersionId::Number(number))?;
-            let stands = target.slot.provisioning();
+            let slot = match self.slot(&target) {
+                Ok(slot) => slot,
+                Err(why) => {
+                    (all_ready, reason) = (false, Some(why.into()));
+                    continue;
+                }
+            };
+            let stands = slot.provisioning();
             let there = u32::try_from(stands.ready).unwrap_or(u32::MAX);
             ready += share.min(there);
             if stands.ready < stands.wanted {

@@ -215,7 +215,8 @@ impl Scheduler {
         } = &latest.qualifiers;
         let version = published.version(number)?;
         let cell = cells.get(&number)?;
-        cell.open(|| self.version_target(latest, version)).cloned()
+        cell.open(|| self.version_target(latest, version, None))
+            .cloned()
     }
 
     /// Makes what is published of a function callable: every call that starts after this returns is resolved by it. Whoever calls this
@@ -224,7 +225,7 @@ impl Scheduler {
         let id = published.head.function.clone();
         let published = Arc::new(published);
         let mut code = Vec::new();
-        let old = self.table.replace(&id, |old| {
+        let replaced = self.table.replace(&id, |old| {
             let old = old?;
             let mut new = Target::clone(old);
             new.qualifiers = self.qualifiers(&new, old, published, true);
@@ -236,11 +237,11 @@ impl Scheduler {
             Some(Arc::new(new))
         });
         self.pool.prepare(code);
-        if let Some(old) = old {
+        self.count(&replaced);
+        if let Some(old) = replaced.old {
             self.close_versions(&old);
         }
         self.provision_current(&id);
-        self.recount();
         self.changed();
     }
 
@@ -257,12 +258,14 @@ impl Scheduler {
         for (number, version) in &published.versions {
             let cell = match before.get(number) {
                 Some(cell) if keep => cell.clone(),
-                Some(cell) if cell.opened().is_some() => {
+                Some(cell) => {
                     let new = Cell::default();
-                    new.open(|| self.version_target(latest, version));
+                    if let Some(before) = cell.opened() {
+                        new.open(|| self.version_target(latest, version, Some(before)));
+                    }
                     Arc::new(new)
                 }
-                _ => Arc::default(),
+                None => Arc::default(),
             };
             cells.insert(*number, cell);
         }
@@ -274,7 +277,7 @@ impl Scheduler {
                     && let Some(cell) = cells.get(&number)
                     && let Some(version) = published.version(number)
                 {
-                    cell.open(|| self.version_target(latest, version));
+                    cell.open(|| self.version_target(latest, version, None));
                 }
             }
             (name.clone(), Pointer::new(&latest.function, name, alias))
@@ -282,7 +285,7 @@ impl Scheduler {
         let aliases: HashMap<_, _> = aliases.collect();
         for number in published.provisioned().keys() {
             if let (Some(cell), Some(version)) = (cells.get(number), published.version(*number)) {
-                cell.open(|| self.version_target(latest, version));
+                cell.open(|| self.version_target(latest, version, None));
             }
         }
         Qualifiers {
@@ -292,9 +295,14 @@ impl Scheduler {
         }
     }
 
-    fn version_target(&self, latest: &Target, version: &Version) -> Target {
+    fn version_target(
+        &self,
+        latest: &Target,
+        version: &Version,
+        before: Option<&Target>,
+    ) -> Target {
         let function = version.as_of(&latest.function);
-        self.assemble(function, version.id(), latest.shared.clone())
+        self.assemble(function, version.id(), latest.shared.clone(), before)
     }
 
     /// Ends the places of old versions that nobody finds any more.
@@ -309,9 +317,9 @@ impl Scheduler {
             let Some(gone) = cell.close() else { continue };
             let same = current
                 .and_then(|current| current.opened())
-                .is_some_and(|current| Arc::ptr_eq(&current.slot, &gone.slot));
+                .is_some_and(|current| Arc::ptr_eq(&current.place, &gone.place));
             if !same {
-                self.pool.close(&gone.slot);
+                self.close(gone);
             }
         }
     }

@@ -63,7 +63,7 @@ pub struct Span {
     pub failed: u64,
 }
 
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Summary {
     pub counts: Counts,
     /// Of the calls that are remembered.
@@ -71,6 +71,18 @@ pub struct Summary {
     pub p99: Option<Duration>,
     /// The newest last; always as many, and those without calls are empty.
     pub spans: Vec<Span>,
+}
+
+/// Of a function that was never called.
+impl Default for Summary {
+    fn default() -> Self {
+        Self {
+            counts: Counts::default(),
+            median: None,
+            p99: None,
+            spans: vec![Span::default(); SPANS],
+        }
+    }
 }
 
 impl Default for Record {

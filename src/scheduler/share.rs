@@ -96,16 +96,23 @@ impl Share {
 
     /// A gate whose limit is shared under this name.
     pub fn gate(&self, scope: &str, limit: u32) -> Arc<Gate> {
-        let mut gates = self.gates.lock();
         // Calls of a function that was deleted a moment ago may still be inside.
-        if let Some(gate) = gates.get(scope).and_then(Weak::upgrade) {
-            gate.set_limit(limit);
-            return gate;
-        }
-        let gate = Gate::shared(limit, self.short.clone());
-        gates.retain(|_, gate| gate.strong_count() > 0);
-        gates.insert(scope.into(), Arc::downgrade(&gate));
+        let known = self.gates.lock().get(scope).and_then(Weak::upgrade);
+        let gate = known.unwrap_or_else(|| Gate::shared(UNLIMITED, self.short.clone()));
+        self.limit(scope, &gate, limit);
         gate
+    }
+
+    /// Another limit for a gate of this name. One without is not asked for, and not even known here: most functions have none.
+    pub fn limit(&self, scope: &str, gate: &Arc<Gate>, limit: u32) {
+        if limit < UNLIMITED {
+            let mut gates = self.gates.lock();
+            if !gates.contains_key(scope) {
+                gates.retain(|_, gate| gate.strong_count() > 0);
+            }
+            gates.insert(scope.into(), Arc::downgrade(gate));
+        }
+        gate.set_limit(limit);
     }
 
     /// The longest a call may run from now on. Calls under way may have been given longer.

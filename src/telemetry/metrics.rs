@@ -430,16 +430,24 @@ pub fn task(name: &'static str, change: f64) {
     metrics::gauge!("hearth_tasks", "task" => name).increment(change);
 }
 
+/// Faces whose answers are counted with every call.
+const FACES: [&str; 3] = ["execute", "lambda", "route"];
+const CLASSES: [&str; 5] = ["other", "2xx", "3xx", "4xx", "5xx"];
+
 /// An HTTP answer left; `class` is the status's first digit.
 pub fn http(face: &'static str, class: u16) {
+    // Resolved once, where it counts.
+    static COUNTERS: [[OnceLock<Counter>; CLASSES.len()]; FACES.len()] =
+        [const { [const { OnceLock::new() }; CLASSES.len()] }; FACES.len()];
     let class = match class {
-        2 => "2xx",
-        3 => "3xx",
-        4 => "4xx",
-        5 => "5xx",
-        _ => "other",
+        2..=5 => usize::from(class) - 1,
+        _ => 0,
     };
-    metrics::counter!("hearth_http_requests_total", "face" => face, "status" => class).increment(1);
+    let counter = || metrics::counter!("hearth_http_requests_total", "face" => face, "status" => CLASSES[class]);
+    match FACES.iter().position(|known| *known == face) {
+        Some(at) => COUNTERS[at][class].get_or_init(counter).increment(1),
+        None => counter().increment(1),
+    }
 }
 
 pub fn auth_failed(reason: &'static str) {

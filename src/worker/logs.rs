@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
@@ -23,6 +24,9 @@ use crate::domain::id::{RequestId, WorkerId};
 const FOLLOWER_LAG: usize = 1024;
 /// One read takes at most this much, so that a flood cannot hold a thread.
 const READ_CHUNK: usize = 16 * 1024;
+/// A worker's task looks at what was printed no more often than this, unless there is a lot: a call reads its own lines when it has
+/// its answer. What is printed between is seen this much later, and so is the worker's end.
+const WATCH_PAUSE: Duration = Duration::from_millis(10);
 /// One drain reads at most this many chunks; a pipe holds one (64 KiB by default), so a quiet worker's is always emptied.
 const DRAIN_CHUNKS: usize = 16;
 
@@ -44,7 +48,8 @@ pub struct Book {
     /// Another one after a restart, when numbers begin anew.
     life: u32,
     kept: Mutex<Kept>,
-    followers: broadcast::Sender<Arc<Line>>,
+    /// Made for the first follower: it has room for all a follower may lag behind.
+    followers: OnceLock<broadcast::Sender<Arc<Line>>>,
     keep_bytes: usize,
 }
 
@@ -57,11 +62,10 @@ struct Kept {
 
 impl Book {
     pub fn new(keep_bytes: usize) -> Arc<Self> {
-        let (followers, _) = broadcast::channel(FOLLOWER_LAG);
         Arc::new(Self {
             life: rand::random(),
             kept: Mutex::default(),
-            followers,
+            followers: OnceLock::new(),
             keep_bytes,
         })
     }
@@ -94,7 +98,10 @@ impl Book {
 
     /// Every line from now on.
     pub fn follow(&self) -> broadcast::Receiver<Arc<Line>> {
-        self.followers.subscribe()
+        let followers = self
+            .followers
+            .get_or_init(|| broadcast::Sender::new(FOLLOWER_LAG));
+        followers.subscribe()
     }
 
     pub fn push(&self, worker: &WorkerId, request_id: Option<RequestId>, text: String) {
@@ -116,8 +123,10 @@ impl Book {
             kept.bytes -= cost(&old);
         }
         // Sent under the lock, so that followers see lines in the order of their sequence. No follower is no error.
-        if self.followers.receiver_count() > 0 {
-            self.followers.send(line).ok();
+        if let Some(followers) = self.followers.get()
+            && followers.receiver_count() > 0
+        {
+            followers.send(line).ok();
         }
     }
 }
@@ -218,6 +227,7 @@ impl Pipe {
         let mut chunk = vec![0u8; READ_CHUNK];
         loop {
             self.reader.readable().await?;
+            let mut more = false;
             {
                 let mut state = self.state.lock();
                 // Through tokio here, because that is what makes it wait for the next event once the pipe is empty.
@@ -228,13 +238,20 @@ impl Pipe {
                         state.finish_partial();
                         return Ok(());
                     }
-                    Ok(n) => state.take(&chunk[..n], self.line_bytes),
+                    Ok(n) => {
+                        state.take(&chunk[..n], self.line_bytes);
+                        more = n == chunk.len();
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }
             }
-            // A flood must not keep others from running.
-            tokio::task::yield_now().await;
+            match more {
+                // A flood must not keep others from running, and not wait for a reader.
+                true => tokio::task::yield_now().await,
+                // A function that prints a line per call must not wake this task with each.
+                false => tokio::time::sleep(WATCH_PAUSE).await,
+            }
         }
     }
 
@@ -245,7 +262,14 @@ impl Pipe {
         let mut emptied = false;
         for _ in 0..DRAIN_CHUNKS {
             match nix::unistd::read(&self.reader, &mut chunk) {
-                Ok(n) if n > 0 => state.take(&chunk[..n], self.line_bytes),
+                Ok(n) if n > 0 => {
+                    state.take(&chunk[..n], self.line_bytes);
+                    // A read gives all a pipe has, as far as there is room for it.
+                    if n < chunk.len() {
+                        emptied = true;
+                        break;
+                    }
+                }
                 Err(nix::errno::Errno::EINTR) => {}
                 // Empty, or no writer: `watch` tells those apart.
                 Ok(_) | Err(_) => {

@@ -323,7 +323,7 @@ impl Traffic {
             median,
             p99,
             spans,
-        } = target.record().summary(now);
+        } = target.summary(now);
         let Counts {
             calls,
             failed,
