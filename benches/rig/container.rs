@@ -8,6 +8,7 @@ use anyhow::Context;
 use hearth::clock;
 use hearth::config::Config;
 use hearth::config::load;
+use hearth::domain::aws::Place;
 use hearth::domain::environment::{Environment, Variables};
 use hearth::domain::function::{Code, Function, Network, Origin};
 use hearth::domain::id::{FunctionId, FunctionName};
@@ -90,6 +91,7 @@ impl Yard {
         let blueprint = Blueprint {
             function: Arc::new(function(manifest, memory)?),
             version: VersionId::Latest,
+            arn: Place::default().function(&manifest.id),
             environment: Variables::default(),
             limits: spec::limits_for(memory, self.config.worker.cpu_floor_cores, 1),
             logs: Book::new(self.config.logs.keep_bytes),

@@ -12,6 +12,7 @@ use crate::config::{
     Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Reach, Server, Store, Tls, Worker,
 };
 use crate::domain::aws::Place;
+use crate::domain::destination::Destination;
 use crate::domain::function::Network;
 use crate::domain::limits::Mebibytes;
 
@@ -195,6 +196,28 @@ fn stand_ins(value: &Value) -> Result<Vec<(String, String)>, String> {
     .collect()
 }
 
+/// Each ARN and each destination once, so that both ways lead to one.
+fn destinations(value: &Value) -> Result<Vec<(String, Destination)>, String> {
+    let list = value.as_array().expect("typed by its default").iter();
+    let mut pairs: Vec<(String, Destination)> = Vec::new();
+    for item in list {
+        let text = item.as_str().expect("typed by its default");
+        let pair = text.split_once('=').map(|(a, d)| (a.trim(), d.trim()));
+        let (arn, destination) = pair
+            .filter(|(arn, _)| arn.starts_with("arn:"))
+            .ok_or_else(|| format!("{text:?} is no pair, expected ARN=DESTINATION"))?;
+        let destination =
+            Destination::parse(destination).map_err(|why| format!("{destination:?} {why}"))?;
+        if pairs.iter().any(|(a, d)| a == arn || *d == destination) {
+            return Err(format!(
+                "{text:?} has an ARN or a destination that another has"
+            ));
+        }
+        pairs.push((arn.into(), destination));
+    }
+    Ok(pairs)
+}
+
 fn hosts(value: &Value) -> Result<Vec<String>, String> {
     let list = value.as_array().expect("typed by its default").iter();
     list.map(|item| {
@@ -297,6 +320,7 @@ impl Reader<'_> {
                 }),
             },
             runtimes: self.value("aws.runtimes", stand_ins),
+            destinations: self.value("aws.destinations", destinations),
             show_environment: self.value("aws.show_environment", |value| {
                 Ok(value.as_bool().expect("typed by its default"))
             }),

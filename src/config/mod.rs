@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::aws::Place;
+use crate::domain::destination::Destination;
 use crate::domain::function::Network;
 use crate::domain::limits::Mebibytes;
 
@@ -174,6 +175,8 @@ pub struct Aws {
     pub place: Place,
     /// From the name a client writes to the runtime that is meant.
     pub runtimes: Vec<(String, String)>,
+    /// From the ARN of something that is not here to what stands for it as a destination.
+    pub destinations: Vec<(String, Destination)>,
     /// Whether environments are shown in the clear.
     pub show_environment: bool,
     /// Of functions that such a client makes.

@@ -41,6 +41,9 @@ pub struct Settings {
     /// When its runtime may be another; here it is when it is installed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_updates: Option<String>,
+    /// When its settings for asynchronous calls were last written by such a client: then they are there, even if none is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_at: Option<jiff::Timestamp>,
     /// Who else may call it, as deploy tools write it; here keys say that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policy: Vec<Statement>,
@@ -52,6 +55,7 @@ impl Settings {
         Self {
             recursive_loop: None,
             runtime_updates: None,
+            events_at: None,
             policy: Vec::new(),
             ..self.clone()
         }
@@ -116,5 +120,14 @@ impl Place {
             "arn:aws:lambda:{}:{}:function:{name}",
             self.region, self.account
         )
+    }
+
+    /// The same with a qualifier, if there is one.
+    pub fn qualified(&self, name: impl fmt::Display, qualifier: Option<&str>) -> String {
+        let bare = self.function(name);
+        match qualifier {
+            Some(qualifier) => format!("{bare}:{qualifier}"),
+            None => bare,
+        }
     }
 }

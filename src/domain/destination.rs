@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::FunctionName;
+use crate::domain::version::Qualifier;
 
 /// Longest destination, in characters.
 const LENGTH_MAX: usize = 1024;
@@ -32,8 +33,8 @@ pub struct Asynchronous {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Destination {
-    /// It is called with the record, asynchronously.
-    Function(FunctionName),
+    /// It is called with the record, asynchronously: the function, or what stands behind its name.
+    Function(FunctionName, Option<Qualifier>),
     /// The record is posted there.
     Webhook(String),
     /// The record is added to this stream of the Redis that is the store.
@@ -48,8 +49,13 @@ impl Destination {
                 "must have at most {LENGTH_MAX} characters, has {length}"
             ));
         }
-        if let Some(name) = text.strip_prefix("function:") {
-            return FunctionName::parse(name).map(Destination::Function);
+        if let Some(called) = text.strip_prefix("function:") {
+            let (name, qualifier) = match called.split_once(':') {
+                Some((name, qualifier)) => (name, Some(Qualifier::parse(qualifier)?)),
+                None => (called, None),
+            };
+            let name = FunctionName::parse(name)?;
+            return Ok(Destination::Function(name, qualifier));
         }
         if let Some(key) = text.strip_prefix("stream:") {
             let good = !key.is_empty() && key.chars().all(|c| c.is_ascii_graphic());
@@ -66,7 +72,7 @@ impl Destination {
             .or_else(|| text.strip_prefix("http://"));
         let Some(rest) = rest else {
             return Err(
-                "must be \"function:NAME\", a URL with http:// or https://, or \"stream:KEY\""
+                "must be \"function:NAME\", with or without a version or an alias behind it, a URL with http:// or https://, or \"stream:KEY\""
                     .into(),
             );
         };
@@ -86,7 +92,7 @@ impl Destination {
     /// As a metric label.
     pub const fn kind(&self) -> &'static str {
         match self {
-            Destination::Function(_) => "function",
+            Destination::Function(..) => "function",
             Destination::Webhook(_) => "webhook",
             Destination::Stream(_) => "stream",
         }
@@ -96,7 +102,10 @@ impl Destination {
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Destination::Function(name) => write!(f, "function:{name}"),
+            Destination::Function(name, None) => write!(f, "function:{name}"),
+            Destination::Function(name, Some(qualifier)) => {
+                write!(f, "function:{name}:{qualifier}")
+            }
             Destination::Webhook(url) => f.write_str(url),
             Destination::Stream(key) => write!(f, "stream:{key}"),
         }
@@ -125,6 +134,9 @@ mod tests {
     fn a_destination_is_read_as_it_is_written() {
         for text in [
             "function:orders",
+            "function:orders:7",
+            "function:orders:live",
+            "function:orders:$LATEST",
             "https://example.org/hook?x=1",
             "http://127.0.0.1:8080",
             "stream:orders:failed",
@@ -143,6 +155,9 @@ mod tests {
             "orders",
             "function:",
             "function:a/b",
+            "function:a:",
+            "function:a:01",
+            "function:a:b:c",
             "ftp://example.org",
             "https://",
             "https://:80/",

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::destination::Destination;
-use crate::domain::id::{FunctionId, FunctionName, RequestId};
+use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId};
 use crate::domain::version::VersionId;
 
 /// What was accepted.
@@ -19,6 +19,9 @@ pub struct Event {
     /// Decided when it was accepted: the one it runs however often it is tried.
     #[serde(default = "latest")]
     pub version: VersionId,
+    /// The alias it was accepted for, whose settings it has if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<AliasName>,
     /// Of the call, as JSON text for the handler's context object; empty when there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub context: String,

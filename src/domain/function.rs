@@ -17,15 +17,6 @@ use crate::domain::version::VersionId;
 /// The version that can be edited.
 pub const LATEST: &str = "$LATEST";
 
-/// What a function, or what stands behind it, is called where AWS is spoken.
-pub fn arn(name: &FunctionName, qualifier: Option<&str>) -> String {
-    let bare = format!("arn:aws:lambda:us-east-1:000000000000:function:{name}");
-    match qualifier {
-        Some(qualifier) => format!("{bare}:{qualifier}"),
-        None => bare,
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Function {
     pub id: FunctionId,

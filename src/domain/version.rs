@@ -9,6 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::destination::Asynchronous;
 use crate::domain::function::{Function, LATEST};
 use crate::domain::id::{AliasName, FunctionId};
 use crate::domain::limits::{ALIASES_MAX, VERSIONS_MAX};
@@ -154,12 +155,23 @@ pub struct Head {
     /// By a version's number or an alias's name, which is never one. Not in records of older versions.
     #[serde(default)]
     pub provisioned: BTreeMap<String, Provisioned>,
+    /// By the same: how asynchronous calls are run that were accepted for it, where that is not as the function says. Not in records of
+    /// older versions.
+    #[serde(default)]
+    pub events: BTreeMap<String, EventSettings>,
 }
 
 /// Workers that are kept ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provisioned {
     pub requested: u32,
+    pub updated_at: Timestamp,
+}
+
+/// A version's or an alias's own settings for asynchronous calls: all of them, none is the function's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventSettings {
+    pub asynchronous: Asynchronous,
     pub updated_at: Timestamp,
 }
 
@@ -242,6 +254,7 @@ impl Published {
                 last: 0,
                 aliases: BTreeMap::new(),
                 provisioned: BTreeMap::new(),
+                events: BTreeMap::new(),
             },
             versions: BTreeMap::new(),
         }
@@ -308,6 +321,7 @@ impl Published {
         }
         let mut head = self.next();
         head.provisioned.remove(&number.to_string());
+        head.events.remove(&number.to_string());
         Ok(Edit {
             head,
             publish: None,
@@ -376,6 +390,7 @@ impl Published {
         let mut head = self.next();
         head.aliases.remove(name);
         head.provisioned.remove(name.as_str());
+        head.events.remove(name.as_str());
         Ok(Edit {
             head,
             publish: None,
@@ -430,25 +445,11 @@ impl Published {
         requested: u32,
         now: Timestamp,
     ) -> Result<Edit, Refused> {
-        let version = match qualifier {
-            Qualifier::Version(version) => *version,
-            Qualifier::Alias(name) => {
-                let found = self.alias(name.as_str());
-                let (_, alias) = found.ok_or_else(|| Refused::NoAlias(name.to_string()))?;
-                alias.version
-            }
-        };
-        match version {
-            VersionId::Latest => {
-                return Err(Refused::Invalid {
-                    field: "qualifier",
-                    message: "must be a published version, or an alias of one".into(),
-                });
-            }
-            VersionId::Number(number) if !self.versions.contains_key(&number) => {
-                return Err(Refused::NoVersion(number));
-            }
-            VersionId::Number(_) => {}
+        if self.first(qualifier)? == VersionId::Latest {
+            return Err(Refused::Invalid {
+                field: "qualifier",
+                message: "must be a published version, or an alias of one".into(),
+            });
         }
         let mut head = self.next();
         let provisioned = Provisioned {
@@ -473,6 +474,68 @@ impl Published {
                 delete: None,
             }),
         }
+    }
+
+    /// The version a qualifier stands for first.
+    fn first(&self, qualifier: &Qualifier) -> Result<VersionId, Refused> {
+        let version = match qualifier {
+            Qualifier::Version(version) => *version,
+            Qualifier::Alias(name) => {
+                let found = self.alias(name.as_str());
+                let (_, alias) = found.ok_or_else(|| Refused::NoAlias(name.to_string()))?;
+                alias.version
+            }
+        };
+        match version {
+            VersionId::Number(number) if !self.versions.contains_key(&number) => {
+                Err(Refused::NoVersion(number))
+            }
+            version => Ok(version),
+        }
+    }
+
+    /// Gives a version or an alias settings of its own for asynchronous calls; those of the editable version are the function's.
+    pub fn set_events(
+        &self,
+        qualifier: &Qualifier,
+        asynchronous: Asynchronous,
+        now: Timestamp,
+    ) -> Result<(EventSettings, Edit), Refused> {
+        self.first(qualifier)?;
+        assert_ne!(*qualifier, Qualifier::Version(VersionId::Latest));
+        let settings = EventSettings {
+            asynchronous,
+            updated_at: now,
+        };
+        let mut head = self.next();
+        head.events.insert(qualifier.to_string(), settings.clone());
+        let edit = Edit {
+            head,
+            publish: None,
+            delete: None,
+        };
+        Ok((settings, edit))
+    }
+
+    /// Takes them away; `None` if there are none.
+    pub fn unset_events(&self, qualifier: &str) -> Option<Edit> {
+        let mut head = self.next();
+        head.events.remove(qualifier)?;
+        Some(Edit {
+            head,
+            publish: None,
+            delete: None,
+        })
+    }
+
+    /// The own settings of what an asynchronous call was accepted for: of the alias it came through, or else of the version.
+    pub fn events(&self, version: VersionId, alias: Option<&AliasName>) -> Option<&Asynchronous> {
+        let own = match (alias, version) {
+            (Some(alias), _) => self.head.events.get(alias.as_str()),
+            (None, VersionId::Number(number)) => self.head.events.get(&number.to_string()),
+            (None, VersionId::Latest) => None,
+        };
+        own.map(|own| &own.asynchronous)
     }
 
     /// What is provisioned for a qualifier, by version: of an alias with two, each gets its share.

@@ -17,8 +17,6 @@ pub const DEPTH_MAX: u32 = 16;
 /// The failure of an event that was not run any more because of its age.
 pub const TOO_OLD: &str = "event_too_old";
 
-const ARN_PREFIX: &str = "arn:aws:lambda:us-east-1:000000000000:function:";
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct InvocationRecord<'a> {
@@ -36,7 +34,7 @@ struct InvocationRecord<'a> {
 #[serde(rename_all = "camelCase")]
 struct RequestContext<'a> {
     request_id: RequestId,
-    function_arn: String,
+    function_arn: &'a str,
     condition: &'a str,
     approximate_invoke_count: u32,
 }
@@ -69,8 +67,8 @@ pub struct Answered {
     pub raw: bool,
 }
 
-/// The record of an event and its end.
-pub fn record(name: &str, claimed: &Claimed, end: End<'_>, at: jiff::Timestamp) -> Bytes {
+/// The record of an event and its end; `arn` is what it was for.
+pub fn record(arn: &str, claimed: &Claimed, end: End<'_>, at: jiff::Timestamp) -> Bytes {
     let (condition, context, payload) = match end {
         End::Succeeded(answered) => {
             let payload = answered.map(|answered| embedded(&answered.body, answered.raw));
@@ -97,7 +95,7 @@ pub fn record(name: &str, claimed: &Claimed, end: End<'_>, at: jiff::Timestamp) 
         timestamp: at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
         request_context: RequestContext {
             request_id: claimed.event.request_id,
-            function_arn: format!("{ARN_PREFIX}{name}:{version}"),
+            function_arn: arn,
             condition,
             approximate_invoke_count: claimed.attempt,
         },
@@ -133,6 +131,7 @@ pub fn event(of: &Event, to: Destination, at: jiff::Timestamp) -> Event {
         function: of.function.clone(),
         name: of.name.clone(),
         version: VersionId::Latest,
+        alias: None,
         context: String::new(),
         raw: false,
         accepted_at: at,
@@ -155,6 +154,7 @@ mod tests {
             function: FunctionId::from_stored("f-1"),
             name: FunctionName::parse("orders").expect("a name"),
             version: VersionId::Latest,
+            alias: None,
             context: String::new(),
             raw,
             accepted_at: jiff::Timestamp::UNIX_EPOCH,
@@ -171,7 +171,8 @@ mod tests {
 
     fn written(claimed: &Claimed, end: End<'_>) -> Value {
         let at = "2026-01-02T03:04:05.678901234Z".parse().expect("a time");
-        let bytes = record("orders", claimed, end, at);
+        let arn = "arn:aws:lambda:us-east-1:000000000000:function:orders:$LATEST";
+        let bytes = record(arn, claimed, end, at);
         let mut value: Value = serde_json::from_slice(&bytes).expect("JSON");
         let id = value["requestContext"]["requestId"].take();
         assert_eq!(id, claimed.event.request_id.to_string());

@@ -22,11 +22,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+use crate::domain::aws;
 use crate::domain::destination::{Asynchronous, Destination};
 use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::fault::Fault;
-use crate::domain::id::{FunctionName, RequestId};
+use crate::domain::id::{AliasName, FunctionName, RequestId};
 use crate::domain::invocation::Invocation;
+use crate::domain::version::{Qualifier, VersionId};
 use crate::queue::delivery::{Answered, DEPTH_MAX, End};
 use crate::queue::retry::Failed;
 use crate::queue::webhook::{Refusal, Webhooks};
@@ -100,6 +102,7 @@ impl Queue {
             function: target.function.id.clone(),
             name: target.function.name.clone(),
             version: target.version,
+            alias: resolved.alias.clone(),
             // It is made here, and is text.
             context: String::from_utf8_lossy(&resolved.context).into_owned(),
             raw,
@@ -246,7 +249,10 @@ impl Queue {
 
     async fn serve(&self, claimed: Claimed) {
         let subject = self.subject(&claimed.event);
-        let own = subject.as_ref().map(|target| &target.function.asynchronous);
+        let Event { version, alias, .. } = &claimed.event;
+        let own = subject
+            .as_ref()
+            .map(|target| target.events(*version, alias.as_ref()));
         let own = own.cloned().unwrap_or_default();
         let rules = self.options.retry.with(&own);
         let age = age(&claimed.event);
@@ -262,8 +268,25 @@ impl Queue {
         let verdict = retry::decide(ended, claimed.attempt, age, &rules);
         let name = subject.as_ref().map(|target| &target.function.name);
         let name = name.unwrap_or(&claimed.event.name);
-        let verdict = passed_on(verdict, &claimed, name, own, &result);
+        let arn = arn(self.scheduler.place(), name, &claimed.event);
+        let mut verdict = passed_on(verdict, &claimed, &arn, own, &result);
+        if let Verdict::PassedOn { event, .. } = &mut verdict {
+            self.address(event);
+        }
         self.tell(&claimed, verdict).await;
+    }
+
+    /// Decides which version an event runs that goes to what stands behind a function's name. If nothing does, its run will say so.
+    fn address(&self, event: &mut Event) {
+        let Some(Destination::Function(name, Some(qualifier))) = &event.destination else {
+            return;
+        };
+        let qualifier = qualifier.to_string();
+        if let Ok(resolved) = self.scheduler.resolve(name.as_str(), Some(&qualifier)) {
+            event.version = resolved.target.version;
+            event.alias = resolved.alias;
+            event.context = String::from_utf8_lossy(&resolved.context).into_owned();
+        }
     }
 
     /// Whose event it is: the function that is run.
@@ -273,7 +296,7 @@ impl Queue {
                 let found = self.scheduler.find(event.function.as_str());
                 found.filter(|target| target.function.id == event.function)
             }
-            Some(Destination::Function(name)) => self.scheduler.find(name.as_str()),
+            Some(Destination::Function(name, _)) => self.scheduler.find(name.as_str()),
             Some(Destination::Webhook(_) | Destination::Stream(_)) => None,
         }
     }
@@ -337,7 +360,7 @@ impl Queue {
             return Err(Failed::Loop);
         }
         match &event.destination {
-            None | Some(Destination::Function(_)) => {
+            None | Some(Destination::Function(..)) => {
                 let ran = self.run_one(claimed, subject, told).await;
                 ran.map_err(Failed::Call)
             }
@@ -364,7 +387,7 @@ impl Queue {
                     for_now: true,
                 })
             }
-            Destination::Function(_) => unreachable!("a function is run"),
+            Destination::Function(..) => unreachable!("a function is run"),
         }
     }
 
@@ -381,11 +404,19 @@ impl Queue {
                 None => event.name.to_string(),
             }));
         };
+        let missing = |function: &FunctionName, qualifier: String| Fault::NoVersion {
+            function: function.to_string(),
+            qualifier,
+        };
+        // Nothing stood behind the name when it was sent there.
+        if let Some(Destination::Function(name, Some(qualifier))) = &event.destination
+            && (event.version, &event.alias) == (VersionId::Latest, &None)
+            && *qualifier != Qualifier::Version(VersionId::Latest)
+        {
+            return Err(missing(name, qualifier.to_string()));
+        }
         let Some(target) = self.scheduler.version(latest, event.version) else {
-            return Err(Fault::NoVersion {
-                function: event.name.to_string(),
-                qualifier: event.version.to_string(),
-            });
+            return Err(missing(&event.name, event.version.to_string()));
         };
         let invocation = Invocation {
             request_id: event.request_id,
@@ -417,11 +448,18 @@ fn age(event: &Event) -> Duration {
     Duration::try_from(age).unwrap_or_default()
 }
 
+/// What an event was for, as its destination is told.
+fn arn(place: &aws::Place, name: &FunctionName, event: &Event) -> String {
+    let version = event.version.to_string();
+    let qualifier = event.alias.as_ref().map_or(&*version, AliasName::as_str);
+    place.qualified(name, Some(qualifier))
+}
+
 /// An end that somebody is to be told of, with the event that does that.
 fn passed_on(
     verdict: Verdict,
     claimed: &Claimed,
-    name: &FunctionName,
+    arn: &str,
     own: Asynchronous,
     result: &Result<Option<Answered>, Failed>,
 ) -> Verdict {
@@ -440,7 +478,7 @@ fn passed_on(
     let to = to.filter(|_| claimed.event.depth <= DEPTH_MAX);
     let Some(to) = to else { return verdict };
     let now = clock::wall();
-    let payload = delivery::record(name.as_str(), claimed, end, now);
+    let payload = delivery::record(arn, claimed, end, now);
     let event = Box::new(delivery::event(&claimed.event, to, now));
     Verdict::PassedOn {
         failure: match verdict {

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::config;
+use crate::domain::aws::Place;
 use crate::domain::environment::Variables;
 use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::function::Function;
@@ -174,6 +175,8 @@ pub struct Options {
     pub cpu_floor_cores: f64,
     pub cores: u32,
     pub log_keep_bytes: usize,
+    /// What functions' ARNs say.
+    pub place: Place,
     /// Opens environments.
     pub secrets: Arc<Secrets>,
 }
@@ -241,6 +244,16 @@ impl Scheduler {
     /// What environments are encrypted with.
     pub fn secrets(&self) -> &Arc<Secrets> {
         &self.options.secrets
+    }
+
+    /// What a function is called where AWS is spoken, or what stands behind its name.
+    fn arn(&self, function: &Function, qualifier: Option<&str>) -> String {
+        self.options.place.qualified(&function.name, qualifier)
+    }
+
+    /// What functions' ARNs say.
+    pub fn place(&self) -> &Place {
+        &self.options.place
     }
 
     /// Every function, in the order of creation.
@@ -420,11 +433,15 @@ impl Scheduler {
         let slot = target.place.get_or_init(|| {
             let environment = self.environment(&target.function)?;
             let function = &target.function;
+            let number = target.version.to_string();
+            let qualifier = (target.version != VersionId::Latest).then_some(number.as_str());
+            let arn = self.arn(function, qualifier);
             Ok(self
                 .pool
                 .open(&target.digest, target.starts(), || Blueprint {
                     environment,
                     version: target.version,
+                    arn,
                     limits: spec::limits_for(
                         function.memory,
                         self.options.cpu_floor_cores,

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use crate::domain::function::{Function, arn};
+use crate::domain::destination::Asynchronous;
 use crate::domain::id::{AliasName, FunctionId};
 use crate::domain::version::{Alias, Published, Second, Version, VersionId};
 use crate::scheduler::{Scheduler, Target};
@@ -38,6 +38,8 @@ struct Pointer {
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub target: Arc<Target>,
+    /// The alias that it was called by.
+    pub alias: Option<AliasName>,
     pub context: Bytes,
 }
 
@@ -92,12 +94,12 @@ impl Cell {
 }
 
 impl Pointer {
-    fn new(function: &Function, name: &AliasName, alias: &Alias) -> Self {
+    fn new(arn: &str, alias: &Alias) -> Self {
         Self {
             version: alias.version,
             second: alias.second,
             dice: Dice::new(rand::random()),
-            context: context(&arn(&function.name, Some(name.as_str()))),
+            context: context(arn),
         }
     }
 
@@ -140,6 +142,12 @@ impl Target {
     pub fn published(&self) -> &Arc<Published> {
         self.qualifiers.published()
     }
+
+    /// How asynchronous calls are run that were accepted for this of its versions, through this alias if it was one.
+    pub fn events(&self, version: VersionId, alias: Option<&AliasName>) -> &Asynchronous {
+        let own = self.published().events(version, alias);
+        own.unwrap_or(&self.function.asynchronous)
+    }
 }
 
 impl Scheduler {
@@ -164,10 +172,10 @@ impl Scheduler {
         };
         let mut latest = find()?;
         let Some(wanted) = wanted else {
-            let context = Bytes::new();
             return Ok(Resolved {
                 target: latest,
-                context,
+                alias: None,
+                context: Bytes::new(),
             });
         };
         loop {
@@ -187,20 +195,22 @@ impl Scheduler {
     }
 
     fn qualified(&self, latest: &Arc<Target>, wanted: &str) -> Option<Resolved> {
-        if let Some(pointer) = latest.qualifiers.aliases.get(wanted) {
+        if let Some((name, pointer)) = latest.qualifiers.aliases.get_key_value(wanted) {
             return Some(Resolved {
                 target: self.version(latest, pointer.choose())?,
+                alias: Some(name.clone()),
                 context: pointer.context.clone(),
             });
         }
         let version: VersionId = wanted.parse().ok()?;
         let context = match version {
-            VersionId::Latest => context(&arn(&latest.function.name, Some(wanted))),
+            VersionId::Latest => context(&self.arn(&latest.function, Some(wanted))),
             // Its workers know their own.
             VersionId::Number(_) => Bytes::new(),
         };
         Some(Resolved {
             target: self.version(latest, version)?,
+            alias: None,
             context,
         })
     }
@@ -280,7 +290,8 @@ impl Scheduler {
                     cell.open(|| self.version_target(latest, version, None));
                 }
             }
-            (name.clone(), Pointer::new(&latest.function, name, alias))
+            let arn = self.arn(&latest.function, Some(name.as_str()));
+            (name.clone(), Pointer::new(&arn, alias))
         });
         let aliases: HashMap<_, _> = aliases.collect();
         for number in published.provisioned().keys() {

@@ -192,6 +192,7 @@ impl World {
             cpu_floor_cores: 1.0,
             cores: 2,
             log_keep_bytes: 1 << 16,
+            place: Default::default(),
             secrets: Arc::new(secrets),
         };
         let scheduler = Scheduler::new(options, pool.clone());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::domain::environment::Variables;
 use crate::domain::fault::{Fault, with_sources};
-use crate::domain::function::{Function, arn};
+use crate::domain::function::Function;
 use crate::domain::id::WorkerId;
 use crate::domain::version::VersionId;
 use crate::engine::{Engine, Limits, cgroup};
@@ -30,6 +30,8 @@ const TASK_ROOT: &str = "/var/task";
 pub struct Blueprint {
     pub function: Arc<Function>,
     pub version: VersionId,
+    /// What a call of it without a qualifier of its own was for.
+    pub arn: String,
     /// The function's, in the clear.
     pub environment: Variables,
     pub limits: Limits,
@@ -98,10 +100,6 @@ async fn init(
 ) -> Result<(), Failure> {
     let function = &blueprint.function;
     let version = blueprint.version.to_string();
-    let qualifier = match blueprint.version {
-        VersionId::Latest => None,
-        VersionId::Number(_) => Some(version.as_str()),
-    };
     let init = Init {
         function_name: function.name.as_str(),
         function_version: &version,
@@ -111,7 +109,7 @@ async fn init(
         timeout_ms: u64::from(function.timeout_seconds) * 1000,
         log_group: &format!("/aws/lambda/{}", function.name),
         log_stream: &format!("{}/[{version}]{worker}", clock::wall().strftime("%Y/%m/%d"),),
-        function_arn: &arn(&function.name, qualifier),
+        function_arn: &blueprint.arn,
         environment: &blueprint.environment.0,
     };
     let body = serde_json::to_vec(&init).map_err(|source| connection::Error::Message {

@@ -5,6 +5,7 @@
 //! every name and route that is taken or given up. A write is not undone when its client goes away: it runs in a task of its
 //! own, because a stored revision that is not published would answer by old code for good.
 
+pub mod events;
 mod provision;
 pub mod versions;
 

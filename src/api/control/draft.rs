@@ -10,7 +10,6 @@ use crate::api::control::code::{self, Incoming, Package};
 use crate::api::error::Problem;
 use crate::clock;
 use crate::domain::aws;
-use crate::domain::destination::{Asynchronous, Destination};
 use crate::domain::environment::{Environment, MASK, Value, Variables};
 use crate::domain::fault::Blame;
 use crate::domain::function::{Function, Network, Origin};
@@ -41,31 +40,13 @@ pub struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    /// A stream can be written to only where there are streams.
-    fn check_streams(&self, change: &Change, faults: &mut Faults) {
-        let fields = [
-            ("on_success", &change.on_success),
-            ("on_failure", &change.on_failure),
-        ];
-        for (field, to) in fields {
-            if !self.streams && matches!(to, Some(Some(Destination::Stream(_)))) {
-                faults.add(field, "may be a stream only where the store is a Redis");
-            }
-        }
-    }
-
     /// What only the body says: the name it shall have, and where on the server code is taken from. That can be any file the server
     /// reads, the admin key too, so it takes a key that can do everything anyway.
     fn permit(&self, change: &Change) -> Result<(), Denied> {
         if let Some(name) = &change.name {
             self.caller.may_with(Scope::Deploy, name.as_str())?;
         }
-        // Its calls are made for whoever set it.
-        for to in [&change.on_success, &change.on_failure] {
-            if let Some(Some(Destination::Function(name))) = to {
-                self.caller.may_with(Scope::Invoke, name.as_str())?;
-            }
-        }
+        change.permit_destinations(self.caller)?;
         match change.code {
             Some(Source::Path(_)) => self.caller.may(Scope::Admin),
             _ => Ok(()),
@@ -91,7 +72,7 @@ impl Draft {
     /// The function that a change from nothing makes.
     pub fn new(mut change: Change, mut faults: Faults, rules: Rules<'_>) -> Result<Self, Problem> {
         rules.permit(&change)?;
-        rules.check_streams(&change, &mut faults);
+        change.check_streams(rules.streams, &mut faults);
         let source = change.code.take();
         let given = [
             ("name", change.name.is_some()),
@@ -176,7 +157,7 @@ impl Draft {
         let name = current.name.as_str();
         rules.caller.may_with(Scope::Deploy, name)?;
         rules.permit(&change)?;
-        rules.check_streams(&change, &mut faults);
+        change.check_streams(rules.streams, &mut faults);
         let source = change.code.take();
         let other = |runtime: &Arc<Manifest>| runtime.id != current.runtime;
         let needs_code = change.runtime.as_ref().is_some_and(other) && !change.keeps_code;
@@ -351,7 +332,7 @@ fn settled(function: Function, change: Change) -> Function {
         runtime: function.aws.runtime.filter(|_| !other),
         ..function.aws
     };
-    let there = function.asynchronous.clone();
+    let asynchronous = change.asynchronous(&function.asynchronous);
     Function {
         aws: change.aws.unwrap_or(known),
         name: change.name.unwrap_or(function.name),
@@ -366,12 +347,7 @@ fn settled(function: Function, change: Change) -> Function {
         reserved_concurrency: change
             .reserved_concurrency
             .unwrap_or(function.reserved_concurrency),
-        asynchronous: Asynchronous {
-            max_retries: change.max_retries.unwrap_or(there.max_retries),
-            max_event_age_seconds: change.max_event_age.unwrap_or(there.max_event_age_seconds),
-            on_success: change.on_success.unwrap_or(there.on_success),
-            on_failure: change.on_failure.unwrap_or(there.on_failure),
-        },
+        asynchronous,
         network: change.network.unwrap_or(function.network),
         ..function
     }

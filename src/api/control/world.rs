@@ -150,6 +150,7 @@ impl World {
                 cpu_floor_cores: 1.0,
                 cores: 2,
                 log_keep_bytes: 1 << 20,
+                place: Default::default(),
                 secrets: Arc::new(secrets),
             },
             pool.clone(),

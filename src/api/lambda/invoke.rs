@@ -22,7 +22,7 @@ use crate::api::lambda::stream::{self, End};
 use crate::api::lambda::{Asked, Lambda, ascii, empty, read};
 use crate::domain::fault::{Fault, Report};
 use crate::domain::function::LATEST;
-use crate::domain::id::RequestId;
+use crate::domain::id::{AliasName, RequestId};
 use crate::domain::invocation::{Invocation, Phases, StartKind};
 use crate::domain::limits::{ANSWER_MAX, EVENT_MAX};
 use crate::scheduler::{self, Answer, Called, Resolved, Target};
@@ -49,6 +49,7 @@ enum Kind {
 /// What a call's request says beside its payload.
 struct Call {
     target: Arc<Target>,
+    alias: Option<AliasName>,
     kind: Kind,
     tail: bool,
     context: Bytes,
@@ -93,6 +94,7 @@ impl Call {
         }
         Ok(Self {
             target: resolved.target,
+            alias: resolved.alias,
             kind: [Kind::RequestResponse, Kind::Event, Kind::DryRun][kind],
             tail,
             context,
@@ -268,11 +270,16 @@ pub(super) async fn later(face: &Lambda, mut asked: Asked) -> Result<Response<Bo
 async fn submit(face: &Lambda, call: Call) -> Result<Response<Body>, Refusal> {
     let Call {
         target,
+        alias,
         context,
         payload,
         ..
     } = call;
-    let resolved = Resolved { target, context };
+    let resolved = Resolved {
+        target,
+        alias,
+        context,
+    };
     if payload.len() > EVENT_MAX {
         return Err(Refusal::too_large(format!(
             "{} byte payload is too large for the Event invocation type (limit {EVENT_MAX} bytes)",

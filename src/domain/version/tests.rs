@@ -304,3 +304,39 @@ fn workers_are_kept_for_a_version_or_for_what_an_alias_points_at() {
         Err(Refused::NotProvisioned("2".into()))
     );
 }
+
+#[test]
+fn settings_for_events_are_a_versions_or_an_aliass_own() {
+    let (_, one) = published(1);
+    let (_, edit) = one
+        .create_alias(name("live"), to(VersionId::Number(1)), now())
+        .expect("is made");
+    let all = one.after(edit);
+    let retries = |count| Asynchronous {
+        max_retries: Some(count),
+        ..Asynchronous::default()
+    };
+    let set = |all: &Published, qualifier: &str, count| {
+        let qualifier = Qualifier::parse(qualifier).expect("is one");
+        let set = all.set_events(&qualifier, retries(count), now());
+        set.map(|(_, edit)| all.after(edit))
+    };
+    assert_eq!(set(&all, "7", 1), Err(Refused::NoVersion(7)));
+    assert_eq!(set(&all, "none", 1), Err(Refused::NoAlias("none".into())));
+    let all = set(&all, "1", 1).expect("is set");
+    let all = set(&all, "live", 2).expect("is set");
+    let (one, live) = (VersionId::Number(1), name("live"));
+    assert_eq!(all.events(one, None), Some(&retries(1)));
+    assert_eq!(all.events(one, Some(&live)), Some(&retries(2)));
+    assert_eq!(all.events(one, Some(&name("other"))), None);
+    assert_eq!(all.events(VersionId::Latest, None), None);
+    // They go with what they are of, or by themselves.
+    let without = all.delete_alias("live", None).expect("is deleted");
+    let without = all.after(without);
+    assert_eq!(without.events(one, Some(&live)), None);
+    let bare = without.delete_version(1).expect("is deleted");
+    assert!(without.after(bare).head.events.is_empty());
+    let unset = all.unset_events("1").expect("there are some");
+    assert_eq!(all.after(unset).events(one, None), None);
+    assert_eq!(all.unset_events("7"), None);
+}

@@ -9,7 +9,7 @@ use super::eventually;
 use crate::clock;
 use crate::domain::destination::Destination;
 use crate::domain::event::{Claimed, Event, Failure, State, Verdict};
-use crate::domain::id::{FunctionId, FunctionName, RequestId};
+use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId};
 use crate::domain::version::VersionId;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{Error, Store};
@@ -56,6 +56,7 @@ fn event() -> Event {
         function: FunctionId::from_stored("function"),
         name: FunctionName::parse("name").expect("is a name"),
         version: VersionId::Number(7),
+        alias: AliasName::parse("live").ok(),
         context: r#"{"invoked_function_arn":"x"}"#.into(),
         raw: false,
         accepted_at: "2026-01-02T03:04:05.678901234Z".parse().expect("is a time"),

@@ -124,7 +124,7 @@ impl Deploy {
         self.edit("delete alias", caller, called, decide).await
     }
 
-    async fn edit<T: Send + 'static>(
+    pub(super) async fn edit<T: Send + 'static>(
         self: &Arc<Self>,
         name: &'static str,
         caller: Arc<Grant>,
