@@ -97,7 +97,7 @@ impl Yard {
             logs: Book::new(self.config.logs.keep_bytes),
             init_timeout: self.config.pool.init_timeout,
         };
-        Ok(specialise::specialise(&self.docker, worker, &blueprint, code).await?)
+        Ok(specialise::specialise(&self.docker, worker, &blueprint, false, code).await?)
     }
 
     fn copied(&self, folder: &Path) -> anyhow::Result<PathBuf> {

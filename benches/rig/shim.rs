@@ -90,6 +90,7 @@ impl Shim {
             log_group: "/bench",
             log_stream: "bench",
             function_arn: "arn:aws:lambda:us-east-1:000000000000:function:bench",
+            initialization_type: "on-demand",
             environment: &BTreeMap::new(),
         })?;
         self.output.clear();

@@ -215,6 +215,11 @@ impl Slot {
         self.deliver(given, None, now)
     }
 
+    /// A worker of a reserved start begins to load the code. Whether it is one of those that are kept ready.
+    pub fn loads(&self) -> bool {
+        self.state.lock().loads()
+    }
+
     /// A reserved start is ready.
     pub fn started(&self, worker: Box<Worker>, fresh: Fresh, now: Instant) -> Option<Box<Worker>> {
         let id = worker.remains.id.clone();
@@ -258,7 +263,13 @@ impl Slot {
     pub fn start_failed(&self, failed: &Failed) -> bool {
         let of_platform = failed.fault.blame() == Blame::Platform;
         let now = crate::clock::now();
-        let (told, need) = self.state.lock().start_failed(of_platform, now);
+        let (told, need) = {
+            let mut state = self.state.lock();
+            if failed.fresh.is_some() {
+                state.unloaded();
+            }
+            state.start_failed(of_platform, now)
+        };
         *self.failure.lock() = Some(failed.fault.clone());
         self.record(need, failed.fresh, Err(failed.fault.code()));
         let any = !told.is_empty();

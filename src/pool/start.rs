@@ -120,6 +120,7 @@ impl Pool {
         start: Duration,
     ) {
         let begun = clock::now();
+        let provisioned = slot.loads();
         let specialised = async {
             let code = self
                 .codes
@@ -131,7 +132,8 @@ impl Pool {
                 }
                 Fault::CodeUnavailable(with_sources(&error))
             })?;
-            specialise::specialise(&*self.engine, &mut worker, &slot.blueprint, code).await
+            let blueprint = &slot.blueprint;
+            specialise::specialise(&*self.engine, &mut worker, blueprint, provisioned, code).await
         }
         .await;
         let now = clock::now();

@@ -28,6 +28,8 @@ pub struct State<W, T> {
     /// Starts that were reserved and have not ended, oldest first. Whichever of them is ready first is counted as the oldest: it serves
     /// the first in line, for whom that one was.
     needs: VecDeque<Need>,
+    /// Of those, the ones whose worker loads the code.
+    loading: usize,
     /// Deployed over: serves who is in line, then ends.
     closed: bool,
     tickets: u64,
@@ -95,6 +97,7 @@ impl<W, T> State<W, T> {
             line_depth,
             busy: 0,
             needs: VecDeque::new(),
+            loading: 0,
             closed: false,
             tickets: 0,
             mean_run: None,
@@ -207,9 +210,22 @@ impl<W, T> State<W, T> {
         wanted
     }
 
+    /// A worker of a reserved start begins to load the code. Whether it is one of those that are kept ready: they come first.
+    pub fn loads(&mut self) -> bool {
+        let before = self.idle.len() + self.busy + self.loading;
+        self.loading += 1;
+        before < self.provisioned
+    }
+
+    /// It did not come to anything; the start still has to be told failed.
+    pub fn unloaded(&mut self) {
+        self.loading = self.loading.saturating_sub(1);
+    }
+
     /// A reserved start is ready.
     pub fn started(&mut self, worker: W, now: Instant) -> (Given<W, T>, Need) {
         let need = self.unreserve();
+        self.unloaded();
         self.failures = 0;
         self.not_before = None;
         self.busy += 1;
@@ -590,6 +606,26 @@ mod tests {
         let later = now + Duration::from_secs(1);
         let (_, third) = state.started(8, later);
         assert_eq!((third.cause, third.since), (crashed(), now));
+    }
+
+    #[test]
+    fn those_that_are_kept_ready_are_told_so() {
+        let now = crate::clock::now();
+        let mut state: State<u32, u32> = State::new(5, Cause::FirstCall);
+        state.join(1, now).expect("room");
+        state.reserve_start(now, &COSTS).expect("nobody is busy");
+        assert!(!state.loads(), "nothing is kept ready");
+        state.started(1, now);
+        // The one there is counts.
+        state.provision(2);
+        assert!(state.reserve_provisioned(now).is_some());
+        assert!(state.loads());
+        assert!(!state.loads(), "one is there and one is on its way");
+        state.unloaded();
+        // The other comes to nothing: its successor takes its place, whoever it is started for.
+        state.unloaded();
+        state.start_failed(false, now);
+        assert!(state.loads());
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Init<'a> {
     pub log_group: &'a str,
     pub log_stream: &'a str,
     pub function_arn: &'a str,
+    /// As AWS calls it.
+    pub initialization_type: &'static str,
     pub environment: &'a BTreeMap<String, String>,
 }
 

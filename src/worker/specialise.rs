@@ -39,11 +39,13 @@ pub struct Blueprint {
     pub init_timeout: Duration,
 }
 
-/// Specialises `worker` with the code unpacked in `code`. On a fault the worker is of no more use.
+/// Specialises `worker` with the code unpacked in `code`. `provisioned`: it is one of those that are kept ready, which its code is told.
+/// On a fault the worker is of no more use.
 pub async fn specialise(
     engine: &dyn Engine,
     worker: &mut Worker,
     blueprint: &Blueprint,
+    provisioned: bool,
     code: PathBuf,
 ) -> Result<(), Fault> {
     let task_dir = worker.remains.directory.join("task");
@@ -66,7 +68,7 @@ pub async fn specialise(
     let until = clock::now() + blueprint.init_timeout;
     let initialised = tokio::time::timeout(
         blueprint.init_timeout,
-        init(&mut worker.connection, blueprint, &id),
+        init(&mut worker.connection, blueprint, provisioned, &id),
     );
     let (limited, initialised) = tokio::join!(limited, initialised);
     limited.map_err(|error| Fault::StartFailed(format!("its limits cannot be set: {error}")))?;
@@ -96,6 +98,7 @@ impl From<connection::Error> for Failure {
 async fn init(
     connection: &mut Connection,
     blueprint: &Blueprint,
+    provisioned: bool,
     worker: &WorkerId,
 ) -> Result<(), Failure> {
     let function = &blueprint.function;
@@ -110,6 +113,10 @@ async fn init(
         log_group: &format!("/aws/lambda/{}", function.name),
         log_stream: &format!("{}/[{version}]{worker}", clock::wall().strftime("%Y/%m/%d"),),
         function_arn: &blueprint.arn,
+        initialization_type: match provisioned {
+            true => "provisioned-concurrency",
+            false => "on-demand",
+        },
         environment: &blueprint.environment.0,
     };
     let body = serde_json::to_vec(&init).map_err(|source| connection::Error::Message {

@@ -66,6 +66,8 @@ pub(crate) struct Init {
     /// INIT is not sent: the worker stays a stem worker.
     #[serde(default)]
     pub skip: bool,
+    /// What INIT says the worker was started for, if it says it.
+    pub initialization: Option<String>,
     /// INIT is answered with this INIT_ERROR.
     pub error: Option<Error>,
     /// INIT is not answered: the process ends. A step says how.

@@ -17,7 +17,7 @@ const REMINDER: Duration = Duration::from_millis(50);
 
 /// HELLO was read; sends INIT as the case wants it.
 pub(crate) fn specialise(worker: &mut Worker, case: &Case) -> Result<()> {
-    let init = json!({
+    let mut init = json!({
         "function_name": "contract-function",
         "function_version": "$LATEST",
         "handler": case.handler,
@@ -29,6 +29,9 @@ pub(crate) fn specialise(worker: &mut Worker, case: &Case) -> Result<()> {
         "function_arn": "arn:aws:lambda:us-east-1:000000000000:function:contract-function",
         "environment": case.environment,
     });
+    if let Some(initialization) = &case.init.initialization {
+        init["initialization_type"] = json!(initialization);
+    }
     worker.send(Kind::Ping, 0, b"proof of life")?;
     ensure!(
         worker.expect(Kind::Pong)?.body == "proof of life",

@@ -151,7 +151,7 @@ def handler(event, context):
     if event == 'die':
         os._exit(3)
     time.sleep(event)
-    return context.function_version
+    return [context.function_version, os.environ['AWS_LAMBDA_INITIALIZATION_TYPE']]
 ";
     let settings = json!({"language": "python", "timeout": 30});
     server.deploy("provisioned", code, settings).await;
@@ -174,7 +174,8 @@ def handler(event, context):
         let calls = (0..PROVISIONED).map(|_| server.client.post(&call, &seconds));
         for answer in futures_util::future::join_all(calls).await {
             assert_eq!(answer.start(), "warm", "{}", answer.text());
-            assert_eq!(answer.expect(200).json(), "1");
+            let said = answer.expect(200).json();
+            assert_eq!(said, json!(["1", "provisioned-concurrency"]));
         }
     };
     round().await;
@@ -195,6 +196,9 @@ def handler(event, context):
     );
     server.client.delete(&provisioned).await.expect(204);
     server.client.get(&provisioned).await.expect(404);
+    let called = format!("{path}/execute");
+    let said = server.client.post(&called, &json!(0)).await.expect(200);
+    assert_eq!(said.json(), json!(["$LATEST", "on-demand"]));
 
     // Code that does not load is told, with why.
     let broken = json!({"code": "raise ValueError('not today')"});

@@ -11,6 +11,7 @@ export class Settings {
     this.arn = text(init, 'function_arn');
     this.region = this.arn.split(':')[3];
     if (!this.region) throw new TypeError('function_arn names no region');
+    this.initialization = init.initialization_type ?? 'on-demand';
     this.handler = text(init, 'handler');
     this.root = text(init, 'task_root');
     this.timeout = number(init, 'timeout_ms');

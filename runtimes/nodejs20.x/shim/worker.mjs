@@ -237,7 +237,7 @@ function applyEnvironment(settings) {
     AWS_LAMBDA_LOG_GROUP_NAME: settings.logGroup,
     AWS_LAMBDA_LOG_STREAM_NAME: settings.logStream,
     AWS_EXECUTION_ENV: `AWS_Lambda_${RUNTIME}`,
-    AWS_LAMBDA_INITIALIZATION_TYPE: 'on-demand',
+    AWS_LAMBDA_INITIALIZATION_TYPE: settings.initialization,
     LAMBDA_TASK_ROOT: settings.root,
     _HANDLER: settings.handler,
   });

@@ -111,7 +111,10 @@ fn reserved(settings: &Settings, api: &str) -> [(&'static str, String); 9] {
         ),
         ("AWS_LAMBDA_LOG_GROUP_NAME", settings.log_group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", settings.log_stream.clone()),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+        (
+            "AWS_LAMBDA_INITIALIZATION_TYPE",
+            settings.initialization.clone(),
+        ),
         ("LAMBDA_TASK_ROOT", settings.task_root.clone()),
         ("_HANDLER", settings.handler.clone()),
     ]

@@ -17,6 +17,8 @@ pub struct Settings {
     pub function_arn: String,
     /// The one its name is in.
     pub region: String,
+    /// On demand, or because it is kept ready.
+    pub initialization: String,
     pub environment: Vec<(String, String)>,
 }
 
@@ -53,6 +55,7 @@ impl Settings {
             log_stream: text("log_stream")?,
             region: region(&text("function_arn")?)?,
             function_arn: text("function_arn")?,
+            initialization: init["initialization_type"].as_str().unwrap_or("on-demand").into(),
             environment: environment.iter().map(variable).collect::<Result<_, _>>()?,
         })
     }

@@ -49,7 +49,7 @@ class ClientContext:
 class Settings:
     """What INIT said about the function: the same for every invocation of this worker."""
 
-    __slots__ = ("name", "version", "memory", "log_group", "log_stream", "arn", "region")
+    __slots__ = ("name", "version", "memory", "log_group", "log_stream", "arn", "region", "initialization")
 
     def __init__(self, init):
         self.name = init["function_name"]
@@ -59,6 +59,7 @@ class Settings:
         self.log_stream = init["log_stream"]
         self.arn = init["function_arn"]
         self.region = self.arn.split(":")[3]
+        self.initialization = init.get("initialization_type", "on-demand")
 
 
 class LambdaContext:

@@ -176,7 +176,7 @@ def apply_environment(environment, handler, root, settings):
         AWS_LAMBDA_LOG_GROUP_NAME=settings.log_group,
         AWS_LAMBDA_LOG_STREAM_NAME=settings.log_stream,
         AWS_EXECUTION_ENV=f"AWS_Lambda_{RUNTIME}",
-        AWS_LAMBDA_INITIALIZATION_TYPE="on-demand",
+        AWS_LAMBDA_INITIALIZATION_TYPE=settings.initialization,
         LAMBDA_TASK_ROOT=root,
         _HANDLER=handler,
     )
