@@ -42,11 +42,15 @@ fi
 
 cargo build --locked --quiet --bin hearth
 runtimes/provided/build.sh
+# Not the place that is the default: whatever names a function has to know where it is.
+export AWS_TEST_REGION=eu-west-3 AWS_TEST_ACCOUNT=210987654321
 # Not through a function: its number would be that of a shell around it.
 root=()
 [ "$(id -u)" = 0 ] || root=(sudo -n)
 "${root[@]}" "$built/debug/hearth" serve --state-dir "$work/state" --listen 127.0.0.1:0 --runtimes runtimes \
-    --set pool.stem_min=1 --set pool.stem_max=2 2>"$work/log" &
+    --set pool.stem_min=1 --set pool.stem_max=2 \
+    --set "aws.region=$AWS_TEST_REGION" --set "aws.account=$AWS_TEST_ACCOUNT" \
+    --set "aws.destinations=arn:aws:sqs:$AWS_TEST_REGION:$AWS_TEST_ACCOUNT:failed=function:failed" 2>"$work/log" &
 server=$!
 announced() { as_root test -s "$work/state/instance.json" && as_root test -s "$work/state/admin.key"; }
 wait_for 60 announced || die "no server"

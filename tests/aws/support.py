@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 import unittest
+import urllib.request
 import uuid
 import zipfile
 
@@ -15,10 +16,11 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-ROLE = "arn:aws:iam::000000000000:role/tests"
 REGION = os.environ["AWS_DEFAULT_REGION"]
+ACCOUNT = os.environ["AWS_TEST_ACCOUNT"]
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/tests"
 ENDPOINT = os.environ["AWS_ENDPOINT_URL_LAMBDA"]
-ARN = f"arn:aws:lambda:{REGION}:000000000000:function:"
+ARN = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:"
 
 ECHO = "def handler(event, context):\n    print('called')\n    return event\n"
 
@@ -105,6 +107,19 @@ class Case(unittest.TestCase):
                 return found
             self.assertLess(time.monotonic(), end, "it never came true")
             time.sleep(0.1)
+
+
+def native(method, path, body=None):
+    """The native face, which other things are seen on."""
+    request = urllib.request.Request(
+        os.environ["HEARTH_URL"] + path,
+        method=method,
+        data=json.dumps(body).encode() if body is not None else None,
+        headers={"Authorization": f"Bearer {os.environ['HEARTH_KEY']}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        text = response.read()
+    return json.loads(text) if text else None
 
 
 def log(answer):

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 import zipfile
 
-from support import ARN, ECHO, LAMBDA, ROLE, Case, client, package
+from support import ACCOUNT, ARN, ECHO, LAMBDA, REGION, ROLE, Case, client, package
 
 
 class Making(Case):
@@ -164,7 +164,7 @@ class Making(Case):
 class Reading(Case):
     def test_by_every_name_there_is(self):
         name = self.function()
-        for called in (name, f"function:{name}", f"000000000000:{name}", f"000000000000:function:{name}", ARN + name):
+        for called in (name, f"function:{name}", f"{ACCOUNT}:{name}", f"{ACCOUNT}:function:{name}", ARN + name):
             got = LAMBDA.get_function(FunctionName=called)["Configuration"]
             self.assertEqual(got["FunctionArn"], ARN + name, called)
         for parameters in ({"FunctionName": name, "Qualifier": "$LATEST"}, {"FunctionName": f"{ARN}{name}:$LATEST"}):
@@ -181,12 +181,12 @@ class Reading(Case):
     def test_one_that_is_elsewhere(self):
         message = self.refused(
             "ResourceNotFoundException", 404, LAMBDA.get_function,
-            FunctionName="arn:aws:lambda:eu-west-1:000000000000:function:f",
+            FunctionName=f"arn:aws:lambda:eu-west-1:{ACCOUNT}:function:f",
         )
-        self.assertEqual(message, "Functions from 'eu-west-1' are not reachable in this region ('us-east-1')")
+        self.assertEqual(message, f"Functions from 'eu-west-1' are not reachable in this region ('{REGION}')")
         self.refused(
             "AccessDeniedException", 403, LAMBDA.get_function,
-            FunctionName="arn:aws:lambda:us-east-1:123456789012:function:f",
+            FunctionName=f"arn:aws:lambda:{REGION}:123456789012:function:f",
         )
 
     def test_two_qualifiers(self):

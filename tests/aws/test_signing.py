@@ -15,23 +15,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from support import ENDPOINT, LAMBDA, REGION, Case, client
+from support import ENDPOINT, LAMBDA, REGION, Case, client, native
 
 KEY, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
 PATH = "/2015-03-31/functions"
-
-
-def native(method, path, body=None):
-    """The native face, for keys."""
-    request = urllib.request.Request(
-        os.environ["HEARTH_URL"] + path,
-        method=method,
-        data=json.dumps(body).encode() if body is not None else None,
-        headers={"Authorization": f"Bearer {os.environ['HEARTH_KEY']}", "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as response:
-        text = response.read()
-    return json.loads(text) if text else None
 
 
 def send(method, url, headers, body=None):

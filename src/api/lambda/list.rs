@@ -66,17 +66,23 @@ pub(super) struct Page {
 
 impl Page {
     pub(super) fn of(asked: &Asked) -> Result<Self, Refusal> {
+        Self::up_to(PAGE_ASKED, asked)
+    }
+
+    /// Where AWS lets nobody ask for more items than this.
+    pub(super) fn up_to(most: usize, asked: &Asked) -> Result<Self, Refusal> {
         let items = match asked.query("MaxItems") {
             None => PAGE_DEFAULT,
             Some(text) => {
                 let number = text.parse::<usize>().ok();
-                let number = number.filter(|n| (1..=PAGE_ASKED).contains(n));
+                let number = number.filter(|n| (1..=most).contains(n));
                 number.ok_or_else(|| {
                     let constraint = match text.parse::<i64>() {
-                        Ok(n) if n < 1 => "Member must have value greater than or equal to 1",
-                        _ => "Member must have value less than or equal to 10000",
+                        Ok(n) if n < 1 => "greater than or equal to 1".to_owned(),
+                        _ => format!("less than or equal to {most}"),
                     };
-                    Refusal::validation(&[names::fault("maxItems", text, constraint)])
+                    let constraint = format!("Member must have value {constraint}");
+                    Refusal::validation(&[names::fault("maxItems", text, &constraint)])
                 })?
             }
         };

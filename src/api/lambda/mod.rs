@@ -12,6 +12,7 @@ pub mod create;
 pub mod delete;
 pub mod document;
 pub mod errors;
+pub mod event_invoke;
 pub mod fields;
 pub mod invoke;
 pub mod list;
@@ -156,6 +157,7 @@ impl Lambda {
             Do::DeleteAlias => aliases::delete(self, asked).await,
             Do::DeleteFunction => delete::delete(self, asked).await,
             Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
+            Do::DeleteFunctionEventInvokeConfig => event_invoke::delete(self, asked).await,
             Do::DownloadCode => code::download(self, &asked).await,
             Do::GetAccountSettings => account::settings(self, &asked),
             Do::GetAlias => aliases::get(self, &asked),
@@ -163,6 +165,7 @@ impl Lambda {
             Do::GetFunctionCodeSigningConfig => change::get_code_signing(self, &asked),
             Do::GetFunctionConcurrency => change::get_concurrency(self, &asked),
             Do::GetFunctionConfiguration => read::configuration(self, &asked),
+            Do::GetFunctionEventInvokeConfig => event_invoke::get(self, &asked),
             Do::GetFunctionRecursionConfig => change::get_recursion(self, &asked),
             Do::GetPolicy => policy::get(self, &asked),
             Do::GetRuntimeManagementConfig => change::get_runtime_management(self, &asked),
@@ -170,11 +173,13 @@ impl Lambda {
             Do::InvokeAsync => invoke::later(self, asked).await,
             Do::InvokeWithResponseStream => invoke::streamed(self, asked).await,
             Do::ListAliases => aliases::list(self, &asked),
+            Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
             Do::ListFunctions => list::functions(self, &asked),
             Do::ListTags => change::tags(self, &asked),
             Do::ListVersionsByFunction => versions::list(self, &asked),
             Do::PublishVersion => versions::publish(self, asked).await,
             Do::PutFunctionConcurrency => change::put_concurrency(self, asked).await,
+            Do::PutFunctionEventInvokeConfig => event_invoke::put(self, asked).await,
             Do::PutFunctionRecursionConfig => change::put_recursion(self, asked).await,
             Do::PutRuntimeManagementConfig => change::put_runtime_management(self, asked).await,
             Do::RemovePermission => policy::remove(self, asked).await,
@@ -183,6 +188,7 @@ impl Lambda {
             Do::UpdateAlias => aliases::update(self, asked).await,
             Do::UpdateFunctionCode => update::code(self, asked).await,
             Do::UpdateFunctionConfiguration => update::configuration(self, asked).await,
+            Do::UpdateFunctionEventInvokeConfig => event_invoke::update(self, asked).await,
         }
     }
 

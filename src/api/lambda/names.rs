@@ -134,7 +134,7 @@ fn split(text: &str) -> Option<Parts<'_>> {
 }
 
 /// `us-east-1` and its kin: two letters, words, one digit.
-fn is_region(text: &str) -> bool {
+pub(super) fn is_region(text: &str) -> bool {
     let mut words = text.split('-');
     let (first, last) = (words.next(), words.next_back());
     let digit = |last: &str| last.len() == 1 && last.bytes().all(|b| b.is_ascii_digit());

@@ -11,6 +11,8 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 
+mod settings;
+
 use super::*;
 use crate::api::control::world::{DEADLINE, World};
 use crate::api::keys::Keys;

@@ -1,0 +1,143 @@
+//! Destinations as AWS's clients name them. A function's ARN is that function; what else an ARN stands for, the configuration says; the
+//! native forms are taken too, because they are what is shown of a destination that no ARN stands for.
+
+use crate::api::lambda::Lambda;
+use crate::api::lambda::errors::Refusal;
+use crate::api::lambda::fields::Fields;
+use crate::api::lambda::names::{self, Named};
+use crate::domain::destination::Destination;
+use crate::domain::version::Qualifier;
+
+/// As AWS prints it in its messages.
+const PATTERN: &str = r"$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)";
+const LENGTH_MAX: usize = 350;
+/// What may be a destination on AWS, beside functions.
+const SERVICES: [&str; 4] = ["sqs", "sns", "events", "s3"];
+
+/// Why nobody can be told.
+pub(super) enum Unmeant {
+    Said(String),
+    /// It is nothing that AWS sends to.
+    Service,
+}
+
+/// One of the two; `Some(None)` if it is empty.
+pub(super) fn read(both: &mut Fields, field: &str) -> Result<Option<Option<String>>, Refusal> {
+    let Some(mut one) = both.open(field)? else {
+        return Ok(None);
+    };
+    let text = one.formed("Destination", PATTERN, |text| {
+        text.len() <= LENGTH_MAX
+            && (text.is_empty() || is_arn(text) || Destination::parse(text).is_ok())
+    })?;
+    both.close(one);
+    Ok(Some(text.filter(|text| !text.is_empty())))
+}
+
+fn is_arn(text: &str) -> bool {
+    if let Some(topic) = text.strip_prefix("kafka://") {
+        return !topic.is_empty();
+    }
+    let parts: Vec<_> = text.splitn(6, ':').collect();
+    let &["arn", partition, service, region, account, _rest] = &parts[..] else {
+        return false;
+    };
+    let word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    partition.starts_with("aws")
+        && word(partition)
+        && !service.is_empty()
+        && word(service)
+        && (region.is_empty() || names::is_region(region))
+        && (account.is_empty()
+            || account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Who is to be told by a function that is called `own`.
+pub(super) fn meant(face: &Lambda, own: &str, text: &str) -> Result<Destination, Unmeant> {
+    let invalid = |why: &str| Unmeant::Said(format!("The destination ARN {text} is invalid.{why}"));
+    let mut configured = face.settings.destinations.iter();
+    let configured = configured.find(|(arn, _)| arn == text);
+    let known = configured.map(|(_, to)| to.clone());
+    let to = match known.or_else(|| Destination::parse(text).ok()) {
+        Some(to) => to,
+        None => {
+            let service = text.split(':').nth(2).unwrap_or_default();
+            if service != "lambda" {
+                let sent_to = SERVICES.contains(&service) || text.starts_with("kafka:");
+                return Err(match sent_to {
+                    true => invalid(
+                        " Hearth sends to nothing by that name: aws.destinations in its configuration may say what it stands for.",
+                    ),
+                    false => Unmeant::Service,
+                });
+            }
+            let named = names::read(text, None, &face.settings.place);
+            let named = named.map_err(|_elsewhere| invalid(""))?;
+            function(&named).ok_or_else(|| invalid(""))?
+        }
+    };
+    let Destination::Function(name, qualifier) = &to else {
+        return Ok(to);
+    };
+    if name.as_str() == own {
+        return Err(Unmeant::Said(
+            "You can't specify the function as a destination for itself.".into(),
+        ));
+    }
+    let named = Named {
+        name: name.to_string(),
+        qualifier: qualifier.as_ref().map(Qualifier::to_string),
+    };
+    face.shown(&named).map_err(|_absent| invalid(""))?;
+    Ok(to)
+}
+
+fn function(named: &Named) -> Option<Destination> {
+    let text = match &named.qualifier {
+        Some(qualifier) => format!("function:{}:{qualifier}", named.name),
+        None => format!("function:{}", named.name),
+    };
+    Destination::parse(&text).ok()
+}
+
+/// The ARN that leads to it, or what Hearth calls it if none does.
+pub(super) fn shown(face: &Lambda, to: &Destination) -> String {
+    let mut configured = face.settings.destinations.iter();
+    match (configured.find(|(_, known)| known == to), to) {
+        (Some((arn, _)), _) => arn.clone(),
+        (None, Destination::Function(name, qualifier)) => {
+            let qualifier = qualifier.as_ref().map(Qualifier::to_string);
+            face.settings.place.qualified(name, qualifier.as_deref())
+        }
+        (None, other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arns_have_a_form() {
+        for good in [
+            "arn:aws:sqs:us-east-1:123456789012:queue",
+            "arn:aws:s3:::bucket",
+            "arn:aws-cn:events:cn-north-1:123456789012:event-bus/default",
+            "arn:aws:lambda:us-east-1:000000000000:function:f:live",
+            "kafka://topic",
+        ] {
+            assert!(is_arn(good), "{good}");
+        }
+        for bad in [
+            "queue",
+            "arn:aws:sqs",
+            "arn:aws:_-/!lambda:us-east-1:000000000000:function:f",
+            "arn:gcp:sqs:us-east-1:123456789012:queue",
+            "arn:aws:sqs:elsewhere:123456789012:queue",
+            "arn:aws:sqs:us-east-1:1:queue",
+            "kafka://",
+        ] {
+            assert!(!is_arn(bad), "{bad}");
+        }
+    }
+}
