@@ -284,6 +284,32 @@ fn management(face: &Lambda, named: &Named, word: &str) -> Value {
     json!({"UpdateRuntimeOn": word, "FunctionArn": arn})
 }
 
+/// There is no signing configuration that it could name.
+pub(super) fn put_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let (does, action) = (
+        Do::PutFunctionCodeSigningConfig,
+        "PutFunctionCodeSigningConfig",
+    );
+    face.named(asked, does, action)?;
+    let mut fields = Fields::of(&asked.body)?;
+    match fields.text("CodeSigningConfigArn")? {
+        Some(arn) => Err(Refusal::no_code_signing(&arn)),
+        None => {
+            fields.missing("CodeSigningConfigArn");
+            Err(Refusal::validation(&fields.faults))
+        }
+    }
+}
+
+pub(super) fn delete_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    let (does, action) = (
+        Do::DeleteFunctionCodeSigningConfig,
+        "DeleteFunctionCodeSigningConfig",
+    );
+    face.found(&face.named(asked, does, action)?)?;
+    Ok(empty(StatusCode::NO_CONTENT))
+}
+
 /// Nothing is signed here, which AWS says with nothing.
 pub(super) fn get_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let (does, action) = (

@@ -60,6 +60,20 @@ impl Refusal {
         Self::new(status, kind, message.into(), Shape::Upper)
     }
 
+    pub fn not_provisioned() -> Self {
+        let message = "No Provisioned Concurrency Config found for this function";
+        let kind = "ProvisionedConcurrencyConfigNotFoundException";
+        Self::lower(StatusCode::NOT_FOUND, kind, message)
+    }
+
+    pub fn no_code_signing(arn: &str) -> Self {
+        let message = format!(
+            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
+        );
+        let (status, kind) = (StatusCode::NOT_FOUND, "CodeSigningConfigNotFoundException");
+        Self::new(status, kind, message, Shape::Upper)
+    }
+
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::lower(StatusCode::CONFLICT, "ResourceConflictException", message)
     }

@@ -18,6 +18,7 @@ pub mod invoke;
 pub mod list;
 pub mod names;
 pub mod policy;
+pub mod provisioned;
 pub mod read;
 pub mod routes;
 pub mod runtimes;
@@ -156,8 +157,10 @@ impl Lambda {
             Do::CreateFunction => create::create(self, asked).await,
             Do::DeleteAlias => aliases::delete(self, asked).await,
             Do::DeleteFunction => delete::delete(self, asked).await,
+            Do::DeleteFunctionCodeSigningConfig => change::delete_code_signing(self, &asked),
             Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
             Do::DeleteFunctionEventInvokeConfig => event_invoke::delete(self, asked).await,
+            Do::DeleteProvisionedConcurrencyConfig => provisioned::delete(self, asked).await,
             Do::DownloadCode => code::download(self, &asked).await,
             Do::GetAccountSettings => account::settings(self, &asked),
             Do::GetAlias => aliases::get(self, &asked),
@@ -168,6 +171,7 @@ impl Lambda {
             Do::GetFunctionEventInvokeConfig => event_invoke::get(self, &asked),
             Do::GetFunctionRecursionConfig => change::get_recursion(self, &asked),
             Do::GetPolicy => policy::get(self, &asked),
+            Do::GetProvisionedConcurrencyConfig => provisioned::get(self, &asked),
             Do::GetRuntimeManagementConfig => change::get_runtime_management(self, &asked),
             Do::Invoke => invoke::invoke(self, asked).await,
             Do::InvokeAsync => invoke::later(self, asked).await,
@@ -175,12 +179,15 @@ impl Lambda {
             Do::ListAliases => aliases::list(self, &asked),
             Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
             Do::ListFunctions => list::functions(self, &asked),
+            Do::ListProvisionedConcurrencyConfigs => provisioned::list(self, &asked),
             Do::ListTags => change::tags(self, &asked),
             Do::ListVersionsByFunction => versions::list(self, &asked),
             Do::PublishVersion => versions::publish(self, asked).await,
+            Do::PutFunctionCodeSigningConfig => change::put_code_signing(self, &asked),
             Do::PutFunctionConcurrency => change::put_concurrency(self, asked).await,
             Do::PutFunctionEventInvokeConfig => event_invoke::put(self, asked).await,
             Do::PutFunctionRecursionConfig => change::put_recursion(self, asked).await,
+            Do::PutProvisionedConcurrencyConfig => provisioned::put(self, asked).await,
             Do::PutRuntimeManagementConfig => change::put_runtime_management(self, asked).await,
             Do::RemovePermission => policy::remove(self, asked).await,
             Do::TagResource => change::tag(self, asked).await,

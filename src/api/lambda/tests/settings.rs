@@ -275,3 +275,201 @@ async fn nobody_has_functions_called_that_its_key_is_not_for() {
         assert_eq!((refused.0, &*refused.1), (403, "AccessDeniedException"));
     }
 }
+
+fn provisioned(qualifier: &str) -> String {
+    format!("/2019-09-30/functions/f/provisioned-concurrency?Qualifier={qualifier}")
+}
+
+#[tokio::test]
+async fn workers_are_kept_ready_for_a_version_or_for_an_alias_of_it() {
+    let face = face(config::Aws::default()).await;
+    let wish = json!({"ProvisionedConcurrentExecutions": 2});
+    let put = face.ask("PUT", &provisioned("live"), wish.clone()).await;
+    assert_eq!(put.status, 202, "{:?}", put.body);
+    let put = put.json();
+    assert_eq!(
+        (
+            &put["Status"],
+            &put["RequestedProvisionedConcurrentExecutions"]
+        ),
+        (&json!("IN_PROGRESS"), &json!(2))
+    );
+    let at = put["LastModified"].as_str().expect("a text");
+    assert_eq!(at.len(), "2019-12-31T20:28:49+0000".len(), "{at}");
+    let deadline = clock::now() + DEADLINE;
+    let ready = loop {
+        let got = face
+            .ask("GET", &provisioned("live"), Value::Null)
+            .await
+            .json();
+        if got["Status"] == "READY" {
+            break got;
+        }
+        assert!(clock::now() < deadline, "{got}");
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(
+        (
+            &ready["AvailableProvisionedConcurrentExecutions"],
+            &ready["AllocatedProvisionedConcurrentExecutions"],
+            ready.get("StatusReason"),
+        ),
+        (&json!(2), &json!(2), None)
+    );
+    let (status, kind, message) = face
+        .ask("PUT", &provisioned("1"), wish.clone())
+        .await
+        .error();
+    assert_eq!((status, &*kind), (409, "ResourceConflictException"));
+    assert_eq!(
+        message,
+        "Version is pointed by a Provisioned Concurrency alias"
+    );
+    let list = "/2019-09-30/functions/f/provisioned-concurrency?List=ALL";
+    let listed = face.ask("GET", list, Value::Null).await.json();
+    let listed = listed["ProvisionedConcurrencyConfigs"]
+        .as_array()
+        .expect("a list");
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["FunctionArn"], format!("{ARN}:f:live"));
+
+    for _ in 0..2 {
+        let gone = face.ask("DELETE", &provisioned("live"), Value::Null).await;
+        assert_eq!(gone.status, 204, "there is none, which was wanted");
+    }
+    let (status, kind, message) = face
+        .ask("GET", &provisioned("live"), Value::Null)
+        .await
+        .error();
+    assert_eq!(
+        (status, &*kind, &*message),
+        (
+            404,
+            "ProvisionedConcurrencyConfigNotFoundException",
+            "No Provisioned Concurrency Config found for this function"
+        )
+    );
+    assert_eq!(
+        face.ask("PUT", &provisioned("1"), wish.clone())
+            .await
+            .status,
+        202
+    );
+    let (status, _, message) = face
+        .ask("PUT", &provisioned("live"), wish.clone())
+        .await
+        .error();
+    assert_eq!(
+        (status, &*message),
+        (
+            409,
+            "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
+        )
+    );
+    assert_eq!(
+        face.ask("DELETE", &provisioned("1"), Value::Null)
+            .await
+            .status,
+        204
+    );
+
+    let account = face.world.control.deploy.account_concurrency;
+    let least = face.world.control.deploy.unreserved_least;
+    for (wanted, message) in [
+        (json!(0), "1 validation error detected: Value '0' at 'provisionedConcurrentExecutions' failed to satisfy constraint: Member must have value greater than or equal to 1".to_owned()),
+        (json!(account + 1), format!("Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{account}].")),
+        (json!(account), format!("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{least}].")),
+    ] {
+        let wish = json!({ "ProvisionedConcurrentExecutions": wanted });
+        let refused = face.ask("PUT", &provisioned("1"), wish).await.error();
+        assert_eq!((refused.0, refused.2), (400, message));
+    }
+    let reserved = "/2017-10-31/functions/f/concurrency";
+    let one = json!({"ReservedConcurrentExecutions": 1});
+    assert_eq!(face.ask("PUT", reserved, one).await.status, 200);
+    let refused = face
+        .ask("PUT", &provisioned("1"), wish.clone())
+        .await
+        .error();
+    assert_eq!(
+        refused.2,
+        "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function"
+    );
+}
+
+#[tokio::test]
+async fn what_is_provisioned_has_to_be_published() {
+    let face = face(config::Aws::default()).await;
+    let wish = json!({"ProvisionedConcurrentExecutions": 1});
+    let absent =
+        |name: &str, qualifier: &str| provisioned(qualifier).replace("/f/", &format!("/{name}/"));
+    for (method, body) in [
+        ("PUT", &wish),
+        ("GET", &Value::Null),
+        ("DELETE", &Value::Null),
+    ] {
+        for (name, qualifier, message) in [
+            (
+                "f",
+                "nobody",
+                format!("Cannot find alias arn: {ARN}:f:nobody"),
+            ),
+            ("f", "7", format!("Function not found: {ARN}:f:7")),
+            (
+                "nobody",
+                "live",
+                format!("Cannot find alias arn: {ARN}:nobody:live"),
+            ),
+            ("nobody", "1", format!("Function not found: {ARN}:nobody:1")),
+        ] {
+            let refused = face
+                .ask(method, &absent(name, qualifier), body.clone())
+                .await
+                .error();
+            let wanted = (404, "ResourceNotFoundException".to_owned(), message);
+            assert_eq!(refused, wanted, "{method}");
+        }
+        let latest = face
+            .ask(method, &provisioned("%24LATEST"), body.clone())
+            .await
+            .error();
+        let message = match method {
+            "PUT" => {
+                "Provisioned Concurrency Configs cannot be applied to unpublished function versions."
+            }
+            _ => "The function resource provided must be an alias or a published version.",
+        };
+        assert_eq!(
+            (latest.0, &*latest.1, &*latest.2),
+            (400, "InvalidParameterValueException", message)
+        );
+        let unqualified = "/2019-09-30/functions/f/provisioned-concurrency";
+        let refused = face.ask(method, unqualified, body.clone()).await.error();
+        assert_eq!(
+            refused.2,
+            "1 validation error detected: Value null at 'qualifier' failed to satisfy constraint: Member must not be null"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_code_is_signed() {
+    let face = face(config::Aws::default()).await;
+    let of = |name: &str| format!("/2020-06-30/functions/{name}/code-signing-config");
+    let arn = "arn:aws:lambda:us-east-1:000000000000:code-signing-config:csc-00000000000000000";
+    let wish = json!({ "CodeSigningConfigArn": arn });
+    let (status, kind, message) = face.ask("PUT", &of("f"), wish).await.error();
+    assert_eq!(
+        (status, &*kind),
+        (404, "CodeSigningConfigNotFoundException")
+    );
+    assert_eq!(
+        message,
+        format!(
+            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
+        )
+    );
+    assert_eq!(face.ask("DELETE", &of("f"), Value::Null).await.status, 204);
+    let absent = face.ask("DELETE", &of("nobody"), Value::Null).await.error();
+    assert_eq!(absent.2, format!("Function not found: {ARN}:nobody"));
+}
