@@ -127,10 +127,6 @@ pub fn read(
         reserved_concurrency: fields.nullable("reserved_concurrency", |value| {
             whole(value, 0..=account_concurrency, "calls")
         }),
-        max_retries: fields.nullable("max_retries", |v| whole(v, EVENT_RETRIES, "retries")),
-        max_event_age: fields.nullable("max_event_age", |v| whole(v, EVENT_AGE_SECONDS, "seconds")),
-        on_success: fields.nullable("on_success", |v| Destination::parse(text(v)?)),
-        on_failure: fields.nullable("on_failure", |v| Destination::parse(text(v)?)),
         network: fields.parsed("network", network),
         aws: None,
         keeps_code: false,
@@ -138,6 +134,7 @@ pub fn read(
             Some(revision) => Ok(revision),
             None => Err(must_be("a revision's number", value)),
         }),
+        ..fields.asynchronous()
     };
     Ok((change, fields.finish(&READ_ONLY, "a function")))
 }
@@ -204,6 +201,18 @@ impl Fields {
             Value::Null => Ok(None),
             value => parse(value).map(Some),
         })
+    }
+
+    /// How asynchronous calls are run.
+    pub fn asynchronous(&mut self) -> Change {
+        Change {
+            max_retries: self.nullable("max_retries", |v| whole(v, EVENT_RETRIES, "retries")),
+            max_event_age: self
+                .nullable("max_event_age", |v| whole(v, EVENT_AGE_SECONDS, "seconds")),
+            on_success: self.nullable("on_success", |v| Destination::parse(text(v)?)),
+            on_failure: self.nullable("on_failure", |v| Destination::parse(text(v)?)),
+            ..Change::default()
+        }
     }
 
     /// A map of texts; faults name the entry.

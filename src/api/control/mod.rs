@@ -3,6 +3,7 @@
 //! are made from the same lines, so they cannot say different things.
 
 pub mod aliases;
+pub mod asynchronous;
 pub mod batch;
 pub mod change;
 pub mod code;
@@ -173,6 +174,11 @@ fn routes() -> OpenApiRouter<Control> {
             provisioned::get,
             provisioned::put,
             provisioned::delete
+        ))
+        .routes(routes!(
+            asynchronous::get,
+            asynchronous::put,
+            asynchronous::delete
         ))
         .routes(routes!(aliases::list, aliases::create))
         .routes(routes!(aliases::get, aliases::update, aliases::delete))

@@ -66,14 +66,14 @@ pub struct ProvisionRequest {
 }
 
 /// The qualifier in the query.
-fn qualifier(uri: &Uri) -> Result<Option<Qualifier>, Problem> {
+pub(super) fn qualifier(uri: &Uri) -> Result<Option<Qualifier>, Problem> {
     let mut query = Query::of(uri)?;
     let qualifier = query.parsed("qualifier", Qualifier::parse);
     query.finish()?;
     Ok(qualifier)
 }
 
-fn required(qualifier: Option<Qualifier>) -> Result<Qualifier, Problem> {
+pub(super) fn required(qualifier: Option<Qualifier>) -> Result<Qualifier, Problem> {
     let message = "is required: a version's number, or an alias's name";
     qualifier.ok_or_else(|| Problem::invalid("qualifier", message))
 }
