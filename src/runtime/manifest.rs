@@ -31,6 +31,8 @@ struct File {
 pub struct Aws {
     /// Names of AWS's runtimes that this one stands for, the nearest first.
     pub names: Vec<String>,
+    /// Names that AWS had once and takes no more.
+    pub retired: Vec<String>,
     /// What the list of frames is called in an error's body; unset: `stackTrace`, and only where there is one.
     pub error_stack: Option<String>,
     /// Whether an error's body has the request's id.

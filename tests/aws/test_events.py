@@ -141,7 +141,7 @@ class Settings(Events):
         aws("put-function-event-invoke-config", "--function-name", name, "--maximum-retry-attempts", "0", "--maximum-event-age-in-seconds", "3600")
         got = aws("get-function-event-invoke-config", "--function-name", name)
         self.assertEqual((got["MaximumRetryAttempts"], got["MaximumEventAgeInSeconds"]), (0, 3600))
-        self.assertRegex(got["LastModified"], r"^20\d\d-")
+        self.assertGreater(got["LastModified"], 1e9)
         aws("delete-function-event-invoke-config", "--function-name", name)
         failed = aws("get-function-event-invoke-config", "--function-name", name, check=False)
         self.assertIn("doesn't have an EventInvokeConfig", failed.stderr)

@@ -120,7 +120,7 @@ class Making(Case):
             ({"MemorySize": 128, "Handler": "a b"}, "ValidationException", "Value 'a b' at 'handler'"),
             ({"Role": "nobody"}, "ValidationException", "Value 'nobody' at 'role' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::"),
             ({"FunctionName": "no such name"}, "ValidationException", "Value 'no such name' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: (arn:(aws"),
-            ({"FunctionName": "n" * 65}, "ValidationException", "at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"),
+            ({"FunctionName": "n" * 65}, "InvalidParameterValueException", "at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"),
             ({"Runtime": "cobol85"}, "InvalidParameterValueException", "Value cobol85 at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: ["),
             ({"TracingConfig": {"Mode": "Sometimes"}}, "ValidationException", "at 'tracingConfig.mode'"),
             ({"Architectures": ["mips"]}, "ValidationException", "Value '[mips]' at 'architectures'"),
@@ -248,7 +248,12 @@ class Changing(Case):
     def test_a_dry_run_changes_nothing(self):
         name = self.function()
         before = LAMBDA.get_function_configuration(FunctionName=name)
-        LAMBDA.update_function_code(FunctionName=name, ZipFile=package("x = 1\n"), DryRun=True)
+        code = package("x = 1\n")
+        dry = LAMBDA.update_function_code(FunctionName=name, ZipFile=code, DryRun=True)
+        self.assertEqual(dry["CodeSha256"], base64.b64encode(hashlib.sha256(code).digest()).decode())
+        self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.update_function_code, FunctionName=name, ZipFile=b"no zip", DryRun=True
+        )
         after = LAMBDA.get_function_configuration(FunctionName=name)
         self.assertEqual((before["CodeSha256"], before["RevisionId"]), (after["CodeSha256"], after["RevisionId"]))
 

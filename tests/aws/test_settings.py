@@ -39,7 +39,22 @@ class Concurrency(Case):
 
     def test_of_nobody(self):
         message = self.refused("ResourceNotFoundException", 404, LAMBDA.get_function_concurrency, FunctionName="nobody")
+        self.assertEqual(message, f"Function not found: {ARN}nobody")
+        message = self.refused(
+            "ResourceNotFoundException", 404, LAMBDA.put_function_concurrency, FunctionName="nobody", ReservedConcurrentExecutions=1
+        )
         self.assertEqual(message, f"Function not found: {ARN}nobody:$LATEST")
+
+    def test_of_a_version(self):
+        name = self.function()
+        message = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.put_function_concurrency,
+            FunctionName=f"{ARN}{name}:$LATEST", ReservedConcurrentExecutions=0,
+        )
+        self.assertEqual(
+            message,
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
+        )
 
     def test_the_account(self):
         self.function()
@@ -67,6 +82,15 @@ class Tags(Case):
         )
         self.assertEqual(message, "Tags on function aliases and versions are not supported. Please specify a function ARN.")
         self.refused("ValidationException", 400, LAMBDA.list_tags, Resource=name)
+        for resource in ("arn:aws:something", ARN.replace(":function:", ":foobar:") + name):
+            message = self.refused("ValidationException", 400, LAMBDA.tag_resource, Resource=resource, Tags={"a": "b"})
+            self.assertIn(f"Value '{resource}' at 'resource' failed to satisfy constraint: Member must satisfy regular expression pattern: arn:(aws", message)
+        mapping = ARN.replace(":function:", ":event-source-mapping:") + "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
+        self.assertEqual(
+            self.refused("ResourceNotFoundException", 404, LAMBDA.list_tags, Resource=mapping), f"Event source mapping not found: {mapping}"
+        )
+        message = self.refused("InvalidParameterValueException", 400, LAMBDA.tag_resource, Resource=ARN + name, Tags={})
+        self.assertEqual(message, "An error occurred and the request cannot be processed.")
         many = {f"k{n}": "v" for n in range(51)}
         self.refused("InvalidParameterValueException", 400, LAMBDA.tag_resource, Resource=ARN + name, Tags=many)
 
@@ -123,7 +147,22 @@ class Permissions(Case):
         )
         self.refused("ValidationException", 400, LAMBDA.add_permission, **{**good, "StatementId": "not a word"})
         self.refused("ValidationException", 400, LAMBDA.add_permission, **{**good, "Action": "s3:GetObject"})
-        self.refused("ResourceNotFoundException", 404, LAMBDA.add_permission, **{**good, "FunctionName": "nobody"})
+        missing = "ResourceNotFoundException", 404
+        for add, message in (
+            ({"FunctionName": "nobody"}, f"Function not found: {ARN}nobody"),
+            ({"Qualifier": "nobody"}, f"Cannot find alias arn: {ARN}{name}:nobody"),
+            ({"Qualifier": "42"}, f"Function not found: {ARN}{name}:42"),
+        ):
+            self.assertEqual(self.refused(*missing, LAMBDA.add_permission, **{**good, **add}), message)
+        message = self.refused("InvalidParameterValueException", 400, LAMBDA.add_permission, **good, Qualifier="$LATEST")
+        self.assertEqual(message, "We currently do not support adding policies for $LATEST.")
+        message = self.refused("PreconditionFailedException", 412, LAMBDA.add_permission, **{**good, "StatementId": "t"}, RevisionId="0" * 36)
+        self.assertTrue(message.endswith("Call the GetPolicy API to retrieve the latest Revision Id"), message)
+        for call, message in ((LAMBDA.get_policy, "The resource you requested does not exist."), (LAMBDA.remove_permission, f"No policy found for: {ARN}nobody")):
+            more = {"StatementId": "s"} if call == LAMBDA.remove_permission else {}
+            self.assertEqual(self.refused(*missing, call, FunctionName="nobody", **more), message)
+        message = self.refused(*missing, LAMBDA.remove_permission, FunctionName=name, Qualifier="nobody", StatementId="s")
+        self.assertEqual(message, f"Cannot find alias arn: {ARN}{name}:nobody")
 
     def test_one_on_an_alias(self):
         name = self.function()
@@ -157,6 +196,16 @@ class Kept(Case):
         got = LAMBDA.get_function_code_signing_config(FunctionName=name)
         self.assertNotIn("CodeSigningConfigArn", got)
         self.refused("ResourceNotFoundException", 404, LAMBDA.get_function_code_signing_config, FunctionName="nobody")
+        arn = ARN.replace(":function:", ":code-signing-config:") + "csc-0123456789abcdef0"
+        message = self.refused(
+            "CodeSigningConfigNotFoundException", 404, LAMBDA.put_function_code_signing_config, FunctionName=name, CodeSigningConfigArn=arn
+        )
+        self.assertEqual(
+            message, f"The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
+        )
+        gone = LAMBDA.delete_function_code_signing_config(FunctionName=name)
+        self.assertEqual(gone["ResponseMetadata"]["HTTPStatusCode"], 204)
+        self.refused("ResourceNotFoundException", 404, LAMBDA.delete_function_code_signing_config, FunctionName="nobody")
 
 
 class Tools(Case):

@@ -339,6 +339,29 @@ impl Deploy {
         .await
     }
 
+    /// What `update_from` would make of a function, of which nothing is kept.
+    pub async fn rehearse<F>(
+        self: &Arc<Self>,
+        caller: Arc<Grant>,
+        id_or_name: String,
+        room: Option<OwnedSemaphorePermit>,
+        make: F,
+    ) -> Result<Function, Problem>
+    where
+        F: FnOnce(&Function, Rules<'_>) -> Result<Draft, Problem> + Send + 'static,
+    {
+        let _room = room;
+        let current = self.current(&id_or_name, None)?;
+        let draft = self
+            .draft(caller, move |rules| make(&current, rules))
+            .await?;
+        Ok(Function {
+            // It is still the one it was.
+            revision: draft.function.revision - 1,
+            ..draft.function
+        })
+    }
+
     pub async fn delete(
         self: &Arc<Self>,
         caller: Arc<Grant>,

@@ -12,7 +12,7 @@ use crate::api::control::draft::{Draft, Rules};
 use crate::api::error::Problem;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
-use crate::api::lambda::names::Named;
+use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, create, empty, json as answer};
 use crate::domain::aws;
@@ -92,7 +92,8 @@ pub(super) async fn put_concurrency(
 
 pub(super) fn get_concurrency(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::GetFunctionConcurrency, "GetFunctionConcurrency")?;
-    let target = unqualified(face, &named)?;
+    // This one alone says it without `$LATEST`.
+    let target = face.found(&named)?;
     let document = match target.function.reserved_concurrency {
         Some(reserved) => json!({ "ReservedConcurrentExecutions": reserved }),
         None => json!({}),
@@ -118,10 +119,16 @@ pub(super) async fn delete_concurrency(
 }
 
 fn unqualified(face: &Lambda, named: &Named) -> Result<std::sync::Arc<Target>, Refusal> {
-    face.latest(named).ok_or_else(|| {
+    let target = face.latest(named).ok_or_else(|| {
         let arn = face.settings.place.function(&named.name);
         Refusal::not_found(format!("Function not found: {arn}:$LATEST"))
-    })
+    })?;
+    match &named.qualifier {
+        None => Ok(target),
+        Some(_) => Err(Refusal::parameter(
+            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
+        )),
+    }
 }
 
 pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
@@ -131,6 +138,11 @@ pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         fields.missing("Tags");
         return Err(Refusal::validation(&fields.faults));
     };
+    if more.is_empty() {
+        return Err(Refusal::parameter(
+            "An error occurred and the request cannot be processed.",
+        ));
+    }
     let room = {
         let mut all: Vec<_> = target.function.tags.keys().chain(more.keys()).collect();
         all.sort_unstable();
@@ -190,13 +202,28 @@ fn tagged(
     action: &str,
 ) -> Result<std::sync::Arc<Target>, Refusal> {
     let resource = asked.parameters.first().map_or("", String::as_str);
-    if !resource.starts_with("arn:") {
-        let fault = crate::api::lambda::names::pattern(
-            "resource",
-            resource,
-            "arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:(function:[a-zA-Z0-9-_]+(:(\\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+))",
-        );
-        return Err(Refusal::validation(&[fault]));
+    match names::resource(resource) {
+        Some("function") => {}
+        None => {
+            let fault = names::pattern("resource", resource, names::RESOURCE);
+            return Err(Refusal::validation(&[fault]));
+        }
+        // Of these there are none.
+        Some("event-source-mapping") => {
+            return Err(Refusal::not_found(format!(
+                "Event source mapping not found: {resource}"
+            )));
+        }
+        Some("capacity-provider") => {
+            return Err(Refusal::not_found(format!(
+                "Capacity provider not found: {resource}"
+            )));
+        }
+        Some(_) => {
+            return Err(Refusal::not_found(
+                "The resource you requested does not exist.",
+            ));
+        }
     }
     let named = face.named(asked, does, action)?;
     if named.qualifier.is_some() {
@@ -235,7 +262,7 @@ pub(super) async fn put_recursion(face: &Lambda, asked: Asked) -> Result<Respons
     let what = (
         "PutFunctionRecursionConfig",
         "RecursiveLoop",
-        &["Allow", "Terminate"][..],
+        &["Terminate", "Allow"][..],
     );
     let does = Do::PutFunctionRecursionConfig;
     let set = |settings: &mut aws::Settings, word| settings.recursive_loop = Some(word);

@@ -26,13 +26,8 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
         fields.missing("FunctionName");
         return Err(Refusal::validation(&fields.faults));
     };
-    let named = names::read(&name, None, &face.settings.place)?;
+    let named = names::read_new(&name, &face.settings.place)?;
     face.permit(&asked.caller, Do::CreateFunction, "CreateFunction", &named)?;
-    if named.name.len() > names::NAME_MAX {
-        fields
-            .faults
-            .push(names::longest("functionName", &name, names::NAME_MAX));
-    }
     let package = fields.one_of("PackageType", &["Zip", "Image"])?;
     let wish = Wish::read(&mut fields)?;
     if wish.role.is_none() {
@@ -43,6 +38,13 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
         return Err(Refusal::validation(&fields.faults));
     };
     fields.finish()?;
+    if named.name.len() > names::NAME_MAX {
+        // AWS says this as another exception than all else of its kind.
+        let fault = names::longest("functionName", &named.name, names::NAME_MAX);
+        return Err(Refusal::parameter(format!(
+            "1 validation error detected: {fault}"
+        )));
+    }
     if package.as_deref() == Some("Image") {
         return Err(Refusal::parameter(
             "PackageType Image is not supported by Hearth: send the code as ZipFile.",
@@ -99,8 +101,10 @@ pub(super) async fn published(
     let made = deploy.publish_version(caller, function.id.to_string(), ask);
     let (version, _new) = made.await?;
     let shown = document::as_published(&version, function);
-    let arn = face.settings.place.function(&function.name);
-    let arn = format!("{arn}:{}", version.number);
+    let number = version.number.to_string();
+    // AWS names a version it made together with its function by the function's ARN.
+    let qualifier = (status != StatusCode::CREATED).then_some(number.as_str());
+    let arn = face.settings.place.qualified(&function.name, qualifier);
     let document = document::configuration(face, &shown, version.id(), &arn, moment);
     Ok(read::said(json(status, &document), &shown))
 }

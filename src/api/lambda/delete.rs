@@ -11,7 +11,10 @@ use crate::domain::function::LATEST;
 
 pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::DeleteFunction, "DeleteFunction")?;
-    let target = face.found(&named)?;
+    let target = face.latest(&named).ok_or_else(|| {
+        let arn = face.settings.place.function(&named.name);
+        Refusal::not_found(format!("Function not found: {arn}"))
+    })?;
     if named.qualifier.as_deref() == Some(LATEST) {
         return Err(Refusal::parameter(
             "$LATEST version cannot be deleted without deleting the function.",
@@ -22,11 +25,11 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
     match named.qualifier.as_deref().map(str::parse::<u64>) {
         None => deploy.delete(asked.caller, id, None).await?,
         Some(Ok(number)) => {
-            let gone = deploy.delete_version(asked.caller, id, number).await;
-            gone.map_err(|problem| match problem {
-                Problem::NoVersion { .. } => face.not_found(&named),
-                other => other.into(),
-            })?;
+            match deploy.delete_version(asked.caller, id, number).await {
+                // As on AWS: it is not there, and that was wanted.
+                Ok(()) | Err(Problem::NoVersion { .. }) => {}
+                Err(problem) => return Err(problem.into()),
+            }
         }
         // An alias is deleted by an operation of its own.
         Some(Err(_alias)) => {

@@ -73,7 +73,7 @@ pub fn configuration(
         json!({ "RuntimeVersionArn": runtime }),
     );
     set("LoggingConfig", logging(function));
-    if !function.environment.0.is_empty() {
+    if aws.environment || !function.environment.0.is_empty() {
         set("Environment", environment(face, function));
     }
     if let Some(target) = &aws.dead_letter {

@@ -9,6 +9,7 @@ use crate::api::body::Body;
 use crate::api::error::{self, FieldFault, Problem};
 use crate::api::lambda::sigv4;
 use crate::domain::id::RequestId;
+use crate::domain::limits::PACKAGE_PACKED_MAX;
 
 pub const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
@@ -106,6 +107,12 @@ impl Refusal {
 
     pub fn stale() -> Self {
         let message = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id";
+        let status = StatusCode::PRECONDITION_FAILED;
+        Self::lower(status, "PreconditionFailedException", message)
+    }
+
+    pub fn stale_policy() -> Self {
+        let message = "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id";
         let status = StatusCode::PRECONDITION_FAILED;
         Self::lower(status, "PreconditionFailedException", message)
     }
@@ -222,6 +229,12 @@ impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let message = problem.to_string();
         match problem {
+            Problem::Invalid(faults) if faults.iter().any(is_large_zip) => {
+                let message =
+                    format!("Zipped size must be smaller than {PACKAGE_PACKED_MAX} bytes");
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                Self::bare(status, "RequestEntityTooLargeException", message)
+            }
             Problem::Invalid(faults) => Self::parameter(invalid(&faults)),
             Problem::Malformed { .. } => Self::serialization(message),
             Problem::TooLarge { limit } => Self::too_large(format!(
@@ -280,6 +293,12 @@ impl From<Problem> for Refusal {
             | Problem::Internal => Self::service(message),
         }
     }
+}
+
+/// Code that is too large as it was sent.
+fn is_large_zip(fault: &FieldFault) -> bool {
+    let large = fault.message.contains("over the limit");
+    fault.field == "code" && large && !fault.message.contains("unpacked")
 }
 
 /// The first fault that has a text of AWS's; else all of them as Hearth says them.

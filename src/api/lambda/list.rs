@@ -1,5 +1,7 @@
 //! ListFunctions, and how AWS pages its lists: a page says where the next begins, in a text that means nothing to a client.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
@@ -11,11 +13,13 @@ use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, json as answer, names};
-use crate::domain::version::VersionId;
+use crate::domain::version::{Version, VersionId};
+use crate::scheduler::Target;
 
 const PAGE_DEFAULT: usize = 50;
 /// What a client may ask for, and what it gets at most: it then asks again.
 const PAGE_ASKED: usize = 10_000;
+pub(super) const WRONG_MARKER: &str = "Failed to decrypt the pagination token.";
 
 pub(super) fn functions(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let scope = Do::ListFunctions.scope();
@@ -24,35 +28,63 @@ pub(super) fn functions(face: &Lambda, asked: &Asked) -> Result<Response<Body>, 
         .may(scope)
         .map_err(|denied| Refusal::from(Problem::from(denied)))?;
     let page = Page::of(asked)?;
+    let every = match asked.query("FunctionVersion") {
+        None | Some("") => false,
+        Some("ALL") => true,
+        Some(other) => {
+            let constraint = "Member must satisfy enum value set: [ALL]";
+            let fault = names::fault("functionVersion", other, constraint);
+            return Err(Refusal::validation(&[fault]));
+        }
+    };
+    let wrong = || Refusal::parameter(WRONG_MARKER);
+    let after = page.after.as_deref().map(|text| {
+        let (id, number) = text.split_once('/')?;
+        Some((id, number.parse::<u64>().ok()?))
+    });
+    let after = after.map(|after| after.ok_or_else(wrong)).transpose()?;
     let targets = face.control.scheduler.targets();
-    let mut shown = targets
+    // In the order of creation, which is that of their ids; the one that can be edited comes before the versions.
+    let visible = targets
         .iter()
-        .filter(|target| asked.caller.is_for(target.function.name.as_str()))
-        // In the order of creation, which is that of their ids.
-        .filter(|target| {
-            page.after
-                .as_deref()
-                .is_none_or(|after| target.function.id.as_str() > after)
-        });
+        .filter(|target| asked.caller.is_for(target.function.name.as_str()));
+    let all = visible.flat_map(|target| {
+        let versions = target.published().versions.values().filter(|_| every);
+        let versions = versions.map(move |version| (target, Some(version)));
+        std::iter::once((target, None)).chain(versions)
+    });
+    let at = |target: &Target, version: Option<&Arc<Version>>| {
+        (
+            target.function.id.to_string(),
+            version.map_or(0, |version| version.number),
+        )
+    };
+    let mut shown = all.filter(|(target, version)| {
+        let (id, number) = at(target, *version);
+        after.is_none_or(|after| (id.as_str(), number) > after)
+    });
     let items: Vec<_> = shown.by_ref().take(page.items).collect();
     let more = shown.next().is_some();
     let documents: Vec<Value> = items
         .iter()
-        .map(|target| {
-            let function = &target.function;
-            let arn = face.settings.place.function(&function.name);
-            Value::Object(document::configuration(
-                face,
-                function,
-                VersionId::Latest,
-                &arn,
-                Moment::Listed,
-            ))
+        .map(|(target, version)| {
+            let latest = &target.function;
+            let id = version.map_or(VersionId::Latest, |version| version.id());
+            let qualifier = every.then(|| id.to_string());
+            let arn = face
+                .settings
+                .place
+                .qualified(&latest.name, qualifier.as_deref());
+            let function = version.map(|version| document::as_published(version, latest));
+            let function = function.as_ref().unwrap_or(latest);
+            let moment = Moment::Listed;
+            Value::Object(document::configuration(face, function, id, &arn, moment))
         })
         .collect();
     let mut document = json!({ "Functions": documents });
-    if let Some(last) = items.last().filter(|_| more) {
-        document["NextMarker"] = marker(last.function.id.as_str()).into();
+    if let Some((target, version)) = items.last().filter(|_| more) {
+        let (id, number) = at(target, *version);
+        document["NextMarker"] = marker(&format!("{id}/{number}")).into();
     }
     Ok(answer(StatusCode::OK, &document))
 }
@@ -88,10 +120,7 @@ impl Page {
         };
         let after = match asked.query("Marker").filter(|marker| !marker.is_empty()) {
             None => None,
-            Some(text) => Some(
-                position(text)
-                    .ok_or_else(|| Refusal::parameter("Failed to decrypt the pagination token."))?,
-            ),
+            Some(text) => Some(position(text).ok_or_else(|| Refusal::parameter(WRONG_MARKER))?),
         };
         Ok(Self { after, items })
     }

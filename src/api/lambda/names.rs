@@ -5,7 +5,11 @@ use crate::domain::aws::Place;
 use crate::domain::function::LATEST;
 
 /// As AWS prints it in its messages.
-const PATTERN: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?";
+const PATTERN: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?";
+/// The same where a function is made.
+const PATTERN_NEW: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?";
+/// What may have tags.
+pub const RESOURCE: &str = r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)";
 /// Longest form of it all.
 const LENGTH_MAX: usize = 140;
 const QUALIFIER_MAX: usize = 128;
@@ -33,10 +37,24 @@ impl Named {
 
 /// Reads a function's name; `qualifier` is the request's own parameter, which may repeat what the name says.
 pub fn read(text: &str, qualifier: Option<&str>, place: &Place) -> Result<Named, Refusal> {
-    let parts = split(text);
+    // A dot is in nobody's name, but may be asked for.
+    read_as(PATTERN, split(text, "-_."), (text, qualifier), place)
+}
+
+/// The name of a function that is to be made.
+pub fn read_new(text: &str, place: &Place) -> Result<Named, Refusal> {
+    read_as(PATTERN_NEW, split(text, "-_"), (text, None), place)
+}
+
+fn read_as(
+    form: &str,
+    parts: Option<Parts<'_>>,
+    (text, qualifier): (&str, Option<&str>),
+    place: &Place,
+) -> Result<Named, Refusal> {
     let mut faults = Vec::new();
     if parts.is_none() {
-        faults.push(pattern("functionName", text, PATTERN));
+        faults.push(pattern("functionName", text, form));
     }
     if text.len() > LENGTH_MAX {
         faults.push(longest("functionName", text, LENGTH_MAX));
@@ -47,7 +65,7 @@ pub fn read(text: &str, qualifier: Option<&str>, place: &Place) -> Result<Named,
             faults.push(pattern(
                 "qualifier",
                 qualifier,
-                r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9$_-]+",
+                r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+",
             ));
         }
         if qualifier.len() > QUALIFIER_MAX {
@@ -92,7 +110,8 @@ struct Parts<'a> {
     qualifier: Option<&'a str>,
 }
 
-fn split(text: &str) -> Option<Parts<'_>> {
+/// `marks` may be in a name, beside letters and digits.
+fn split<'a>(text: &'a str, marks: &str) -> Option<Parts<'a>> {
     let mut rest = text;
     let mut region = None;
     if let Some(arn) = text.strip_prefix("arn:") {
@@ -120,17 +139,47 @@ fn split(text: &str) -> Option<Parts<'_>> {
         Some((name, qualifier)) => (name, Some(qualifier)),
         None => (rest, None),
     };
-    let plain = |text: &str| {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        !text.is_empty() && text.chars().all(good)
-    };
-    let qualified = qualifier.is_none_or(|q| q == LATEST || plain(q));
-    (plain(name) && qualified).then_some(Parts {
+    let qualified = qualifier.is_none_or(|q| q == LATEST || is_plain(q, "-_"));
+    (is_plain(name, marks) && qualified).then_some(Parts {
         region,
         account,
         name,
         qualifier,
     })
+}
+
+fn is_plain(text: &str, marks: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+    !text.is_empty() && text.chars().all(good)
+}
+
+/// What kind of thing an ARN names that may have tags; `None` if it is no such ARN.
+pub fn resource(arn: &str) -> Option<&str> {
+    let parts: Vec<_> = arn.splitn(7, ':').collect();
+    let &["arn", partition, "lambda", region, account, kind, name] = &parts[..] else {
+        return None;
+    };
+    let is_word = |c: char| c.is_ascii_alphabetic() || c == '-';
+    let placed = partition.starts_with("aws")
+        && partition.chars().all(is_word)
+        && is_region(region)
+        && account.len() == 12
+        && account.bytes().all(|b| b.is_ascii_digit());
+    let named = match kind {
+        "function" => {
+            let (name, qualifier) = name.split_once(':').unwrap_or((name, LATEST));
+            is_plain(name, "-_") && (qualifier == LATEST || is_plain(qualifier, "-_"))
+        }
+        "layer" | "capacity-provider" => is_plain(name, "-_"),
+        "code-signing-config" => {
+            let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+            let id = name.strip_prefix("csc-");
+            id.is_some_and(|id| id.len() == 17 && id.chars().all(good))
+        }
+        "event-source-mapping" => name.len() == 36 && uuid::Uuid::try_parse(name).is_ok(),
+        _ => false,
+    };
+    (placed && named).then_some(kind)
 }
 
 /// `us-east-1` and its kin: two letters, words, one digit.
@@ -213,7 +262,6 @@ mod tests {
             "arn:gcp:lambda:f",
             "f!",
             "é",
-            "a.b",
         ] {
             let refusal = named(text, None).expect_err(text);
             assert_eq!(refusal.kind, "ValidationException", "{text}");
@@ -230,6 +278,52 @@ mod tests {
         );
         assert!(both.message.contains("; Value"));
         assert!(named("f", Some("a b")).is_err());
+    }
+
+    #[test]
+    fn a_dot_is_asked_for_and_never_made() {
+        let none = Ok(("a.b".to_owned(), None));
+        assert_eq!(named("a.b", None), none);
+        let refusal = read_new("a.b", &Place::default()).expect_err("a dot");
+        assert!(
+            refusal.message.ends_with(PATTERN_NEW),
+            "{}",
+            refusal.message
+        );
+    }
+
+    #[test]
+    fn what_may_have_tags_has_an_arn() {
+        let at = "arn:aws:lambda:us-east-1:000000000000";
+        for (rest, kind) in [
+            ("function:f", "function"),
+            ("function:f:live", "function"),
+            ("function:f:$LATEST", "function"),
+            ("layer:l", "layer"),
+            (
+                "event-source-mapping:14e0db71-5d35-4eb5-b481-8945cf9d10c2",
+                "event-source-mapping",
+            ),
+            ("capacity-provider:p", "capacity-provider"),
+            (
+                "code-signing-config:csc-0123456789abcdef0",
+                "code-signing-config",
+            ),
+        ] {
+            assert_eq!(resource(&format!("{at}:{rest}")), Some(kind), "{rest}");
+        }
+        for bad in [
+            "f",
+            "arn:aws:something",
+            "arn:aws:lambda:us-east-1:1:function:f",
+            "arn:aws:lambda:nowhere:000000000000:function:f",
+            "arn:aws:lambda:us-east-1:000000000000:foobar:f",
+            "arn:aws:lambda:us-east-1:000000000000:function:a b",
+            "arn:aws:lambda:us-east-1:000000000000:event-source-mapping:1",
+            "arn:aws:lambda:us-east-1:000000000000:capacity-provider:p:alias",
+        ] {
+            assert_eq!(resource(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -11,16 +11,22 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, document, empty, json as answer};
+use crate::api::lambda::{Asked, Lambda, Shown, document, empty, json as answer};
 use crate::domain::aws::Statement;
 use crate::domain::function::{Function, LATEST};
+use crate::domain::version::Qualifier;
 
 /// All statements of a function at one qualifier, as AWS has it.
 const POLICY_MAX: usize = 20 * 1024;
 
 pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::AddPermission, "AddPermission")?;
-    let shown = face.shown(&named)?;
+    let shown = existing(face, &named)?;
+    if named.qualifier.as_deref() == Some(LATEST) {
+        return Err(Refusal::parameter(
+            "We currently do not support adding policies for $LATEST.",
+        ));
+    }
     let mut fields = Fields::of(&asked.body)?;
     let word = |text: &str| {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
@@ -96,7 +102,11 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
 
 pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::RemovePermission, "RemovePermission")?;
-    let latest = face.shown(&named)?.latest;
+    if face.latest(&named).is_none() {
+        let arn = named.arn(&face.settings.place);
+        return Err(Refusal::not_found(format!("No policy found for: {arn}")));
+    }
+    let latest = existing(face, &named)?.latest;
     let id = asked.parameters.get(1).cloned().unwrap_or_default();
     let qualifier = qualifier(&named);
     let there = of(&latest.function, qualifier.as_deref());
@@ -125,13 +135,12 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
 
 pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::GetPolicy, "GetPolicy")?;
-    let latest = face.shown(&named)?.latest;
+    let missing = || Refusal::not_found("The resource you requested does not exist.");
+    let latest = face.shown(&named).map_err(|_absent| missing())?.latest;
     let qualifier = qualifier(&named);
     let there = of(&latest.function, qualifier.as_deref());
     if there.is_empty() {
-        return Err(Refusal::not_found(
-            "The resource you requested does not exist.",
-        ));
+        return Err(missing());
     }
     let statements = there
         .iter()
@@ -141,6 +150,18 @@ pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusa
     let revision = revision_id(&latest.function, qualifier.as_deref());
     let document = json!({"Policy": policy.to_string(), "RevisionId": revision});
     Ok(answer(StatusCode::OK, &document))
+}
+
+/// What a policy is on.
+fn existing(face: &Lambda, named: &Named) -> Result<Shown, Refusal> {
+    let qualifier = named.qualifier.as_deref().map(Qualifier::parse);
+    face.shown(named).map_err(|refusal| match qualifier {
+        Some(Ok(Qualifier::Alias(_))) if face.latest(named).is_some() => {
+            let arn = named.arn(&face.settings.place);
+            Refusal::not_found(format!("Cannot find alias arn: {arn}"))
+        }
+        _ => refusal,
+    })
 }
 
 fn qualifier(named: &Named) -> Option<String> {
@@ -170,7 +191,7 @@ fn held_to(
     qualifier: Option<&str>,
 ) -> Result<(), Refusal> {
     match given {
-        Some(given) if given != revision_id(function, qualifier) => Err(Refusal::stale()),
+        Some(given) if given != revision_id(function, qualifier) => Err(Refusal::stale_policy()),
         _ => Ok(()),
     }
 }

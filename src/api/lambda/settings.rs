@@ -91,6 +91,7 @@ impl Wish {
             architecture: text(&self.architecture, &there.architecture),
             tracing: text(&self.tracing, &there.tracing),
             ephemeral_storage: self.ephemeral_storage.or(there.ephemeral_storage),
+            environment: self.environment.is_some() || there.environment,
             vpc: self.vpc.clone().or(there.vpc.clone()),
             dead_letter: text(&self.dead_letter, &there.dead_letter),
             kms_key: text(&self.kms_key, &there.kms_key),
@@ -148,8 +149,14 @@ pub fn architecture(fields: &mut Fields) -> Result<Option<String>, Refusal> {
         return Ok(None);
     };
     let known = |name: &String| matches!(name.as_str(), "x86_64" | "arm64");
-    if list.len() != 1 || !list.iter().all(known) {
-        let value = format!("[{}]", list.join(", "));
+    let value = format!("[{}]", list.join(", "));
+    if list.is_empty() {
+        let constraint = "Member must have length greater than or equal to 1";
+        fields.fault("Architectures", &value, constraint);
+    } else if list.len() > 1 {
+        let constraint = "Member must have length less than or equal to 1";
+        fields.fault("Architectures", &value, constraint);
+    } else if !list.iter().all(known) {
         let constraint = "Member must satisfy constraint: [Member must satisfy enum value set: [x86_64, arm64], Member must not be null]";
         fields.fault("Architectures", &value, constraint);
     }

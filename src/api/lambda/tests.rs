@@ -227,12 +227,22 @@ async fn updates_keep_the_rest_and_hold_to_the_revision() {
     let code = "/2015-03-31/functions/f/code";
     let dry = json!({"ZipFile": zip("other"), "DryRun": true});
     let dry = face.ask("PUT", code, dry).await.json();
-    assert_eq!(dry["CodeSha256"], before["CodeSha256"]);
+    let now = face.ask("GET", target, Value::Null).await.json();
+    assert_eq!(
+        (&dry["RevisionId"], &now["CodeSha256"]),
+        (&now["RevisionId"], &before["CodeSha256"])
+    );
+    let bad = json!({"ZipFile": STANDARD.encode("no zip"), "DryRun": true});
+    assert_eq!(face.ask("PUT", code, bad).await.status, 400);
     let real = face
         .ask("PUT", code, json!({"ZipFile": zip("other")}))
         .await
         .json();
     assert_ne!(real["CodeSha256"], before["CodeSha256"]);
+    assert_eq!(
+        real["CodeSha256"], dry["CodeSha256"],
+        "which was looked into"
+    );
     let bad = face
         .ask("PUT", code, json!({"ZipFile": STANDARD.encode("no zip")}))
         .await
@@ -307,7 +317,7 @@ async fn what_is_wrong_is_said_in_awss_words() {
         ),
         (
             json!({"FunctionName": "x".repeat(65)}),
-            "ValidationException",
+            "InvalidParameterValueException",
             "less than or equal to 64",
         ),
         (

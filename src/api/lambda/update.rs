@@ -27,12 +27,13 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
     let dry = fields.flag("DryRun")?;
     let publish = fields.flag("Publish")?;
     fields.finish()?;
+    if fields.has("ImageUri") {
+        return Err(Refusal::parameter(
+            "Please don't provide ImageUri when updating a function with packageType Zip.",
+        ));
+    }
     let source = create::source(&mut fields)?;
-    let function = if dry {
-        // The code is not looked into: nothing is to be kept of it.
-        unchanged(&target.function, revision.as_deref())?;
-        Function::clone(&target.function)
-    } else {
+    let function = {
         let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
             unchanged(current, revision.as_deref())?;
             let change = Change {
@@ -49,9 +50,12 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
         let publisher = caller.clone();
         let id = target.function.id.to_string();
         let deploy = &face.control.deploy;
-        let function = deploy.update_from(caller, id, None, room, make).await?;
-        if publish {
-            let (moment, status) = (Moment::Updating, StatusCode::OK);
+        let function = match dry {
+            true => deploy.rehearse(caller, id, room, make).await?,
+            false => deploy.update_from(caller, id, None, room, make).await?,
+        };
+        if publish && !dry {
+            let (moment, status) = (Moment::Creating, StatusCode::OK);
             return create::published(face, publisher, &function, moment, status).await;
         }
         function

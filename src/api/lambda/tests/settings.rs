@@ -473,3 +473,35 @@ async fn no_code_is_signed() {
     let absent = face.ask("DELETE", &of("nobody"), Value::Null).await.error();
     assert_eq!(absent.2, format!("Function not found: {ARN}:nobody"));
 }
+
+#[tokio::test]
+async fn versions_are_listed_with_their_functions() {
+    let face = face(config::Aws::default()).await;
+    let list = "/2015-03-31/functions?FunctionVersion=ALL";
+    let wanted = ["f:$LATEST", "f:1", "other:$LATEST"].map(|name| format!("{ARN}:{name}"));
+    let (mut found, mut target) = (Vec::new(), format!("{list}&MaxItems=1"));
+    loop {
+        let page = face.ask("GET", &target, Value::Null).await.json();
+        let items = page["Functions"].as_array().expect("a list");
+        found.extend(items.iter().map(|item| item["FunctionArn"].clone()));
+        let Some(marker) = page["NextMarker"].as_str() else {
+            break;
+        };
+        target = format!("{list}&MaxItems=1&Marker={marker}");
+    }
+    assert_eq!(found, wanted);
+    let bare = "/2015-03-31/functions?MaxItems=1";
+    let page = face.ask("GET", bare, Value::Null).await.json();
+    assert_eq!(page["Functions"][0]["FunctionArn"], format!("{ARN}:f"));
+    let marker = page["NextMarker"].as_str().expect("there is more");
+    let rest = format!("{bare}&Marker={marker}");
+    let rest = face.ask("GET", &rest, Value::Null).await.json();
+    assert_eq!(rest["Functions"][0]["FunctionArn"], format!("{ARN}:other"));
+    assert!(rest.get("NextMarker").is_none());
+    let other = "/2015-03-31/functions?FunctionVersion=invalid";
+    let refused = face.ask("GET", other, Value::Null).await.error();
+    assert_eq!(
+        refused.2,
+        "1 validation error detected: Value 'invalid' at 'functionVersion' failed to satisfy constraint: Member must satisfy enum value set: [ALL]"
+    );
+}
