@@ -22,7 +22,7 @@ pub struct Settings {
     /// Size of `/tmp`, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<u32>,
-    /// Whether it was given an environment, be it one of nothing.
+    /// Whether it was made with an environment, be it one of nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub environment: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -46,7 +46,7 @@ class Recorded(Case):
         name = made["FunctionName"]
         LAMBDA.update_function_configuration(FunctionName=name, Environment={"Variables": {"AA": "1"}})
         changed = LAMBDA.update_function_configuration(FunctionName=name, Environment={"Variables": {}})
-        self.assertEqual(changed["Environment"], {"Variables": {}})
+        self.assertNotIn("Environment", changed)
 
     def test_a_version_that_is_not_there_may_be_deleted(self):
         name = self.function()

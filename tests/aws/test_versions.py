@@ -14,7 +14,7 @@ class Versions(Case):
         name = self.function(says("one"), Description="first")
         made = LAMBDA.publish_version(FunctionName=name, Description="the first")
         self.assertEqual(made["ResponseMetadata"]["HTTPStatusCode"], 201)
-        self.assertEqual((made["Version"], made["FunctionArn"], made["State"]), ("1", ARN + name, "Pending"))
+        self.assertEqual((made["Version"], made["FunctionArn"]), ("1", f"{ARN}{name}:1"))
         self.assertEqual(made["Description"], "the first")
         LAMBDA.update_function_code(FunctionName=name, ZipFile=package(says("two")))
         self.assertEqual(self.call(name)[0], ["two", "$LATEST"])
@@ -41,7 +41,7 @@ class Versions(Case):
             FunctionName=name, Runtime="python3.13", Role="arn:aws:iam::000000000000:role/r", Handler="app.handler",
             Code={"ZipFile": package(ECHO)}, Publish=True,
         )
-        self.assertEqual((made["Version"], made["FunctionArn"]), ("1", f"{ARN}{name}:1"))
+        self.assertEqual((made["Version"], made["FunctionArn"], made["State"]), ("1", ARN + name, "Pending"))
         changed = LAMBDA.update_function_code(FunctionName=name, ZipFile=package(says("x")), Publish=True)
         self.assertEqual((changed["Version"], changed["FunctionArn"], changed["State"]), ("2", f"{ARN}{name}:2", "Pending"))
         LAMBDA.get_waiter("published_version_active").wait(FunctionName=name, Qualifier="2")

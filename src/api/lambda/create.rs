@@ -67,7 +67,10 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
         code: Some(source),
         tags: tags(&mut fields)?,
         network: Some(face.settings.network),
-        aws: Some(wish.over(&aws::Settings::default(), Some(runtime))),
+        aws: Some(aws::Settings {
+            environment: wish.environment.is_some(),
+            ..wish.over(&aws::Settings::default(), Some(runtime))
+        }),
         ..wish.change()
     };
     let deploy = &face.control.deploy;

@@ -91,7 +91,7 @@ impl Wish {
             architecture: text(&self.architecture, &there.architecture),
             tracing: text(&self.tracing, &there.tracing),
             ephemeral_storage: self.ephemeral_storage.or(there.ephemeral_storage),
-            environment: self.environment.is_some() || there.environment,
+            environment: self.environment.is_none() && there.environment,
             vpc: self.vpc.clone().or(there.vpc.clone()),
             dead_letter: text(&self.dead_letter, &there.dead_letter),
             kms_key: text(&self.kms_key, &there.kms_key),
