@@ -445,6 +445,7 @@ mod tests {
             kind: "KeyError".into(),
             message: "'x'".into(),
             stack: vec!["line 3".into()],
+            document: None,
         });
         let called = called(Err(fault));
         let id = called.request_id.to_string();

@@ -46,7 +46,7 @@ impl Retry {
 }
 
 /// An error as a runtime reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     #[serde(rename = "errorType", default)]
     pub kind: String,
@@ -54,6 +54,19 @@ pub struct Report {
     pub message: String,
     #[serde(rename = "stackTrace", default)]
     pub stack: Vec<String>,
+    /// All of it as the function's own runtime wrote it, a JSON object: what clients of AWS get.
+    #[serde(default, skip_serializing)]
+    pub document: Option<String>,
+}
+
+impl Report {
+    pub fn new(kind: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            message: message.into(),
+            ..Self::default()
+        }
+    }
 }
 
 /// Which limit a refused call ran into.

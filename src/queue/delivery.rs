@@ -79,13 +79,11 @@ pub fn record(arn: &str, claimed: &Claimed, end: End<'_>, at: jiff::Timestamp) -
         End::Failed { failure, fault } => {
             let report = match fault {
                 Some(Fault::Handler(report) | Fault::Init(report)) => report.clone(),
-                _ => Report {
-                    kind: failure.code.clone(),
-                    message: failure.message.clone(),
-                    stack: Vec::new(),
-                },
+                _ => Report::new(failure.code.as_str(), failure.message.as_str()),
             };
-            let payload = to_raw_value(&report).expect("texts are JSON");
+            let written = report.document.as_ref();
+            let written = written.and_then(|text| RawValue::from_string(text.clone()).ok());
+            let payload = written.unwrap_or_else(|| to_raw_value(&report).expect("texts are JSON"));
             ("RetriesExhausted", Some(Some("Unhandled")), Some(payload))
         }
     };
@@ -221,6 +219,7 @@ mod tests {
             kind: "KeyError".into(),
             message: "'x'".into(),
             stack: vec!["line 3".into()],
+            document: None,
         });
         let failure = failure("function_error");
         let end = End::Failed {

@@ -164,6 +164,7 @@ mod tests {
             kind: "KeyError".into(),
             message: "x".repeat(5000),
             stack: Vec::new(),
+            document: None,
         })
     }
 

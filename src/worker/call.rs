@@ -177,13 +177,10 @@ fn failure(frame: &Frame) -> Fault {
 }
 
 fn too_large() -> Fault {
-    Fault::Handler(Report {
-        kind: "Function.ResponseSizeTooLarge".into(),
-        message: format!(
-            "Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
-        ),
-        stack: Vec::new(),
-    })
+    let text = format!(
+        "Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
+    );
+    Fault::Handler(Report::new("Function.ResponseSizeTooLarge", text))
 }
 
 fn unexpected(expected: &'static str, frame: &Frame) -> connection::Error {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, BytesMut};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::fault::Report;
@@ -115,9 +116,34 @@ pub const fn invoke_head_len(context: usize) -> usize {
 
 /// A worker's error body. What cannot be read is still an error, and says so.
 pub fn report(body: &[u8]) -> Report {
-    serde_json::from_slice(body).unwrap_or_else(|error| Report {
-        kind: "Runtime.Unknown".into(),
-        message: format!("the runtime's error report cannot be read: {error}"),
-        stack: Vec::new(),
-    })
+    let read = serde_json::from_slice(body);
+    let mut report: Report = read.unwrap_or_else(|error| {
+        let text = format!("the runtime's error report cannot be read: {error}");
+        Report::new("Runtime.Unknown", text)
+    });
+    // It goes out as it is.
+    let is_object =
+        |text: &String| serde_json::from_str::<BTreeMap<String, IgnoredAny>>(text).is_ok();
+    report.document = report.document.filter(is_object);
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_kept_if_it_is_an_object() {
+        let body = |document: &str| {
+            let error =
+                serde_json::json!({"errorType": "E", "errorMessage": "m", "document": document});
+            report(error.to_string().as_bytes()).document
+        };
+        let written = r#"{"errorType": "E", "trace": []}"#;
+        assert_eq!(body(written).as_deref(), Some(written));
+        for bad in ["", "[1]", "null", "{", "{} {}"] {
+            assert_eq!(body(bad), None, "{bad}");
+        }
+        assert_eq!(report(b"no JSON").kind, "Runtime.Unknown");
+    }
 }

@@ -17,6 +17,7 @@ fn every_fault_has_its_status() {
         kind: "ValueError".into(),
         message: "no".into(),
         stack: vec!["line 1".into()],
+        document: None,
     };
     let cases = [
         (Fault::NotFound("x".into()), 404),
@@ -76,6 +77,7 @@ fn a_function_error_keeps_type_message_and_stack() {
         kind: "ValueError".into(),
         message: "no such thing".into(),
         stack: vec!["at line 3".into()],
+        document: None,
     });
     let id = RequestId::generate();
     let got = serde_json::to_value(fault_detail(&fault, "printed\n", id)).expect("JSON");

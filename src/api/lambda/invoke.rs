@@ -234,10 +234,10 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
             let (phases, target) = (called.phases, call.target.clone());
             let ended = move |fault: Option<Fault>| {
                 let error = fault.map(|fault| {
-                    let details = style.body(&fault, request_id);
+                    let details = style.text(&fault, request_id);
                     (
                         UNHANDLED.to_owned(),
-                        details.unwrap_or(Value::Null).to_string(),
+                        details.unwrap_or_else(|| "null".into()),
                     )
                 });
                 let log = tail.then(|| {
@@ -341,13 +341,13 @@ async fn buffered(mut body: scheduler::Body) -> Result<Bytes, Fault> {
     while let Some(piece) = body.next().await {
         let piece = piece?;
         if whole.len() + piece.len() > ANSWER_MAX {
-            return Err(Fault::Handler(Report {
-                kind: "Function.ResponseSizeTooLarge".into(),
-                message: format!(
-                    "Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
-                ),
-                stack: Vec::new(),
-            }));
+            let text = format!(
+                "Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
+            );
+            return Err(Fault::Handler(Report::new(
+                "Function.ResponseSizeTooLarge",
+                text,
+            )));
         }
         whole.extend_from_slice(&piece);
     }
@@ -361,8 +361,8 @@ fn failure(
     fault: &Fault,
     request_id: RequestId,
 ) -> Result<Bytes, Refusal> {
-    match Style::of(face, &call.target).body(fault, request_id) {
-        Some(body) => Ok(body.to_string().into()),
+    match Style::of(face, &call.target).text(fault, request_id) {
+        Some(text) => Ok(text.into()),
         None => Err(refusal(fault)),
     }
 }
@@ -387,6 +387,21 @@ impl Style {
             stack: manifest.aws.error_stack.clone(),
             request_id: manifest.aws.error_request_id,
         })
+    }
+
+    /// What the function's own runtime wrote, byte for byte, or else `body`.
+    fn text(&self, fault: &Fault, request_id: RequestId) -> Option<String> {
+        match fault {
+            Fault::Handler(Report {
+                document: Some(text),
+                ..
+            })
+            | Fault::Init(Report {
+                document: Some(text),
+                ..
+            }) => Some(text.clone()),
+            _ => Some(self.body(fault, request_id)?.to_string()),
+        }
     }
 
     /// `None` if it was not the function.
@@ -502,6 +517,7 @@ mod tests {
             kind: "Oops".into(),
             message: "no".into(),
             stack: vec!["line 1".into()],
+            document: None,
         })
     }
 
@@ -528,6 +544,29 @@ mod tests {
             .body(&Fault::Init(report), id)
             .expect("the function's");
         assert_eq!(init["requestId"], "");
+    }
+
+    #[test]
+    fn what_a_runtime_wrote_goes_out_as_it_is() {
+        let written = r#"{"trace": [], "errorType": "Odd"}"#;
+        let report = Report {
+            document: Some(written.into()),
+            ..Report::new("Odd", "")
+        };
+        let id = RequestId::generate();
+        let style = Style {
+            request_id: true,
+            ..Style::default()
+        };
+        assert_eq!(
+            style.text(&Fault::Handler(report.clone()), id).as_deref(),
+            Some(written)
+        );
+        assert_eq!(
+            style.text(&Fault::Init(report), id).as_deref(),
+            Some(written)
+        );
+        assert_eq!(style.text(&Fault::Draining, id), None);
     }
 
     #[test]

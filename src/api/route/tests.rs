@@ -91,6 +91,7 @@ async fn the_public_learns_that_it_failed_and_no_more() {
         kind: "Secret".into(),
         message: "secret".into(),
         stack: vec!["secret".into()],
+        document: None,
     };
     let second = Duration::from_secs(1);
     let throttled = Fault::Throttled {

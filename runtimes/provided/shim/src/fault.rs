@@ -10,12 +10,16 @@ use crate::wire::SMALL_BODY_MAX;
 const CLIP: usize = 16 * 1024;
 const KIND_MAX: usize = 256;
 const STACK_MAX: usize = 64;
+/// A longer one is told by its parts alone, which can be cut.
+const DOCUMENT_MAX: usize = 24 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub kind: String,
     pub message: String,
     pub stack: Vec<String>,
+    /// All of it as a bootstrap wrote it, if that is a JSON object: what a client of AWS gets.
+    pub document: Option<String>,
 }
 
 impl Fault {
@@ -24,6 +28,7 @@ impl Fault {
             kind: kind.to_owned(),
             message: message.into(),
             stack: Vec::new(),
+            document: None,
         }
     }
 
@@ -44,18 +49,26 @@ impl Fault {
                 _ => fallback.to_owned(),
             },
             message: said.get("errorMessage").map(text).unwrap_or_default(),
-            stack: match said.get("stackTrace") {
+            // Clients in JavaScript call it `trace`.
+            stack: match said.get("stackTrace").or_else(|| said.get("trace")) {
                 Some(Value::Array(lines)) => lines.iter().map(text).collect(),
                 Some(Value::String(lines)) => lines.lines().map(str::to_owned).collect(),
                 _ => Vec::new(),
             },
+            document: (body.len() <= DOCUMENT_MAX)
+                .then(|| String::from_utf8_lossy(body).into_owned()),
         }
     }
 
     /// Never longer than a frame may be: the middle of a long stack goes first.
     pub fn encode(&self) -> Vec<u8> {
         let (mut clip, mut keep) = (CLIP, STACK_MAX);
-        let mut body = object(&self.kind, &self.message, &self.stack);
+        let mut body = object(
+            &self.kind,
+            &self.message,
+            &self.stack,
+            self.document.as_deref(),
+        );
         while body.len() > SMALL_BODY_MAX {
             let mut stack: Vec<_> = self.stack.iter().map(|line| cut(line, clip)).collect();
             if stack.len() > keep {
@@ -68,6 +81,7 @@ impl Fault {
                 &cut(&self.kind, KIND_MAX),
                 &cut(&self.message, clip),
                 &stack,
+                None,
             );
             (clip, keep) = (clip / 2, (keep / 2).max(2));
         }
@@ -90,10 +104,12 @@ pub fn say(text: &str) {
     drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
 }
 
-fn object(kind: &str, message: &str, stack: &[String]) -> Vec<u8> {
-    json!({ "errorType": kind, "errorMessage": message, "stackTrace": stack })
-        .to_string()
-        .into_bytes()
+fn object(kind: &str, message: &str, stack: &[String], document: Option<&str>) -> Vec<u8> {
+    let mut error = json!({ "errorType": kind, "errorMessage": message, "stackTrace": stack });
+    if let Some(document) = document {
+        error["document"] = document.into();
+    }
+    error.to_string().into_bytes()
 }
 
 fn cut(text: &str, length: usize) -> String {
