@@ -58,7 +58,7 @@ pub struct Target {
     pub version: VersionId,
     pub digest: VersionDigest,
     shared: Shared,
-    place: Place,
+    slot: LazySlot,
     /// Its runtime is here. If not, no worker will ever come, and calls need not wait to be told.
     installed: bool,
     /// What stands behind the function's name beside this; none of a published version.
@@ -69,7 +69,7 @@ pub struct Target {
 
 /// Where a version's workers are, from when the first is wanted on: most versions of many functions have none. If its environment cannot
 /// be decrypted here, why: then no worker is started, and calls need not wait to be told. Targets with the same digest have the same place.
-type Place = Arc<OnceLock<Result<Arc<Slot>, String>>>;
+type LazySlot = Arc<OnceLock<Result<Arc<Slot>, String>>>;
 
 /// What all versions and revisions of a function have in common.
 #[derive(Debug, Clone)]
@@ -397,9 +397,9 @@ impl Scheduler {
         before: Option<&Target>,
     ) -> Target {
         let digest = function.digest_as(version);
-        let place = match before {
-            Some(before) if before.digest == digest => before.place.clone(),
-            _ => Place::default(),
+        let slot = match before {
+            Some(before) if before.digest == digest => before.slot.clone(),
+            _ => LazySlot::default(),
         };
         if let Err(why) = self.environment(&function) {
             tracing::error!(
@@ -416,7 +416,7 @@ impl Scheduler {
             version,
             digest,
             shared,
-            place,
+            slot,
         }
     }
 
@@ -430,7 +430,7 @@ impl Scheduler {
 
     /// Where the target's workers are, or why it has none.
     fn slot<'a>(&self, target: &'a Target) -> Result<&'a Arc<Slot>, &'a str> {
-        let slot = target.place.get_or_init(|| {
+        let slot = target.slot.get_or_init(|| {
             let environment = self.environment(&target.function)?;
             let function = &target.function;
             let number = target.version.to_string();
@@ -465,7 +465,7 @@ impl Scheduler {
     /// A deploy that changed nothing a worker bakes in keeps its workers.
     fn close_unless_current(&self, old: &Target) {
         let current = self.table.find(old.function.id.as_str());
-        if current.is_none_or(|now| !Arc::ptr_eq(&now.place, &old.place)) {
+        if current.is_none_or(|now| !Arc::ptr_eq(&now.slot, &old.slot)) {
             self.close(old);
         }
     }

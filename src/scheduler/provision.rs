@@ -75,7 +75,7 @@ impl Scheduler {
                 }
             }
             // What has no place yet and needs none stays without.
-            if (count > 0 || target.place.get().is_some())
+            if (count > 0 || target.slot.get().is_some())
                 && let Ok(slot) = self.slot(target)
             {
                 self.pool.provision(slot, count as usize);

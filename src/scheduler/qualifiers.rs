@@ -328,7 +328,7 @@ impl Scheduler {
             let Some(gone) = cell.close() else { continue };
             let same = current
                 .and_then(|current| current.opened())
-                .is_some_and(|current| Arc::ptr_eq(&current.place, &gone.place));
+                .is_some_and(|current| Arc::ptr_eq(&current.slot, &gone.slot));
             if !same {
                 self.close(gone);
             }

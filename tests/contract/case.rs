@@ -41,6 +41,8 @@ pub(crate) struct Case {
     /// The folder of the runtime whose files are the function's code.
     #[serde(default = "contract_folder")]
     pub(crate) code: String,
+    /// The folder of the runtime that is below `/opt`, as layers are.
+    pub(crate) layers: Option<String>,
     /// Must not share its worker with another case, because it counts.
     #[serde(default)]
     pub fresh: bool,
@@ -226,6 +228,7 @@ impl Case {
             handler: handler.to_owned(),
             environment: BTreeMap::new(),
             code: contract_folder(),
+            layers: None,
             fresh: true,
             needs: None,
             init: Init::default(),
@@ -234,8 +237,9 @@ impl Case {
     }
 
     /// What INIT says: cases that agree on it can share a worker.
-    pub(crate) fn worker(&self) -> (&str, &BTreeMap<String, String>, &str) {
-        (&self.handler, &self.environment, &self.code)
+    pub(crate) fn worker(&self) -> (&str, &BTreeMap<String, String>, &str, Option<&str>) {
+        let layers = self.layers.as_deref();
+        (&self.handler, &self.environment, &self.code, layers)
     }
 
     /// Whether the worker can serve another case with the same handler and environment afterwards.

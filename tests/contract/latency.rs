@@ -20,7 +20,7 @@ const PAYLOAD: &[u8] = br#"{"name":"Ada","numbers":[1,2,3],"text":"hello world"}
 fn round_trip_times() -> Result<()> {
     for manifest in crate::runtimes()? {
         let case = Case::of_handler("latency", "contract.echo");
-        let mut worker = Worker::start(&manifest, Place::Bare, "contract")?;
+        let mut worker = Worker::start(&manifest, Place::Bare, "contract", None)?;
         play::specialise(&mut worker, &case)?;
         let mut micros = Vec::new();
         for stream in 1..=WARM_UP + CALLS {

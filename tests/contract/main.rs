@@ -92,7 +92,7 @@ fn every_runtime_keeps_the_contract_in_its_image() -> Result<()> {
 fn every_template_greets() -> Result<()> {
     for manifest in runtimes()? {
         let case = Case::of_handler("the template", &manifest.default_handler);
-        let mut worker = Worker::start(&manifest, Place::Bare, "template")?;
+        let mut worker = Worker::start(&manifest, Place::Bare, "template", None)?;
         play::specialise(&mut worker, &case).with_context(|| manifest.id.to_string())?;
         let (payload, id) = (br#"{"name":"Ada"}"#, "01234567-89ab-cdef-0123-456789abcdef");
         worker.send(
@@ -187,7 +187,8 @@ fn check_runtime(manifest: &Manifest, place: Place<'_>) -> Result<Vec<String>> {
 }
 
 fn start(manifest: &Manifest, place: Place<'_>, case: &Case) -> Result<Worker> {
-    let mut worker = Worker::start(manifest, place, &case.code).context("starting a worker")?;
+    let mut worker = Worker::start(manifest, place, &case.code, case.layers.as_deref())
+        .context("starting a worker")?;
     if !case.init.skip {
         play::specialise(&mut worker, case).context("INIT")?;
     }

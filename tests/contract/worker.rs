@@ -70,14 +70,22 @@ pub(crate) enum Arrival {
 }
 
 impl Worker {
-    /// Starts it, with the code of one of the runtime's own folders, and reads its HELLO.
-    pub(crate) fn start(manifest: &Manifest, place: Place<'_>, code: &str) -> Result<Self> {
+    /// Starts it, with the code of one of the runtime's own folders and perhaps another for what layers have, and reads its HELLO.
+    pub(crate) fn start(
+        manifest: &Manifest,
+        place: Place<'_>,
+        code: &str,
+        layers: Option<&str>,
+    ) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("hearth-contract-")
             .tempdir()?;
         let (hearth, task) = (folder.path().join("hearth"), folder.path().join("task"));
         std::fs::create_dir(&hearth)?;
         copy_readable(&manifest.folder.join(code), &task)?;
+        if let Some(layers) = layers {
+            copy_readable(&manifest.folder.join(layers), &hearth.join("opt"))?;
+        }
         // Whatever the umask is: in the container another user works.
         for path in [folder.path(), &hearth] {
             std::fs::set_permissions(path, Permissions::from_mode(0o755))?;
@@ -233,6 +241,10 @@ impl Worker {
     }
 }
 
+fn layers(hearth: &Path) -> bool {
+    hearth.join("opt").is_dir()
+}
+
 /// Also a reader of its own that never sees the end: the worker's side comes and goes.
 fn open_fifo(path: &Path) -> Result<File> {
     Ok(OpenOptions::new()
@@ -307,6 +319,7 @@ impl Process {
             )
             .env("HEARTH_SOCKET", hearth.join("worker.sock"))
             .env("LAMBDA_TASK_ROOT", task)
+            .envs(layers(hearth).then(|| ("HEARTH_OPT", hearth.join("opt"))))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -343,6 +356,7 @@ impl Process {
             .args(["--log-driver", "none"])
             .args(["--mount", &mount(hearth, "/hearth")])
             .args(["--mount", &mount(task, "/var/task")])
+            .args(layers(hearth).then_some("--env=HEARTH_OPT=/hearth/opt"))
             .arg(image::tag(manifest))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -1,5 +1,8 @@
 //! The AWS Lambda Runtime API, version 2018-06-01, on loopback: what a bootstrap asks of us, as HTTP. Statuses and error types
-//! are those of AWS's own runtime interface emulator; what may be asked when is `worker`'s business.
+//! are those of AWS's own runtime interface emulator; what may be asked when is `worker`'s business. `extensions` is the API of those
+//! that run beside the bootstrap.
+
+mod extensions;
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
@@ -90,8 +93,16 @@ async fn connection(stream: TcpStream, worker: Rc<Worker>) {
 async fn handle(worker: Rc<Worker>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.split('/').skip(1).collect();
-    let [VERSION, what @ ..] = parts.as_slice() else {
-        return text(StatusCode::NOT_FOUND, "404 page not found");
+    let what = match parts.as_slice() {
+        [VERSION, what @ ..] => what,
+        [extensions::VERSION, "extension", what @ ..] => {
+            return extensions::handle(worker, what, request).await;
+        }
+        [extensions::LOGS_VERSION, "logs"] => return extensions::no_logs(&request, "Logs"),
+        [extensions::TELEMETRY_VERSION, "telemetry"] => {
+            return extensions::no_logs(&request, "Telemetry");
+        }
+        _ => return text(StatusCode::NOT_FOUND, "404 page not found"),
     };
     let method = request.method().clone();
     match (method, what) {

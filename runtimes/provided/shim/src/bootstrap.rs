@@ -1,5 +1,7 @@
-//! The function's `bootstrap`: found, started with the environment AWS documents, signalled, and waited for.
+//! The function's `bootstrap`, and the programs of layers that run beside it: found, started with the environment AWS documents, signalled,
+//! and waited for.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -11,17 +13,55 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::fault::Fault;
+use crate::fault::{self, Fault};
 use crate::settings::Settings;
 
 const NAME: &str = "bootstrap";
-/// Where layers are on AWS: a bootstrap may be there instead of beside the code.
+/// Where layers are, unless the environment says otherwise: a bootstrap may be there instead of beside the code.
 const LAYERS: &str = "/opt";
+const EXTENSIONS: &str = "extensions";
+/// A program that is started instead of the bootstrap, with the bootstrap as what it shall start.
+const WRAPPER: &str = "AWS_LAMBDA_EXEC_WRAPPER";
+
+/// Why there is no bootstrap.
+#[derive(Debug)]
+pub enum NotStarted {
+    Fault(Fault),
+    /// Its wrapper cannot be started, which ends as a shell would.
+    Wrapper(i32),
+}
 
 /// Starts it. The fault's texts are AWS's, because people search for them, with what to do about it.
-pub fn start(settings: &Settings, api: &str) -> Result<Pid, Fault> {
+pub fn start(settings: &Settings, api: &str) -> Result<Pid, NotStarted> {
     let root = Path::new(&settings.task_root);
-    let places = [root.join(NAME), Path::new(LAYERS).join(NAME)];
+    let program = find(root).map_err(NotStarted::Fault)?;
+    let wrapper = settings.variable(WRAPPER).filter(|path| !path.is_empty());
+    let wrapper = wrapper.map(|path| root.join(path));
+    let mut command = Command::new(wrapper.as_ref().unwrap_or(&program));
+    if wrapper.is_some() {
+        command.arg(&program);
+    }
+    prepare(&mut command, root);
+    command
+        .envs(defaults(root, settings))
+        .envs(of_function(settings))
+        .envs(reserved(settings, api))
+        .envs(of_runtime(settings))
+        // As on AWS, where this runtime alone has none.
+        .env_remove("AWS_EXECUTION_ENV");
+    match (command.spawn(), wrapper) {
+        (Ok(child), _) => Ok(Pid::from_raw(child.id().cast_signed())),
+        (Err(error), None) => Err(NotStarted::Fault(refused(&program, &error))),
+        (Err(error), Some(wrapper)) => {
+            fault::say(&format!("{}: {error}", wrapper.display()));
+            let missing = error.kind() == ErrorKind::NotFound;
+            Err(NotStarted::Wrapper(if missing { 127 } else { 126 }))
+        }
+    }
+}
+
+fn find(root: &Path) -> Result<PathBuf, Fault> {
+    let places = [root.join(NAME), layers().join(NAME)];
     let Some(program) = places.iter().find(|path| path.exists()) else {
         let [first, second] = places.map(|path| path.display().to_string());
         return Err(Fault::new(
@@ -29,12 +69,62 @@ pub fn start(settings: &Settings, api: &str) -> Result<Pid, Fault> {
             format!("Couldn't find valid bootstrap(s): [{first} {second}]"),
         ));
     };
-    if !is_program(program) {
-        return Err(refused(program, &Errno::ENOEXEC.into()));
+    match is_program(program) {
+        true => Ok(program.clone()),
+        false => Err(refused(program, &Errno::ENOEXEC.into())),
     }
-    let mut command = Command::new(program);
+}
+
+/// Starts what layers want to have running beside the bootstrap: the names of the files, and their processes.
+pub fn start_extensions(settings: &Settings, api: &str) -> Result<Vec<(String, Pid)>, Fault> {
+    let folder = layers().join(EXTENSIONS);
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        return Ok(Vec::new());
+    };
+    let mut names: Vec<OsString> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.sort_unstable();
+    let mut started = Vec::new();
+    for name in names {
+        let path = folder.join(&name);
+        if path.is_dir() {
+            continue;
+        }
+        let mut command = Command::new(&path);
+        prepare(&mut command, Path::new("/"));
+        command
+            .envs(defaults(Path::new(&settings.task_root), settings))
+            .envs(of_function(settings))
+            .envs(reserved(settings, api));
+        // What AWS keeps from them: it is the runtime's.
+        for name in [
+            "LAMBDA_TASK_ROOT",
+            "LAMBDA_RUNTIME_DIR",
+            "AWS_XRAY_CONTEXT_MISSING",
+        ] {
+            command.env_remove(name);
+        }
+        let spawned = match is_program(&path) {
+            true => command.spawn(),
+            false => Err(Errno::ENOEXEC.into()),
+        };
+        match spawned {
+            Ok(child) => {
+                let name = name.to_string_lossy().into_owned();
+                started.push((name, Pid::from_raw(child.id().cast_signed())));
+            }
+            Err(error) => {
+                started.iter().for_each(|(_, process)| destroy(*process));
+                let text = format!("{}: {error}", path.display());
+                return Err(Fault::new("Extension.LaunchError", text));
+            }
+        }
+    }
+    Ok(started)
+}
+
+fn prepare(command: &mut Command, directory: &Path) {
     command
-        .current_dir(root)
+        .current_dir(directory)
         // A group of its own, so that what it started ends with it.
         .process_group(0)
         .stdin(Stdio::null());
@@ -43,21 +133,15 @@ pub fn start(settings: &Settings, api: &str) -> Result<Pid, Fault> {
             command.env_remove(name);
         }
     }
-    command
-        .envs(defaults(root, settings))
-        .envs(
-            settings
-                .environment
-                .iter()
-                .map(|(name, value)| (name, value)),
-        )
-        .envs(reserved(settings, api))
-        // As on AWS, where this runtime alone has none.
-        .env_remove("AWS_EXECUTION_ENV");
-    match command.spawn() {
-        Ok(child) => Ok(Pid::from_raw(child.id().cast_signed())),
-        Err(error) => Err(refused(program, &error)),
-    }
+}
+
+fn layers() -> PathBuf {
+    std::env::var_os("HEARTH_OPT").map_or_else(|| LAYERS.into(), PathBuf::from)
+}
+
+fn of_function(settings: &Settings) -> impl Iterator<Item = (&String, &String)> {
+    let all = settings.environment.iter();
+    all.map(|(name, value)| (name, value))
 }
 
 /// The kernel's own answer would come too late: the C library hands what the kernel refuses to a shell.
@@ -97,7 +181,7 @@ fn defaults(root: &Path, settings: &Settings) -> [(&'static str, String); 6] {
 }
 
 /// What the function's own variables do not replace.
-fn reserved(settings: &Settings, api: &str) -> [(&'static str, String); 9] {
+fn reserved(settings: &Settings, api: &str) -> [(&'static str, String); 5] {
     [
         ("AWS_LAMBDA_RUNTIME_API", api.to_owned()),
         ("AWS_LAMBDA_FUNCTION_NAME", settings.function_name.clone()),
@@ -109,18 +193,24 @@ fn reserved(settings: &Settings, api: &str) -> [(&'static str, String); 9] {
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
             settings.memory_mb.to_string(),
         ),
-        ("AWS_LAMBDA_LOG_GROUP_NAME", settings.log_group.clone()),
-        ("AWS_LAMBDA_LOG_STREAM_NAME", settings.log_stream.clone()),
         (
             "AWS_LAMBDA_INITIALIZATION_TYPE",
             settings.initialization.clone(),
         ),
+    ]
+}
+
+/// The same, of the bootstrap alone.
+fn of_runtime(settings: &Settings) -> [(&'static str, String); 4] {
+    [
+        ("AWS_LAMBDA_LOG_GROUP_NAME", settings.log_group.clone()),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", settings.log_stream.clone()),
         ("LAMBDA_TASK_ROOT", settings.task_root.clone()),
         ("_HANDLER", settings.handler.clone()),
     ]
 }
 
-fn refused(program: &PathBuf, error: &std::io::Error) -> Fault {
+fn refused(program: &Path, error: &std::io::Error) -> Fault {
     let program = program.display();
     let (what, hint) = match (error.kind(), error.raw_os_error().map(Errno::from_raw)) {
         (ErrorKind::PermissionDenied, _) => (
@@ -153,19 +243,17 @@ pub fn destroy(bootstrap: Pid) {
     let _: nix::Result<()> = killpg(bootstrap, Signal::SIGKILL);
 }
 
-/// Takes note of every process that has ended: as process 1 we inherit those that others left behind. `Some` is the
-/// bootstrap's status, a signal as a shell counts it.
-pub fn reap(bootstrap: Option<Pid>) -> Option<i32> {
-    let mut status = None;
+/// Takes note of every process that has ended: as process 1 we inherit those that others left behind. A status that is a
+/// signal's is as a shell counts it.
+pub fn reap() -> Vec<(Pid, i32)> {
+    let mut ended = Vec::new();
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if Some(pid) == bootstrap => status = Some(code),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if Some(pid) == bootstrap => {
-                status = Some(128 + signal as i32);
-            }
-            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return status,
+            Ok(WaitStatus::Exited(pid, code)) => ended.push((pid, code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => ended.push((pid, 128 + signal as i32)),
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return ended,
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return status,
+            Err(_) => return ended,
         }
     }
 }

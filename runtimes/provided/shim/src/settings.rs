@@ -59,6 +59,12 @@ impl Settings {
             environment: environment.iter().map(variable).collect::<Result<_, _>>()?,
         })
     }
+
+    /// One of the function's own variables.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
 }
 
 fn region(arn: &str) -> Result<String, String> {

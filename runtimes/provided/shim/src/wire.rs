@@ -12,6 +12,7 @@ const BUFFER: usize = 64 * 1024;
 
 pub const RAW: u8 = 0x01;
 pub const BAD_REQUEST: u8 = 0x02;
+pub const LAST: u8 = 0x04;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

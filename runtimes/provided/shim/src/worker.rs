@@ -7,25 +7,30 @@
 //! ```
 //!
 //! `serve` moves it by Hearth's frames, `api` by the bootstrap's requests, `watch` ends it with the bootstrap. SHUTDOWN and the
-//! end of the connection end every state with status 0, anything unexpected with status 70.
+//! end of the connection end every state with status 0, anything unexpected with status 70. Extensions hold it up: READY and each
+//! invocation wait until all of them wait, too.
+
+pub mod extensions;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use nix::unistd::Pid;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, Notify};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use crate::bootstrap::NotStarted;
 use crate::fault::{self, Fault};
 use crate::settings::{Invocation, Settings};
 use crate::wire::{self, Error, Frame, Kind, Reader};
+use crate::worker::extensions::{Denied, Extensions};
 use crate::{api, bootstrap};
 
 const PROTOCOL: &str = "hearth-worker/1";
@@ -34,6 +39,10 @@ const RUNTIME: &str = "provided";
 const STATUS_OF_PROTOCOL: i32 = 70;
 /// A bootstrap may end as soon as it has sent its answer: so long the answer may still be read.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// What extensions may take to end, as on AWS; and where the bootstrap has ended by itself, whose caller waits for that.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+const SHUTDOWN_OF_FAILED: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(10);
 
 pub struct Worker {
     /// Frames are written whole, by whoever has something to say.
@@ -44,6 +53,8 @@ pub struct Worker {
     invoked: Notify,
     /// An answer that was being read is dealt with.
     settled: Notify,
+    /// Something happened that concerns extensions.
+    changed: Notify,
 }
 
 struct State {
@@ -51,6 +62,11 @@ struct State {
     settings: Option<Rc<Settings>>,
     /// Its process, and the group of all it started.
     bootstrap: Option<Pid>,
+    /// It has asked for its first invocation.
+    asked: bool,
+    extensions: Extensions,
+    /// Everybody was told that this is the end.
+    ending: bool,
     last_stream: u32,
     /// The invocation that ended last.
     answered: String,
@@ -90,18 +106,27 @@ impl Worker {
                 phase: Phase::Stem,
                 settings: None,
                 bootstrap: None,
+                asked: false,
+                extensions: Extensions::default(),
+                ending: false,
                 last_stream: 0,
                 answered: String::new(),
             }),
             invoked: Notify::new(),
             settled: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
     /// Does what Hearth says until it says no more: the status the process ends with.
     pub async fn serve(self: Rc<Self>, mut input: Reader) -> i32 {
         match self.follow(&mut input).await {
-            Ok(()) | Err(Error::Closed) => 0,
+            Ok(()) | Err(Error::Closed) => {
+                let running = !self.state.borrow().phase.is_between();
+                let reason = if running { "timeout" } else { "spindown" };
+                self.shut_down(reason, SHUTDOWN).await;
+                0
+            }
             Err(Error::Protocol(text)) => {
                 fault::say(&format!("hearth shim: {text}"));
                 STATUS_OF_PROTOCOL
@@ -111,9 +136,13 @@ impl Worker {
 
     /// Ends the process, and whatever the bootstrap started with it.
     pub fn end(&self, status: i32) -> ! {
-        if let Some(bootstrap) = self.state.borrow().bootstrap {
-            bootstrap::destroy(bootstrap);
-        }
+        let state = self.state.borrow();
+        let extensions = state.extensions.processes();
+        state
+            .bootstrap
+            .into_iter()
+            .chain(extensions)
+            .for_each(bootstrap::destroy);
         std::process::exit(status)
     }
 
@@ -171,21 +200,52 @@ impl Worker {
         }
     }
 
-    /// READY is sent when the bootstrap asks for its first invocation.
+    /// READY is sent when the bootstrap asks for its first invocation, and every extension for its first event.
     async fn start(self: &Rc<Self>, settings: Settings) -> Result<(), Fault> {
         let platform =
             |error: std::io::Error| Fault::new("Runtime.PlatformError", error.to_string());
         let listener = api::listen().await.map_err(platform)?;
-        let address = listener.local_addr().map_err(platform)?;
+        let address = listener.local_addr().map_err(platform)?.to_string();
         // Before there is a child, or its end could be missed.
         let children = signal(SignalKind::child()).map_err(platform)?;
-        let bootstrap = bootstrap::start(&settings, &address.to_string())?;
-        let mut state = self.state.borrow_mut();
-        state.settings = Some(Rc::new(settings));
-        state.bootstrap = Some(bootstrap);
+        let extensions = bootstrap::start_extensions(&settings, &address)?;
+        {
+            let mut state = self.state.borrow_mut();
+            state.settings = Some(Rc::new(settings));
+            for (name, process) in extensions {
+                state.extensions.started(name, process);
+            }
+        }
         spawn_local(self.clone().watch(children));
         spawn_local(api::serve(listener, self.clone()));
+        spawn_local(self.clone().launch(address));
         Ok(())
+    }
+
+    /// The bootstrap, once every program of the layers has registered: it may count on them.
+    async fn launch(self: Rc<Self>, address: String) {
+        let settings = loop {
+            let changed = self.changed.notified();
+            {
+                let state = self.state.borrow();
+                let (Phase::Loading(_), Some(settings)) = (&state.phase, &state.settings) else {
+                    return;
+                };
+                if state.extensions.are_registered() {
+                    break settings.clone();
+                }
+            }
+            changed.await;
+        };
+        match bootstrap::start(&settings, &address) {
+            Ok(bootstrap) => self.state.borrow_mut().bootstrap = Some(bootstrap),
+            Err(NotStarted::Wrapper(status)) => self.end(status),
+            Err(NotStarted::Fault(fault)) => {
+                if self.fail(&fault).await.is_err() {
+                    self.end(0);
+                }
+            }
+        }
     }
 
     async fn invoke(&self, frame: Frame) -> Result<(), Error> {
@@ -255,20 +315,26 @@ impl Worker {
 
     /// The next invocation, whenever it comes.
     pub async fn next(&self) -> Result<(Invocation, Rc<Settings>), Refusal> {
+        self.state.borrow_mut().asked = true;
         self.ready().await;
         loop {
             {
                 let mut state = self.state.borrow_mut();
                 let settings = state.settings.clone().ok_or(Refusal::State)?;
+                let all_wait = state.extensions.wait_all();
                 match std::mem::replace(&mut state.phase, Phase::Idle) {
                     Phase::Idle => {}
-                    Phase::Invoked(invocation) => {
+                    Phase::Invoked(invocation) if all_wait => {
                         state.phase = Phase::Running(Call {
                             stream: invocation.stream,
                             request_id: invocation.request_id.clone(),
                         });
+                        state.extensions.invoked(&invocation, &settings);
+                        self.changed.notify_waiters();
                         return Ok((invocation, settings));
                     }
+                    // Extensions are not done with what was before.
+                    other @ (Phase::Invoked(_) | Phase::Loading(_)) => state.phase = other,
                     other => {
                         state.phase = other;
                         return Err(Refusal::State);
@@ -279,14 +345,17 @@ impl Worker {
         }
     }
 
-    /// The function is loaded: so it is, when it asks for work for the first time.
+    /// The function is loaded: so it is, when everybody asks for work for the first time.
     async fn ready(&self) {
         let ready = {
             let mut state = self.state.borrow_mut();
             let (Phase::Loading(begun), Some(settings)) = (&state.phase, &state.settings) else {
                 return;
             };
-            let applied = json!({
+            if !state.asked || !state.extensions.wait_all() {
+                return;
+            }
+            let mut applied = json!({
                 "handler": settings.handler,
                 "function_name": settings.function_name,
                 "function_version": settings.function_version,
@@ -295,10 +364,78 @@ impl Worker {
                 "environment_count": settings.environment.len(),
                 "init_us": u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
             });
+            if state.extensions.want_shutdown() {
+                applied["shutdown_ms"] = json!(SHUTDOWN.as_millis() as u64);
+            }
             state.phase = Phase::Idle;
             applied.to_string()
         };
         self.say(Kind::Ready, 0, 0, ready.as_bytes()).await;
+    }
+
+    // What extensions say.
+
+    /// The new extension's id, and what it is told of the function.
+    pub fn register(
+        &self,
+        name: &str,
+        events: &[String],
+    ) -> Result<(String, Rc<Settings>), Denied> {
+        let mut state = self.state.borrow_mut();
+        let closed = || {
+            Denied::new(
+                "Extension.RegistrationClosed",
+                "Extension registration closed already",
+            )
+        };
+        let settings = state.settings.clone().ok_or_else(closed)?;
+        let open = matches!(state.phase, Phase::Loading(_)) && !state.asked;
+        let id = state.extensions.register(name, events, open)?.to_owned();
+        self.changed.notify_waiters();
+        Ok((id, settings))
+    }
+
+    /// What an extension is to do next, whenever that is.
+    pub async fn next_event(&self, id: &str) -> Result<Value, Denied> {
+        self.state.borrow_mut().extensions.wait(id)?;
+        self.ready().await;
+        // The bootstrap may have waited for this one.
+        self.invoked.notify_one();
+        loop {
+            let changed = self.changed.notified();
+            if let Some(event) = self.state.borrow_mut().extensions.take(id)? {
+                return Ok(event);
+            }
+            changed.await;
+        }
+    }
+
+    /// An extension cannot go on. While the function is loaded that is the end of it; later it ends with the extension's process.
+    pub async fn extension_failed(
+        &self,
+        id: &str,
+        kind: &str,
+        to: &str,
+        body: &[u8],
+    ) -> Result<(), Denied> {
+        let name = self.state.borrow_mut().extensions.fail(id, to)?;
+        let said = Fault::reported(Some(kind), body);
+        let loading = matches!(self.state.borrow().phase, Phase::Loading(_));
+        let fault = Fault::new(
+            if loading {
+                "Extension.InitError"
+            } else {
+                "Extension.ExitError"
+            },
+            format!("extension {name}: {}: {}", said.kind, said.message),
+        );
+        if !loading {
+            fault.say();
+        } else if self.fail(&fault).await.is_err() {
+            self.end(0);
+        }
+        self.changed.notify_waiters();
+        Ok(())
     }
 
     /// The bootstrap could not load the function.
@@ -312,7 +449,11 @@ impl Worker {
         }
     }
 
+    /// Loading has failed; that is said once.
     async fn fail(&self, fault: &Fault) -> Result<(), Error> {
+        if !matches!(self.state.borrow().phase, Phase::Loading(_)) {
+            return Ok(());
+        }
         self.state.borrow_mut().phase = Phase::Failed;
         fault.say();
         self.send(Kind::InitError, 0, &fault.encode()).await
@@ -364,21 +505,94 @@ impl Worker {
 
     // Its process.
 
-    /// Until the bootstrap ends: then so does the worker, in the same way.
+    /// Until the bootstrap ends: then so does the worker, in the same way. Or an extension, without which it is not what it was.
     async fn watch(self: Rc<Self>, mut children: Signal) {
         while children.recv().await.is_some() {
-            let bootstrap = self.state.borrow().bootstrap;
-            let Some(status) = bootstrap::reap(bootstrap) else {
-                continue;
-            };
-            // One that could not load the function has said so, and ends by itself.
-            if matches!(self.state.borrow().phase, Phase::Failed) {
-                continue;
+            for (process, status) in bootstrap::reap() {
+                let bootstrap = self.state.borrow().bootstrap;
+                if bootstrap == Some(process) {
+                    self.bootstrap_ended(status).await;
+                    continue;
+                }
+                let ended = self.state.borrow_mut().extensions.ended(process);
+                if let Some((name, kind)) = ended {
+                    self.extension_ended(&name, kind, status).await;
+                }
             }
-            if matches!(self.state.borrow().phase, Phase::Answering(_)) {
-                drop(timeout(LAST_WORDS, self.settled.notified()).await);
+        }
+    }
+
+    async fn bootstrap_ended(&self, status: i32) {
+        if self.state.borrow().ending {
+            return;
+        }
+        // One that could not load the function has said so, and ends by itself.
+        if matches!(self.state.borrow().phase, Phase::Failed) {
+            return;
+        }
+        if matches!(self.state.borrow().phase, Phase::Answering(_)) {
+            drop(timeout(LAST_WORDS, self.settled.notified()).await);
+        }
+        self.state.borrow_mut().bootstrap = None;
+        self.shut_down("failure", SHUTDOWN_OF_FAILED).await;
+        self.end(status);
+    }
+
+    async fn extension_ended(&self, name: &str, kind: &str, status: i32) {
+        if self.state.borrow().ending {
+            return;
+        }
+        let fault = Fault::new(kind, format!("extension {name} ended with status {status}"));
+        let stream = match &self.state.borrow().phase {
+            Phase::Stem | Phase::Failed => return,
+            Phase::Loading(_) => None,
+            Phase::Idle => Some(0),
+            Phase::Invoked(Invocation { stream, .. })
+            | Phase::Running(Call { stream, .. })
+            | Phase::Answering(Call { stream, .. }) => Some(*stream),
+        };
+        let Some(stream) = stream else {
+            if self.fail(&fault).await.is_err() {
+                self.end(0);
             }
-            self.end(status);
+            self.changed.notify_waiters();
+            return;
+        };
+        fault.say();
+        if stream != 0 {
+            self.say(Kind::Error, wire::LAST, stream, &fault.encode())
+                .await;
+        }
+        self.end(status.max(1));
+    }
+
+    /// Extensions that asked for it are told that this is the end, and have a while for what they have left to do.
+    async fn shut_down(&self, reason: &str, grace: Duration) {
+        let until = Instant::now() + grace;
+        {
+            let mut state = self.state.borrow_mut();
+            if !state.extensions.want_shutdown() {
+                return;
+            }
+            state.ending = true;
+            // As on AWS, where a runtime is told only if there are extensions.
+            if let Some(bootstrap) = state.bootstrap {
+                bootstrap::interrupt(bootstrap);
+            }
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            let deadline = now.unwrap_or_default() + grace;
+            let deadline_ms = u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX);
+            state.extensions.shut_down(reason, deadline_ms);
+        }
+        self.changed.notify_waiters();
+        loop {
+            for (process, _) in bootstrap::reap() {
+                self.state.borrow_mut().extensions.ended(process);
+            }
+            if !self.state.borrow().extensions.last_words() || Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
