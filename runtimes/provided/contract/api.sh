@@ -74,6 +74,11 @@ api.answers_then_exits() {
     answers '"the last word"'
     exit 4
 }
+api.answers_then_ends_later() {
+    answers "$((++calls))"
+    sleep 0.5
+    exit 6
+}
 # Sends its answer and does not wait for what the API says to it.
 api.answers_while_it_exits() {
     printf '%s\r\n' "POST /2018-06-01/runtime/invocation/$id/response HTTP/1.1" "Host: x" "Content-Length: 7" "" '"words"' \

@@ -64,6 +64,8 @@ struct State {
     bootstrap: Option<Pid>,
     /// It has asked for its first invocation.
     asked: bool,
+    /// Where the API is.
+    address: String,
     extensions: Extensions,
     /// Everybody was told that this is the end.
     ending: bool,
@@ -107,6 +109,7 @@ impl Worker {
                 settings: None,
                 bootstrap: None,
                 asked: false,
+                address: String::new(),
                 extensions: Extensions::default(),
                 ending: false,
                 last_stream: 0,
@@ -212,36 +215,47 @@ impl Worker {
         {
             let mut state = self.state.borrow_mut();
             state.settings = Some(Rc::new(settings));
+            state.address = address;
             for (name, process) in extensions {
                 state.extensions.started(name, process);
             }
         }
         spawn_local(self.clone().watch(children));
         spawn_local(api::serve(listener, self.clone()));
-        spawn_local(self.clone().launch(address));
+        spawn_local(self.clone().launch());
         Ok(())
     }
 
     /// The bootstrap, once every program of the layers has registered: it may count on them.
-    async fn launch(self: Rc<Self>, address: String) {
-        let settings = loop {
+    async fn launch(self: Rc<Self>) {
+        loop {
             let changed = self.changed.notified();
             {
                 let state = self.state.borrow();
-                let (Phase::Loading(_), Some(settings)) = (&state.phase, &state.settings) else {
+                if !matches!(state.phase, Phase::Loading(_)) {
                     return;
-                };
+                }
                 if state.extensions.are_registered() {
-                    break settings.clone();
+                    break;
                 }
             }
             changed.await;
+        }
+        self.start_bootstrap().await;
+    }
+
+    async fn start_bootstrap(&self) {
+        let started = {
+            let mut state = self.state.borrow_mut();
+            state.asked = false;
+            let settings = state.settings.clone().expect("INIT is long read");
+            bootstrap::start(&settings, &state.address)
         };
-        match bootstrap::start(&settings, &address) {
+        match started {
             Ok(bootstrap) => self.state.borrow_mut().bootstrap = Some(bootstrap),
             Err(NotStarted::Wrapper(status)) => self.end(status),
             Err(NotStarted::Fault(fault)) => {
-                if self.fail(&fault).await.is_err() {
+                if self.init_failed(&fault).await.is_err() {
                     self.end(0);
                 }
             }
@@ -440,8 +454,18 @@ impl Worker {
 
     /// The bootstrap could not load the function.
     pub async fn init_failed(&self, fault: &Fault) -> Result<(), Refusal> {
-        if !matches!(self.state.borrow().phase, Phase::Loading(_)) {
-            return Err(Refusal::State);
+        let waiting = match &self.state.borrow().phase {
+            Phase::Loading(_) => None,
+            // It was started again for this one.
+            Phase::Invoked(invocation) if !self.state.borrow().asked => Some(invocation.stream),
+            _ => return Err(Refusal::State),
+        };
+        if let Some(stream) = waiting {
+            self.state.borrow_mut().phase = Phase::Failed;
+            fault.say();
+            self.say(Kind::Error, wire::LAST, stream, &fault.encode())
+                .await;
+            return Ok(());
         }
         match self.fail(fault).await {
             Ok(()) => Ok(()),
@@ -534,6 +558,15 @@ impl Worker {
             drop(timeout(LAST_WORDS, self.settled.notified()).await);
         }
         self.state.borrow_mut().bootstrap = None;
+        // It had answered, and ends before it asks for the next one, which came meanwhile and is not to be lost with it.
+        let waiting = {
+            let state = self.state.borrow();
+            matches!(state.phase, Phase::Invoked(_)) && state.asked
+        };
+        if waiting {
+            self.start_bootstrap().await;
+            return;
+        }
         self.shut_down("failure", SHUTDOWN_OF_FAILED).await;
         self.end(status);
     }
