@@ -35,7 +35,7 @@ const FAULTS_MAX: usize = 100;
 const READ_ONLY: [&str; 5] = ["id", "version", "created_at", "updated_at", "url"];
 
 /// Names the worker's own settings go by, as AWS lists them.
-pub const RESERVED_VARIABLES: [&str; 11] = [
+const RESERVED_VARIABLES: [&str; 11] = [
     "_HANDLER",
     "_X_AMZN_TRACE_ID",
     "AWS_ACCESS_KEY",
@@ -48,7 +48,18 @@ pub const RESERVED_VARIABLES: [&str; 11] = [
     "LAMBDA_RUNTIME_DIR",
     "LAMBDA_TASK_ROOT",
 ];
-pub const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
+const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
+/// Names that begin like those and are the function's to set, as on AWS.
+const UNRESERVED_VARIABLES: [&str; 1] = ["AWS_LAMBDA_EXEC_WRAPPER"];
+
+/// Whether a function cannot have a variable of this name: runtimes set it.
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED_VARIABLES.contains(&name)
+        || !UNRESERVED_VARIABLES.contains(&name)
+            && RESERVED_VARIABLE_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+}
 
 /// The fields that were given. `Some(None)` is a field that was set to null, which takes the value away.
 #[derive(Debug, Default)]
@@ -394,11 +405,7 @@ fn variable(key: &str, value: &str) -> Result<(), String> {
     if !starts_well || !key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err("must be named with letters, digits and '_', not a digit first".into());
     }
-    if RESERVED_VARIABLES.contains(&key)
-        || RESERVED_VARIABLE_PREFIXES
-            .iter()
-            .any(|p| key.starts_with(p))
-    {
+    if is_reserved(key) {
         return Err("is a reserved name".into());
     }
     if value.contains('\0') {

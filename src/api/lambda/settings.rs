@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::control::change::{Change, RESERVED_VARIABLE_PREFIXES, RESERVED_VARIABLES};
+use crate::api::control::change::{Change, is_reserved};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::domain::aws::{self, FileSystem, Logging, Vpc};
@@ -182,14 +182,8 @@ fn environment(fields: &mut Fields) -> Result<Option<Variables>, Refusal> {
         fields.faults.push("Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]".into());
     }
     fields.close(inner);
-    let is_reserved = |name: &&String| {
-        let name = name.as_str();
-        RESERVED_VARIABLES.contains(&name)
-            || RESERVED_VARIABLE_PREFIXES
-                .iter()
-                .any(|p| name.starts_with(p))
-    };
-    let reserved: Vec<_> = variables.keys().filter(is_reserved).cloned().collect();
+    let names = variables.keys().filter(|name| is_reserved(name));
+    let reserved: Vec<_> = names.cloned().collect();
     if !reserved.is_empty() {
         return Err(Refusal::parameter(format!(
             "Lambda was unable to configure your environment variables because the environment variables you have provided contains reserved keys that are currently not supported for modification. Reserved keys used in this request: {}",
@@ -387,6 +381,8 @@ mod tests {
                 refusal.message
             );
         }
+        let wrapped = r#"{"Environment": {"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/w"}}}"#;
+        assert!(read(wrapped).is_ok());
         let long = "x".repeat(ENVIRONMENT_MAX);
         let body = format!(r#"{{"Environment": {{"Variables": {{"LONG": "{long}"}}}}}}"#);
         let message = read(&body).map(drop).expect_err("too long").message;
