@@ -11,6 +11,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -103,6 +104,25 @@ pub async fn kill(first: i32, container: &ContainerId) -> Result<(), Error> {
         Ok(0) => Err(Error::Stuck(first)),
         Ok(_) => Ok(()),
         Err(error) => Err(Error::Handle(first, error.into())),
+    }
+}
+
+/// Waits until a container's first process has ended by itself, but no longer than `within`. Whoever has its id by now, nothing is done
+/// to it.
+pub async fn ended(first: i32, within: Duration) {
+    let pid = Some(first).filter(|id| *id > 0).and_then(Pid::from_raw);
+    let handle = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+    let Some(Ok(handle)) = handle else { return };
+    let within = Timespec {
+        tv_sec: i64::try_from(within.as_secs()).unwrap_or_default(),
+        tv_nsec: i64::from(within.subsec_nanos()),
+    };
+    let ended = task::blocking("await a process that ends", move || {
+        let mut ended = [PollFd::new(&handle, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut ended, Some(&within)))
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(first, %error, "a process cannot be waited for");
     }
 }
 
@@ -249,5 +269,23 @@ mod tests {
         // Beyond the largest id there is.
         assert!(kill(1 << 30, &container).await.is_ok());
         assert_eq!(standstill(own, &container), None);
+    }
+
+    #[tokio::test]
+    async fn an_end_is_waited_for_and_not_made() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        ended(pid, Duration::from_millis(20)).await;
+        assert_eq!(child.try_wait().unwrap(), None);
+        child.kill().unwrap();
+        // Far longer than a test may take.
+        ended(pid, Duration::from_secs(3600)).await;
+        assert!(child.wait().is_ok());
+        // There is no such process.
+        ended(0, Duration::from_secs(3600)).await;
+        ended(1 << 30, Duration::from_secs(3600)).await;
     }
 }

@@ -307,6 +307,14 @@ impl Pool {
 
     /// Removes what is left of a worker: container, directory, its claim on memory. Gives it back if the engine will not.
     async fn remove(&self, mut leaving: Leaving) -> Result<(), Leaving> {
+        let last_words = leaving.remains.last_words;
+        // No call: what it does now it does for itself.
+        if leaving.guard.is_none()
+            && !last_words.is_zero()
+            && let Some(first) = leaving.remains.first_process
+        {
+            kill::ended(first, last_words).await;
+        }
         leaving.kill().await;
         let Leaving { remains, guard } = leaving;
         if let Err(error) = self.engine.remove(&remains.container).await {

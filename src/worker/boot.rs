@@ -104,6 +104,7 @@ pub async fn boot(
         container,
         directory: directory.clone(),
         memory: order.limits.memory,
+        last_words: Duration::ZERO,
     };
     let connection = match greet(&listener, &pipe, order).await {
         Ok(connection) => connection,

@@ -46,6 +46,9 @@ pub struct Ready {
     pub memory_mb: u32,
     pub timeout_ms: u64,
     pub environment_count: usize,
+    /// What has something left to do at the end takes at most as long; nothing, if left out.
+    #[serde(default)]
+    pub shutdown_ms: u64,
 }
 
 impl Init<'_> {

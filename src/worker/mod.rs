@@ -11,7 +11,7 @@ pub mod specialise;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::domain::id::{RuntimeId, WorkerId};
 use crate::domain::limits::Mebibytes;
@@ -47,6 +47,8 @@ pub struct Remains {
     pub directory: PathBuf,
     /// What it counts for in the host's memory budget.
     pub memory: Mebibytes,
+    /// How long it may take to end by itself once its connection is closed and it was not in a call.
+    pub last_words: Duration,
 }
 
 impl Remains {

@@ -22,6 +22,8 @@ use crate::worker::logs::Book;
 use crate::worker::message::{self, Init, Ready};
 use crate::worker::{Worker, call};
 
+/// However long a worker says that it will need.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
 /// Where the code is inside the container.
 const TASK_ROOT: &str = "/var/task";
 
@@ -73,7 +75,10 @@ pub async fn specialise(
     let (limited, initialised) = tokio::join!(limited, initialised);
     limited.map_err(|error| Fault::StartFailed(format!("its limits cannot be set: {error}")))?;
     match initialised {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(last_words)) => {
+            worker.remains.last_words = last_words.min(LAST_WORDS_MAX);
+            Ok(())
+        }
         Ok(Err(Failure::Reported(fault))) => Err(fault),
         Ok(Err(Failure::Connection(error))) => {
             let (container, memory) = (&worker.remains.container, blueprint.limits.memory);
@@ -100,7 +105,7 @@ async fn init(
     blueprint: &Blueprint,
     provisioned: bool,
     worker: &WorkerId,
-) -> Result<(), Failure> {
+) -> Result<Duration, Failure> {
     let function = &blueprint.function;
     let version = blueprint.version.to_string();
     let init = Init {
@@ -134,7 +139,7 @@ async fn init(
                 }
             })?;
             match init.differs_from(&ready) {
-                None => Ok(()),
+                None => Ok(Duration::from_millis(ready.shutdown_ms)),
                 Some(what) => Err(Failure::Reported(Fault::Protocol(format!(
                     "it applied another {what}"
                 )))),
