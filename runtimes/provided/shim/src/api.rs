@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TRAILER};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -241,9 +241,11 @@ async fn stream(worker: &Worker, call: Call, request: Request<Incoming>) -> Repl
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     let kind = kind.map_or("application/octet-stream".into(), String::from_utf8_lossy);
     let kind: String = kind.chars().take(CONTENT_TYPE_MAX).collect();
+    let announced = announces_errors(&head.headers);
     let head = json!({ "content_type": kind }).to_string();
     let mut begun = false;
     let mut trailers = HeaderMap::new();
+    let mut broken = None;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             let fault = Fault::new(
@@ -255,6 +257,13 @@ async fn stream(worker: &Worker, call: Call, request: Request<Incoming>) -> Repl
         };
         match frame.into_data() {
             Ok(data) => {
+                if announced && broken.is_none() {
+                    broken = written_as_data(&data);
+                }
+                // It may go on; nobody can make anything of that.
+                if broken.is_some() {
+                    continue;
+                }
                 if !begun && !data.is_empty() {
                     begun = true;
                     worker
@@ -268,7 +277,7 @@ async fn stream(worker: &Worker, call: Call, request: Request<Incoming>) -> Repl
             Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
         }
     }
-    if let Some(fault) = trailing(&trailers) {
+    if let Some(fault) = trailing(&trailers).or(broken) {
         worker.finish_with(call, &fault).await;
         return accepted();
     }
@@ -285,10 +294,35 @@ async fn stream(worker: &Worker, call: Call, request: Request<Incoming>) -> Repl
 fn trailing(trailers: &HeaderMap) -> Option<Fault> {
     let kind = trailers.get(ERROR_TYPE)?.to_str().ok();
     let body = trailers.get(ERROR_BODY).map(HeaderValue::as_bytes);
-    let body = body.unwrap_or_default();
+    Some(trailed(kind, body.unwrap_or_default()))
+}
+
+fn announces_errors(headers: &HeaderMap) -> bool {
+    let mut announced = headers.get_all(TRAILER).iter();
+    announced.any(|value| {
+        let names = value.to_str().unwrap_or_default().split(',');
+        names
+            .map(str::trim)
+            .any(|name| name.eq_ignore_ascii_case(ERROR_TYPE))
+    })
+}
+
+/// AWS's client for Rust announces trailers and then writes them as a piece of the answer: as a caller's data they would be noise.
+fn written_as_data(piece: &[u8]) -> Option<Fault> {
+    let text = std::str::from_utf8(piece).ok()?.strip_suffix("\r\n")?;
+    let (first, second) = text.split_once("\r\n")?;
+    let value = |line: &str, wanted: &str| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case(wanted).then(|| value.to_owned())
+    };
+    let (kind, body) = (value(first, ERROR_TYPE)?, value(second, ERROR_BODY)?);
+    Some(trailed(Some(&kind), body.as_bytes()))
+}
+
+fn trailed(kind: Option<&str>, body: &[u8]) -> Fault {
     // What is not base64 is shown as it is.
     let decoded = STANDARD.decode(body).unwrap_or_else(|_| body.to_vec());
-    Some(Fault::reported(kind, &decoded))
+    Fault::reported(kind, &decoded)
 }
 
 async fn failed(worker: Rc<Worker>, id: String, request: Request<Incoming>) -> Reply {

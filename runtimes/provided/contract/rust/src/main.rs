@@ -57,7 +57,10 @@ async fn handle(event: LambdaEvent<Value>) -> Result<Answer, Diagnostic> {
             let pieces = event["pieces"].as_array().cloned().unwrap_or_default();
             let pieces = tokio_stream::iter(pieces).map(|piece| {
                 println!("sending {piece}");
-                Ok::<_, Error>(Bytes::from(piece.as_str().unwrap_or_default().to_owned()))
+                match piece.as_str() {
+                    Some(text) => Ok(Bytes::from(text.to_owned())),
+                    None => Err(Error::from(format!("no such piece: {piece}"))),
+                }
             });
             let mut metadata_prelude = MetadataPrelude::default();
             metadata_prelude.cookies.push("seen=1".into());
