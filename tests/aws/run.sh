@@ -44,6 +44,7 @@ cargo build --locked --quiet --bin hearth
 runtimes/provided/build.sh
 # Not the place that is the default: whatever names a function has to know where it is.
 export AWS_TEST_REGION=eu-west-3 AWS_TEST_ACCOUNT=210987654321
+runtimes/provided/contract/build.sh
 # Not through a function: its number would be that of a shell around it.
 root=()
 [ "$(id -u)" = 0 ] || root=(sudo -n)
@@ -57,11 +58,27 @@ wait_for 60 announced || die "no server"
 # What a user's shell gets, and nothing of the user's own settings for AWS.
 unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_CA_BUNDLE
 eval "$(as_root "$built/debug/hearth" --state-dir "$work/state" env)"
+HOME_OF_CALLER=$HOME
 export AWS_EC2_METADATA_DISABLED=true AWS_PAGER="" HOME=$work
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 # The first start on a machine builds the runtimes' images.
 wait_for 900 within 5 curl -fsS "$HEARTH_URL/readyz" || die "never ready"
-export PATH=$tool/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+export PATH=$tool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PACKAGES=$tool/packages
+DOCKER="$(docker_prefix) $(docker_client)"
+export DOCKER
+# Terraform's provider is in no registry we install from; where somebody keeps a mirror, it is used.
+if [ -z "${TERRAFORM_MIRROR:-}" ] && command -v terraform >/dev/null; then
+    found=$(find "$HOME_OF_CALLER/.terraform.d" /usr/local/share/terraform /usr/share/terraform /opt \
+        -maxdepth 5 -type d -path '*/registry.terraform.io/hashicorp/aws' -print -quit 2>/dev/null || true)
+    [ -z "$found" ] || export TERRAFORM_MIRROR=${found%/registry.terraform.io/hashicorp/aws}
+fi
+if [ -z "${TERRAFORM_MIRROR:-}" ]; then
+    say "NOT TESTED: Terraform, because it or its AWS provider is not on this machine"
+fi
 cd tests/aws
+all=$#
 [ $# -gt 0 ] || set -- discover
-within 600 "$tool/bin/python" -m unittest "$@"
+within 1500 "$tool/bin/python" -m unittest "$@"
+if [ "$all" = 0 ]; then
+    PATH=$built/debug:$PATH "$ROOT/tests/readme.sh" "$ROOT/docs/migrating.md"
+fi
