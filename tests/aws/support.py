@@ -42,7 +42,8 @@ def package(files):
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
             entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
-            entry.external_attr = (0o755 if name == "bootstrap" else 0o644) << 16
+            executable = name == "bootstrap" or name.startswith("extensions/")
+            entry.external_attr = (0o755 if executable else 0o644) << 16
             archive.writestr(entry, text)
     return out.getvalue()
 

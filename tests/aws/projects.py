@@ -1,0 +1,113 @@
+"""Functions with dependencies, packed as people pack them: `pip install --target`, `npm install`, zip. What was installed is kept below
+`PACKAGES`, by what was asked for."""
+
+import hashlib
+import io
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import tarfile
+import zipfile
+
+HERE = pathlib.Path(__file__).parent / "projects"
+CACHE = pathlib.Path(os.environ["PACKAGES"])
+DOCKER = os.environ["DOCKER"].split()
+PYTHON = "3.13"
+
+
+def python(name, extra=None):
+    """The zip of a project in Python: what its requirements say, its own files, and others."""
+    wanted = (HERE / name / "requirements.txt").read_text()
+    machine = platform.machine()
+
+    def install(folder):
+        run(
+            [
+                "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder), "--requirement",
+                str(HERE / name / "requirements.txt"), "--python-version", PYTHON, "--implementation", "cp",
+                "--only-binary", ":all:", "--platform", f"manylinux2014_{machine}", "--platform", f"manylinux_2_28_{machine}",
+            ],
+            300,
+        )
+
+    installed = kept(f"{name} {PYTHON} {machine} {wanted}", install)
+    return zipped(name, installed, "", extra)
+
+
+def node(name):
+    """The zip of a project in JavaScript, with its node_modules."""
+    wanted = (HERE / name / "package.json").read_text()
+
+    def install(folder):
+        shutil.copy(HERE / name / "package.json", folder)
+        run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--omit=dev", "--prefix", str(folder)], 300)
+
+    installed = kept(f"{name} {wanted}", install)
+    return zipped(name, installed / "node_modules", "node_modules/", None)
+
+
+def interpreter():
+    """Python as files of a package, out of the image of Hearth's own runtime: the other runtime has the same system and no Python."""
+    image = run([*DOCKER, "images", "--quiet", "--filter", f"label=hearth.runtime=python{PYTHON}"], 60).split()
+    assert image, "the server has built this image"
+    script = (
+        f"cd / && tar -chf - --exclude=__pycache__ --exclude='config-*' usr/bin/python{PYTHON} usr/lib/python{PYTHON} "
+        f"$(ldd usr/bin/python{PYTHON} usr/lib/python{PYTHON}/lib-dynload/*.so | sed -n 's,.*=> /\\([^ ]*\\) .*,\\1,p' | sort -u "
+        "| grep -vE '/(libc|libm|ld-linux[^/]*|libpthread|libdl)[.]so')"
+    )
+    tar = run([*DOCKER, "run", "--rm", "--network", "none", "--entrypoint", "sh", image[0].decode(), "-c", script], 120)
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        for entry in archive:
+            if not entry.isfile():
+                continue
+            name = entry.name
+            target = "python/" + name.removeprefix("usr/")
+            if ".so" in name and "/lib-dynload/" not in name:
+                target = "lib/" + name.rsplit("/", 1)[1]
+            files[target] = (archive.extractfile(entry).read(), entry.mode)
+    return files
+
+
+def run(command, seconds):
+    done = subprocess.run(command, capture_output=True, timeout=seconds)
+    if done.returncode != 0:
+        raise AssertionError(f"{' '.join(command)}: {done.stderr.decode()}")
+    return done.stdout
+
+
+def kept(key, make):
+    """A folder made once for each key, whole or not at all."""
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = CACHE / digest
+    if not folder.exists():
+        half = CACHE / f".{digest}.{os.getpid()}"
+        half.mkdir(parents=True)
+        try:
+            make(half)
+            half.rename(folder)
+        finally:
+            shutil.rmtree(half, ignore_errors=True)
+    return folder
+
+
+def zipped(name, installed, below, extra):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+
+        def add(path, data, mode):
+            entry = zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0))
+            entry.external_attr = (0o100000 | mode) << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, data)
+
+        for root, prefix in ((installed, below), (HERE / name, "")):
+            for path in sorted(root.rglob("*")):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    executable = path.name in ("bootstrap", "wrapper")
+                    add(prefix + str(path.relative_to(root)), path.read_bytes(), 0o755 if executable else 0o644)
+        for path, (data, mode) in (extra or {}).items():
+            add(path, data, mode & 0o777)
+    return out.getvalue()
