@@ -1,6 +1,8 @@
 """Projects with dependencies of others, packed as people pack them, unmodified."""
 
 import json
+import shutil
+import unittest
 
 import projects
 from support import LAMBDA, ROLE, Case, log
@@ -74,6 +76,7 @@ class Projects(Case):
         body, answer = self.call(name, {"matrix": [[1, 1], [1, 1]]})
         self.assertEqual((answer["FunctionError"], body["errorType"]), ("Unhandled", "LinAlgError"))
 
+    @unittest.skipUnless(shutil.which("npm"), "NOT TESTED: there is no npm here")
     def test_node_modules(self):
         name = self.made(projects.node("node"), Runtime="nodejs20.x", Handler="index.handler")
         body, answer = self.call(name, {"words": ["one", "two", "three"], "name": "https://example.com"})
