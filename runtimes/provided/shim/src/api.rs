@@ -420,8 +420,8 @@ fn accepted() -> Reply {
 fn cut_short() -> Reply {
     error(
         StatusCode::BAD_REQUEST,
-        "TruncatedResponse",
-        "The request body was cut short",
+        "TruncatedHTTPRequest",
+        "HTTP request detected as truncated",
     )
 }
 
