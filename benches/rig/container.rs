@@ -21,7 +21,7 @@ use hearth::runtime::manifest::Manifest;
 use hearth::worker::Worker;
 use hearth::worker::boot::{self, Order};
 use hearth::worker::logs::Book;
-use hearth::worker::specialise::{self, Blueprint};
+use hearth::worker::specialise::{self, Blueprint, Unpacked};
 
 use crate::instance::root;
 
@@ -97,7 +97,9 @@ impl Yard {
             logs: Book::new(self.config.logs.keep_bytes),
             init_timeout: self.config.pool.init_timeout,
         };
-        Ok(specialise::specialise(&self.docker, worker, &blueprint, false, code).await?)
+        let layers = Vec::new();
+        let unpacked = Unpacked { code, layers };
+        Ok(specialise::specialise(&self.docker, worker, &blueprint, false, unpacked).await?)
     }
 
     fn copied(&self, folder: &Path) -> anyhow::Result<PathBuf> {
@@ -140,8 +142,10 @@ fn function(manifest: &Manifest, memory: Mebibytes) -> anyhow::Result<Function> 
         code: Code {
             sha256: String::new(),
             size: 0,
+            unpacked_size: None,
             origin: Origin::Inline,
         },
+        layers: Vec::new(),
         environment: Environment::default(),
         description: String::new(),
         tags: BTreeMap::new(),

@@ -126,6 +126,10 @@ pub enum Problem {
     TooMany { what: &'static str, most: usize },
     #[error("the function's code is {current:?}, not {given:?}")]
     OtherCode { given: String, current: String },
+    #[error(
+        "the function's code and its layers hold {size} bytes, unpacked, over the limit of {limit}"
+    )]
+    LayersTooLarge { size: u64, limit: u64 },
     #[error("there is no key {0:?}")]
     NoKey(String),
     #[error(
@@ -184,9 +188,10 @@ impl Problem {
 
     pub fn status(&self) -> StatusCode {
         match self {
-            Problem::Invalid(_) | Problem::Malformed { .. } | Problem::Head(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Problem::Invalid(_)
+            | Problem::Malformed { .. }
+            | Problem::LayersTooLarge { .. }
+            | Problem::Head(_) => StatusCode::BAD_REQUEST,
             Problem::Encoding(_) | Problem::Type(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Expectation(_) => StatusCode::EXPECTATION_FAILED,
             Problem::CrossOrigin => StatusCode::FORBIDDEN,
@@ -260,6 +265,7 @@ impl Problem {
             Problem::VersionInUse(_) => "version_in_use",
             Problem::TooMany { .. } => "too_many",
             Problem::OtherCode { .. } => "other_code",
+            Problem::LayersTooLarge { .. } => "layers_too_large",
             Problem::Method { .. } => "method_not_allowed",
             Problem::NameTaken { .. } => "name_taken",
             Problem::RouteTaken { .. } => "route_taken",
@@ -324,6 +330,7 @@ impl Problem {
             | Problem::VersionInUse(_)
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }
+            | Problem::LayersTooLarge { .. }
             | Problem::NoInvocation(_)
             | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)
@@ -343,6 +350,7 @@ impl Problem {
             Problem::RouteTaken { .. } => field("route"),
             Problem::AliasTaken { .. } => field("name"),
             Problem::OtherCode { .. } => field("code_sha256"),
+            Problem::LayersTooLarge { .. } => field("layers"),
             Problem::Stale {
                 condition: true, ..
             } => field("if-match"),

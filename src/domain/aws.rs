@@ -133,4 +133,12 @@ impl Place {
             None => bare,
         }
     }
+
+    /// The ARN of a layer by name, without a version.
+    pub fn layer(&self, name: impl fmt::Display) -> String {
+        format!(
+            "arn:aws:lambda:{}:{}:layer:{name}",
+            self.region, self.account
+        )
+    }
 }

@@ -11,6 +11,7 @@ use crate::domain::aws;
 use crate::domain::destination::Asynchronous;
 use crate::domain::environment::Environment;
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId, VersionDigest};
+use crate::domain::layer;
 use crate::domain::limits::Mebibytes;
 use crate::domain::version::VersionId;
 
@@ -28,6 +29,9 @@ pub struct Function {
     pub timeout_seconds: u32,
     pub memory: Mebibytes,
     pub code: Code,
+    /// What its workers find below `/opt`; of two that have a file of one name, the later one's is there. Not in records of older versions.
+    #[serde(default)]
+    pub layers: Vec<layer::Attached>,
     pub environment: Environment,
     pub description: String,
     pub tags: BTreeMap<String, String>,
@@ -56,6 +60,9 @@ pub struct Code {
     pub sha256: String,
     /// Size of the zip in bytes.
     pub size: u64,
+    /// Bytes of its files. Not in records of older versions.
+    #[serde(default)]
+    pub unpacked_size: Option<u64>,
     pub origin: Origin,
 }
 
@@ -84,6 +91,13 @@ impl Function {
         Duration::from_secs(u64::from(self.timeout_seconds))
     }
 
+    /// The hashes of all packages its workers need: its code, and its layers in their order.
+    pub fn packages(&self) -> impl Iterator<Item = &str> {
+        let layers = self.layers.iter().map(|layer| &layer.content);
+        let layers = layers.map(|content| content.sha256.as_str());
+        std::iter::once(self.code.sha256.as_str()).chain(layers)
+    }
+
     /// Whether the other is the same but for what belongs to the function and not to one of its versions: so a version that was published of
     /// one need not be published of the other.
     pub fn runs_like(&self, other: &Self) -> bool {
@@ -98,6 +112,7 @@ impl Function {
             asynchronous: Asynchronous::default(),
             code: Code {
                 origin: Origin::Zip,
+                unpacked_size: None,
                 ..of.code.clone()
             },
             aws: of.aws.of_versions(),
@@ -133,6 +148,13 @@ impl Function {
         for (key, value) in &self.environment.0 {
             field(key.as_bytes());
             field(value.as_stored().as_bytes());
+        }
+        // No variable has such a name. Without layers, the digest is what it was before there were any.
+        if !self.layers.is_empty() {
+            field(b"/opt");
+        }
+        for layer in &self.layers {
+            field(layer.content.sha256.as_bytes());
         }
         if let VersionId::Number(number) = version {
             field(b"version");

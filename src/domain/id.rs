@@ -12,6 +12,8 @@ use uuid::Uuid;
 pub const NAME_MAX: usize = 64;
 /// The same for an alias.
 pub const ALIAS_MAX: usize = 128;
+/// And for a layer.
+pub const LAYER_NAME_MAX: usize = 140;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -58,6 +60,10 @@ text_id! {
 text_id! {
     /// An alias's name, unique within its function.
     AliasName
+}
+text_id! {
+    /// A layer's name, unique among layers.
+    LayerName
 }
 text_id! {
     /// A runtime's id, which is the name of its folder under `runtimes/`.
@@ -116,6 +122,25 @@ impl AliasName {
         match text.bytes().all(|b| b.is_ascii_digit()) {
             true => Err("may not be a number: those are versions'".into()),
             false => Ok(Self(text.into())),
+        }
+    }
+}
+
+impl LayerName {
+    /// Letters, digits, `-` and `_`, 1 to 140 of them, as on AWS.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if text.is_empty() || text.len() > LAYER_NAME_MAX {
+            return Err(format!(
+                "must have 1 to {LAYER_NAME_MAX} characters, has {}",
+                text.chars().count()
+            ));
+        }
+        match text.chars().find(|c| !allowed(*c)) {
+            Some(bad) => Err(format!(
+                "may hold letters, digits, '-' and '_' only, has {bad:?}"
+            )),
+            None => Ok(Self(text.into())),
         }
     }
 }

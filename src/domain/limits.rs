@@ -42,6 +42,8 @@ pub const ENVIRONMENT_MAX: usize = 4 * 1024;
 pub const PACKAGE_PACKED_MAX: usize = 50 * 1024 * 1024;
 pub const PACKAGE_UNPACKED_MAX: u64 = 250 * 1024 * 1024;
 pub const PACKAGE_ENTRIES_MAX: usize = 20_000;
+/// Layers of one function; together with its code, unpacked, they are bounded like one package.
+pub const LAYERS_MAX: usize = 5;
 
 /// Versions of one function, and aliases. Everybody who calls has them in memory.
 pub const VERSIONS_MAX: usize = 5_000;

@@ -10,6 +10,7 @@ pub mod id;
 pub mod idempotency;
 pub mod invocation;
 pub mod key;
+pub mod layer;
 pub mod limits;
 pub mod pattern;
 pub mod route;

@@ -236,8 +236,11 @@ impl Keeper {
         task::spawn(task::Kind::Local, "forget code", async move {
             task::blocking("forget code", move || {
                 // Looked at only now: what was deployed meanwhile stays.
-                let sha256 = |slot: &Arc<Slot>| slot.blueprint.function.code.sha256.clone();
-                let live: HashSet<String> = pool.index.slots().iter().map(sha256).collect();
+                let mut live = HashSet::new();
+                for slot in pool.index.slots() {
+                    let packages = slot.blueprint.function.packages();
+                    live.extend(packages.map(str::to_owned));
+                }
                 pool.codes.retain(|sha256| live.contains(sha256));
             })
             .await;

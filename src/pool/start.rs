@@ -16,7 +16,7 @@ use crate::pool::policy::Urgency;
 use crate::task;
 use crate::telemetry::metrics;
 use crate::worker::Worker;
-use crate::worker::specialise;
+use crate::worker::specialise::{self, Unpacked};
 
 impl Pool {
     /// Begins a start that was reserved in the slot.
@@ -112,6 +112,25 @@ impl Pool {
         }
     }
 
+    /// Everything its workers need from packages.
+    async fn unpacked(&self, slot: &Slot) -> Result<Unpacked, Fault> {
+        let mut paths = Vec::new();
+        for sha256 in slot.blueprint.function.packages() {
+            let path = self.codes.unpacked(sha256).await.map_err(|error| {
+                if error.is_full_disk() {
+                    metrics::disk_full("code");
+                }
+                Fault::CodeUnavailable(with_sources(&error))
+            })?;
+            paths.push(path);
+        }
+        let mut paths = paths.into_iter();
+        Ok(Unpacked {
+            code: paths.next().expect("a function has code"),
+            layers: paths.collect(),
+        })
+    }
+
     async fn finish_start(
         self: Arc<Self>,
         slot: Arc<Slot>,
@@ -122,18 +141,10 @@ impl Pool {
         let begun = clock::now();
         let provisioned = slot.loads();
         let specialised = async {
-            let code = self
-                .codes
-                .unpacked(&slot.blueprint.function.code.sha256)
-                .await;
-            let code = code.map_err(|error| {
-                if error.is_full_disk() {
-                    metrics::disk_full("code");
-                }
-                Fault::CodeUnavailable(with_sources(&error))
-            })?;
+            let unpacked = self.unpacked(&slot).await?;
             let blueprint = &slot.blueprint;
-            specialise::specialise(&*self.engine, &mut worker, blueprint, provisioned, code).await
+            specialise::specialise(&*self.engine, &mut worker, blueprint, provisioned, unpacked)
+                .await
         }
         .await;
         let now = clock::now();
@@ -153,7 +164,8 @@ impl Pool {
             Err(fault) => {
                 tracing::debug!(function = %slot.blueprint.function.name, %fault, "worker cannot be specialised");
                 if matches!(fault, Fault::CodeUnavailable(_)) {
-                    self.codes.forget(&slot.blueprint.function.code.sha256);
+                    let packages = slot.blueprint.function.packages();
+                    packages.for_each(|sha256| self.codes.forget(sha256));
                 }
                 let log_tail = worker.pipe.tail().into();
                 self.clear_away(worker.remains.clone());

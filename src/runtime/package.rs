@@ -23,7 +23,7 @@ use crate::runtime::package::entry::{Kind, Reason, Tree};
 use crate::runtime::package::outline::{outline, overlapping, span};
 
 pub use crate::runtime::package::pack::{LEFT_OUT, Places, pack_inline, pack_path};
-pub use crate::runtime::package::unpack::{clear_partial, link_into, unpack};
+pub use crate::runtime::package::unpack::{clear_partial, lay_over, link_into, unpack};
 
 /// How often a package may hold itself, once it is larger than `RATIO_FREE`. Code and its data stay below 20.
 const RATIO_MAX: u64 = 200;

@@ -274,12 +274,12 @@ impl Scheduler {
     /// finish on the old one. An older revision than the published one changes nothing.
     pub fn publish(&self, function: Function) {
         let id = function.id.clone();
-        let sha256 = function.code.sha256.clone();
+        let packages = function.packages().map(str::to_owned).collect();
         let replaced = self.table.replace(&id, |old| match old {
             Some(newer) if newer.function.revision > function.revision => Some(newer.clone()),
             _ => Some(Arc::new(self.target(function, old))),
         });
-        self.pool.prepare(vec![sha256]);
+        self.pool.prepare(packages);
         self.count(&replaced);
         if let Some(old) = replaced.old {
             self.close_unless_current(&old);
@@ -315,7 +315,7 @@ impl Scheduler {
         let mut packages = BTreeSet::new();
         for target in &targets {
             self.provision(target);
-            packages.insert(target.function.code.sha256.clone());
+            packages.extend(target.function.packages().map(str::to_owned));
         }
         self.pool.prepare(packages.into_iter().collect());
         self.changed();

@@ -242,7 +242,7 @@ impl Scheduler {
             code = new
                 .qualifiers
                 .opened()
-                .map(|(_, version)| version.function.code.sha256.clone())
+                .flat_map(|(_, version)| version.function.packages().map(str::to_owned))
                 .collect();
             Some(Arc::new(new))
         });

@@ -10,15 +10,17 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::function::Function;
-use crate::domain::id::{FunctionId, RequestId};
+use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
+use crate::domain::layer;
 use crate::domain::version::{Edit, Head, Published};
 use crate::sim::weather::{Operation, Weather};
 use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::change::{Changes, Teller};
 use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
+use crate::store::layers::Layers;
 use crate::store::versions::Versions;
 use crate::store::{Error, Store};
 
@@ -119,6 +121,24 @@ impl Versions for Packages {
         async { Ok(None) }.boxed()
     }
     fn edit(&self, _: Edit) -> BoxFuture<'_, Result<(), Error>> {
+        async { Ok(()) }.boxed()
+    }
+}
+
+impl Layers for Packages {
+    fn layers(&self) -> BoxFuture<'_, Result<Vec<layer::Version>, Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn layer<'a>(
+        &'a self,
+        _: &'a layer::Id,
+    ) -> BoxFuture<'a, Result<Option<layer::Version>, Error>> {
+        async { Ok(None) }.boxed()
+    }
+    fn last_of_layer<'a>(&'a self, _: &'a LayerName) -> BoxFuture<'a, Result<u64, Error>> {
+        async { Ok(0) }.boxed()
+    }
+    fn edit_layer(&self, _: layer::Edit) -> BoxFuture<'_, Result<(), Error>> {
         async { Ok(()) }.boxed()
     }
 }

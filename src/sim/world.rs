@@ -297,8 +297,10 @@ impl World {
             code: Code {
                 sha256: self.hashes[settings.code].clone(),
                 size: 1,
+                unpacked_size: None,
                 origin: Origin::Inline,
             },
+            layers: Vec::new(),
             environment: Environment(environment.into()),
             description: String::new(),
             tags: BTreeMap::new(),

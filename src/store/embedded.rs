@@ -14,6 +14,7 @@
 mod answers;
 mod dead_letters;
 mod events;
+mod layers;
 mod packages;
 mod permits;
 mod tables;
@@ -38,6 +39,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::layer;
 use crate::domain::version::{Edit, Head, Published};
 use crate::store::change::{Changes, Teller};
 use crate::store::embedded::packages::{Packages, Staged};
@@ -145,6 +147,7 @@ enum Change {
     },
     Delete(FunctionId),
     Edit(Box<Edit>),
+    EditLayer(Box<layer::Edit>),
     PutCode(Staged),
     PutKey(KeyRecord),
     DeleteKey(String),
@@ -171,6 +174,7 @@ impl Change {
             Change::Put { .. } => "write the function",
             Change::Delete(_) => "delete the function",
             Change::Edit(_) => "write versions and aliases",
+            Change::EditLayer(_) => "write the layer",
             Change::PutCode(_) => KEEP_CODE,
             Change::PutKey(_) => "write the key",
             Change::DeleteKey(_) => "delete the key",
@@ -242,6 +246,7 @@ impl Embedded {
         events::open(&database).map_err(Fault::Database)?;
         answers::open(&database).map_err(Fault::Database)?;
         tables::open_versions(&database).map_err(Fault::Database)?;
+        tables::open_layers(&database).map_err(Fault::Database)?;
         let kept = tables::kept_code(&database).map_err(Fault::Database)?;
         packages.collect(|sha256| kept.contains(sha256))?;
         sync_dir(dir)?;
@@ -536,6 +541,9 @@ fn commit(
                 .map(|()| true),
             Change::Delete(id) => Ok(tables.delete(&id)?),
             Change::Edit(edit) => tables.edit(&edit)?.map(|()| true),
+            Change::EditLayer(edit) => tables
+                .edit_layer(&edit, |sha256| packages.has(sha256))?
+                .map(|()| true),
             Change::PutKey(key) => tables.put_key(&key).map(|()| Ok(true))?,
             Change::DeleteKey(id) => Ok(tables.delete_key(&id)?),
             Change::Work(Work { todo, .. }) => todo(&transaction).map(|()| Ok(true))?,

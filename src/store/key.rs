@@ -5,6 +5,7 @@
 //! two slots. Definitions are small and rarely written: one node carries them easily, and calls never ask for them.
 
 use crate::domain::id::FunctionId;
+use crate::domain::layer;
 use crate::store::change::Change;
 
 /// Names which store this is; made with the first key.
@@ -27,6 +28,14 @@ pub const REVISIONS_OF_VERSIONS: &str = "{hearth}:versions:revisions";
 pub const VERSIONS: &str = "{hearth}:versions:of:";
 /// Before an id: the hashes of their code by their number.
 pub const VERSION_CODE: &str = "{hearth}:versions:code:";
+/// Name and number, `name:number`, to layer.
+pub const LAYERS: &str = "{hearth}:layers";
+/// Name to the highest number there ever was of a layer.
+pub const LAYERS_LAST: &str = "{hearth}:layers:last";
+/// Name and number to the hash of a layer's content.
+pub const LAYERS_CODE: &str = "{hearth}:layers:code";
+/// A function's id, or `id/number`, to the hashes of the layers it has.
+pub const LAYERS_OF: &str = "{hearth}:layers:of";
 /// Hashes of packages that wait for a function, by the place of the upload in their order.
 pub const UPLOADS: &str = "{hearth}:uploads";
 /// Id to API key.
@@ -53,7 +62,7 @@ pub const ANSWERS_BYTES: &str = "{hearth}:answers:bytes";
 pub const ANSWER: &str = "{hearth}:answer:";
 /// Before a package's hash: the package in pieces.
 pub const CODE: &str = "{hearth}:code:";
-/// Before a package's hash: who uses it, ids of functions and of versions, `id/number`.
+/// Before a package's hash: who uses it, ids of functions and of versions, `id/number`, and layers, `layer:name:number`.
 pub const USES: &str = "{hearth}:uses:";
 /// Before a name of the writer's own: a package that is still arriving.
 pub const STAGED: &str = "{hearth}:staged:";
@@ -98,6 +107,11 @@ pub fn code(sha256: &str) -> String {
 
 pub fn versions(id: &FunctionId) -> String {
     format!("{VERSIONS}{id}")
+}
+
+/// A layer among the users of packages. No function's id has a colon in it.
+pub fn layer_user(id: &layer::Id) -> String {
+    format!("layer:{id}")
 }
 
 pub fn staged(name: &str) -> String {
@@ -159,6 +173,10 @@ mod tests {
             REVISIONS_OF_VERSIONS,
             VERSIONS,
             VERSION_CODE,
+            LAYERS,
+            LAYERS_LAST,
+            LAYERS_CODE,
+            LAYERS_OF,
         ] {
             assert_eq!(tag(key), Some("hearth"), "{key}");
         }

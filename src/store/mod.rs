@@ -7,6 +7,7 @@ pub mod dead_letters;
 pub mod embedded;
 pub mod events;
 pub mod key;
+pub mod layers;
 pub mod permits;
 pub mod record;
 pub mod redis;
@@ -28,6 +29,7 @@ use crate::store::answers::Answers;
 use crate::store::change::Changes;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::events::Events;
+use crate::store::layers::Layers;
 use crate::store::versions::Versions;
 
 #[derive(Debug, thiserror::Error)]
@@ -71,14 +73,16 @@ pub struct Content {
 }
 
 /// Boxed futures, because the warm path never asks the store.
-pub trait Store: Answers + DeadLetters + Events + Versions + Send + Sync + fmt::Debug {
+pub trait Store:
+    Answers + DeadLetters + Events + Layers + Versions + Send + Sync + fmt::Debug
+{
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
     /// One function; `None` if there is none with this id.
     fn function<'a>(&'a self, id: &'a FunctionId)
     -> BoxFuture<'a, Result<Option<Function>, Error>>;
     /// Writes a function. `from` is the revision the change was made from; `None` creates. In the same transaction: checks name and
-    /// route are free and the code is there, and drops the code of the replaced revision if nobody else uses it.
+    /// route are free and the code and the layers are there, and drops those of the replaced revision that nobody else uses.
     fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>>;
     /// Removes a function, everything published of it, and code nobody else uses. `false` if there was none.
     fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, Error>>;

@@ -15,6 +15,7 @@
 mod answers;
 mod dead_letters;
 mod events;
+mod layers;
 mod leases;
 mod place;
 mod pool;

@@ -4,6 +4,7 @@
 mod answers;
 mod dead_letters;
 mod events;
+mod layers;
 pub mod versions;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         many_functions_are_all_listed,
     ];
     versions::run(&make).await;
+    layers::run(&make).await;
     events::run(&make).await;
     answers::run(&make).await;
     dead_letters::run(&make).await;
@@ -93,8 +95,10 @@ pub fn function(name: &str, sha256: &str) -> Function {
         code: Code {
             sha256: sha256.into(),
             size: 4,
+            unpacked_size: Some(4),
             origin: Origin::Zip,
         },
+        layers: Vec::new(),
         environment: Environment::default(),
         description: String::new(),
         tags: BTreeMap::new(),
@@ -193,6 +197,7 @@ async fn what_was_put_is_listed_word_for_word(store: Arc<dyn Store>) {
         code: Code {
             sha256: sha256.clone(),
             size: u64::from(u32::MAX) + 1,
+            unpacked_size: None,
             origin: Origin::Path(PathBuf::from("/srv/code")),
         },
         ..function("full", &sha256)

@@ -150,9 +150,17 @@ fn prepare(
     id: &WorkerId,
     line_bytes: usize,
 ) -> io::Result<(UnixListener, Arc<Pipe>)> {
+    let opt = directory.join("opt");
     std::fs::create_dir_all(directory.join("task"))?;
+    // The loader of a running process never looks again in a directory that was not there when it looked first.
+    std::fs::create_dir_all(opt.join("lib"))?;
     // The parent is closed to everybody but Hearth; the container sees only this, mounted read-only, as another user.
-    for path in [directory.to_owned(), directory.join("task")] {
+    for path in [
+        directory.to_owned(),
+        directory.join("task"),
+        opt.clone(),
+        opt.join("lib"),
+    ] {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o755))?;
     }
     // Bound through the open directory: a socket's address holds 107 bytes, and a state directory may lie deep.

@@ -1,8 +1,8 @@
 //! Hands a stem worker its function: code, limits, environment. From then on it belongs to that version for life. No
-//! engine call: code is linked into its directory and its limits are written to its cgroup; only where Hearth cannot see the
+//! engine call: code and layers are linked into its directory and its limits are written to its cgroup; only where Hearth cannot see the
 //! cgroup (it runs in a container itself) the engine is asked, at the same time as the worker loads the code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,15 @@ use crate::worker::{Worker, call};
 
 /// However long a worker says that it will need.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(2);
+
+/// A worker's code and its layers, unpacked.
+#[derive(Debug)]
+pub struct Unpacked {
+    pub code: PathBuf,
+    /// In the order they are laid over each other.
+    pub layers: Vec<PathBuf>,
+}
+
 /// Where the code is inside the container.
 const TASK_ROOT: &str = "/var/task";
 
@@ -41,17 +50,17 @@ pub struct Blueprint {
     pub init_timeout: Duration,
 }
 
-/// Specialises `worker` with the code unpacked in `code`. `provisioned`: it is one of those that are kept ready, which its code is told.
+/// Specialises `worker` with what is unpacked. `provisioned`: it is one of those that are kept ready, which its code is told.
 /// On a fault the worker is of no more use.
 pub async fn specialise(
     engine: &dyn Engine,
     worker: &mut Worker,
     blueprint: &Blueprint,
     provisioned: bool,
-    code: PathBuf,
+    unpacked: Unpacked,
 ) -> Result<(), Fault> {
-    let task_dir = worker.remains.directory.join("task");
-    task::blocking("link code", move || package::link_into(&code, &task_dir))
+    let directory = worker.remains.directory.clone();
+    task::blocking("link code", move || link(&unpacked, &directory))
         .await
         .map_err(|error| {
             if error.is_full_disk() {
@@ -87,6 +96,14 @@ pub async fn specialise(
         }
         Err(_) => Err(Fault::InitTimeout(blueprint.init_timeout)),
     }
+}
+
+/// Into directories that are mounted in the container already. Blocking.
+fn link(unpacked: &Unpacked, directory: &Path) -> Result<(), package::Error> {
+    package::link_into(&unpacked.code, &directory.join("task"))?;
+    let opt = directory.join("opt");
+    let mut layers = unpacked.layers.iter();
+    layers.try_for_each(|layer| package::lay_over(layer, &opt))
 }
 
 enum Failure {

@@ -147,7 +147,7 @@ pub(crate) fn error(expected: &Error, frame: &Frame) -> Result<()> {
         ensure!(found, "{text:?} is not in the stack of {error}");
     }
     let own = stack.iter().any(|entry| {
-        entry.to_string().contains("/shim/") || entry.to_string().contains("/opt/hearth")
+        entry.to_string().contains("/shim/") || entry.to_string().contains("/usr/lib/hearth")
     });
     ensure!(!own, "the shim shows in the stack of {error}");
     let flags = if expected.bad_request {

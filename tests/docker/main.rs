@@ -40,6 +40,7 @@ mod jumping;
 mod keys;
 mod lacking;
 mod later;
+mod layering;
 mod limiting;
 mod metering;
 mod multiplexing;

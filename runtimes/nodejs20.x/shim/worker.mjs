@@ -11,6 +11,7 @@ import { load } from './code.mjs';
 import { Context, Settings } from './context.mjs';
 import * as faults from './faults.mjs';
 import { Invocation } from './invocation.mjs';
+import * as layers from './layers.mjs';
 import * as output from './output.mjs';
 import { awslambda } from './stream.mjs';
 import * as wire from './wire.mjs';
@@ -98,6 +99,7 @@ export class Worker {
     try {
       v8.setFlagsFromString(`--heap-growing-percent=${heapGrowth(Number(settings.memory))}`);
       applyEnvironment(settings);
+      layers.use();
       process.chdir(settings.root);
       this.#handler = await load(settings.handler, settings.root);
     } catch (error) {
@@ -229,6 +231,8 @@ function applyEnvironment(settings) {
     // Without it the tracing library throws where there is no trace.
     AWS_XRAY_CONTEXT_MISSING: 'LOG_ERROR',
     LAMBDA_RUNTIME_DIR: '/var/runtime',
+    NODE_PATH: layers.modulePath(settings.root),
+    PATH: `${process.env.PATH}:${layers.ROOT}/bin`,
   };
   Object.assign(process.env, defaults, settings.environment, {
     AWS_LAMBDA_FUNCTION_NAME: settings.name,

@@ -16,8 +16,10 @@ use crate::domain::destination::Destination;
 use crate::domain::environment::Variables;
 use crate::domain::function::Network;
 use crate::domain::id::FunctionName;
+use crate::domain::layer;
 use crate::domain::limits::{
-    ENVIRONMENT_MAX, EVENT_AGE_SECONDS, EVENT_RETRIES, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS,
+    ENVIRONMENT_MAX, EVENT_AGE_SECONDS, EVENT_RETRIES, LAYERS_MAX, MEMORY_MIB, Mebibytes,
+    TIMEOUT_SECONDS,
 };
 use crate::domain::route;
 use crate::runtime::Catalog;
@@ -71,6 +73,7 @@ pub struct Change {
     pub timeout_seconds: Option<u32>,
     pub memory: Option<Mebibytes>,
     pub code: Option<Source>,
+    pub layers: Option<Vec<layer::Id>>,
     /// A value may be the mask, which stands for the one there is.
     pub environment: Option<Variables>,
     pub description: Option<String>,
@@ -127,6 +130,7 @@ pub fn read(
         timeout_seconds: fields.parsed("timeout", |v| whole(v, TIMEOUT_SECONDS, "seconds")),
         memory: fields.parsed("memory", |v| whole(v, MEMORY_MIB, "MiB").map(Mebibytes)),
         code: fields.source(),
+        layers: fields.parsed("layers", layers),
         environment: fields
             .map("environment", variable, environment_as_whole)
             .map(Variables),
@@ -454,6 +458,20 @@ fn tags_as_whole(map: &BTreeMap<String, String>) -> Result<(), String> {
     match map.len() {
         n if n > TAGS_MAX => Err(format!("must be at most {TAGS_MAX}, are {n}")),
         _ => Ok(()),
+    }
+}
+
+fn layers(value: &Value) -> Result<Vec<layer::Id>, String> {
+    let list = value.as_array().filter(|list| list.len() <= LAYERS_MAX);
+    let list = list.ok_or_else(|| must_be(&format!("a list of at most {LAYERS_MAX}"), value))?;
+    let read = list.iter().map(|value| {
+        let text = text(value)?;
+        text.parse().map_err(|why| format!("{:?} {why}", cut(text)))
+    });
+    let ids: Vec<layer::Id> = read.collect::<Result<_, String>>()?;
+    match layer::twice(&ids) {
+        Some((one, other)) => Err(format!("has two versions of one layer, {one} and {other}")),
+        None => Ok(ids),
     }
 }
 

@@ -42,10 +42,11 @@ pub fn pack(code: Incoming, places: &Places) -> Result<Package, Error> {
         Incoming::Zip(text) => (decode(text)?, Origin::Zip),
         Incoming::Path(path) => (package::pack_path(&path, places)?, Origin::Path(path)),
     };
-    package::inspect(&zip)?;
+    let summary = package::inspect(&zip)?;
     let code = Code {
         sha256: hex::encode(Sha256::digest(&zip)),
         size: zip.len() as u64,
+        unpacked_size: Some(summary.unpacked_size),
         origin,
     };
     Ok(Package {

@@ -6,6 +6,7 @@
 //! own, because a stored revision that is not published would answer by old code for good.
 
 pub mod events;
+pub mod layers;
 mod provision;
 pub mod versions;
 
@@ -258,7 +259,8 @@ impl Deploy {
         let this = self.clone();
         apart("create function", async move {
             let _room = room;
-            let draft = this.draft(caller, make).await?;
+            let mut draft = this.draft(caller.clone(), make).await?;
+            this.attach(&mut draft, None, &caller).await?;
             let function = &draft.function;
             let _turn = this.turn_on_paths(&[function]).await;
             let _reserving = this.reserve(None, function).await?;
@@ -311,9 +313,10 @@ impl Deploy {
             for _ in 0..ATTEMPTS {
                 let current = this.current(&id_or_name, condition.as_deref())?;
                 let (base, make) = (current.clone(), make.clone());
-                let draft = this
+                let mut draft = this
                     .draft(caller.clone(), move |rules| make(&base, rules))
                     .await?;
+                this.attach(&mut draft, Some(&current), &caller).await?;
                 let function = &draft.function;
                 let _paths = this.turn_on_paths(&[&current, function]).await;
                 let _reserving = this.reserve(Some(&current), function).await?;
@@ -394,9 +397,10 @@ impl Deploy {
             let base = current.clone();
             let places = self.places.clone();
             let draft = task::blocking("pack code", move || Draft::refresh(&base, &places)).await?;
-            let Some(draft) = draft else {
+            let Some(mut draft) = draft else {
                 return Ok(false);
             };
+            self.measure(&mut draft.function).await?;
             let function = &draft.function;
             match self.write(&draft, Some(current.revision)).await {
                 Ok(()) => self.scheduler.publish(function.clone()),
@@ -571,6 +575,11 @@ impl Deploy {
             store::Error::Stale => Problem::Contended,
             store::Error::Full => Problem::TooManyEvents,
             store::Error::NoStreams => Problem::Internal,
+            store::Error::CodeMissing(sha256)
+                if function.packages().skip(1).any(|layer| layer == sha256) =>
+            {
+                Problem::invalid(layers::FIELD, "has one that was deleted just now")
+            }
             store::Error::CodeMissing(sha256) => {
                 tracing::error!(function = %function.name, sha256, "code package is gone from the store");
                 Problem::CodeUnavailable

@@ -48,6 +48,9 @@ pub struct FunctionDocument<'a> {
     #[schema(value_type = NetworkChoice)]
     network: Network,
     code: CodeDocument<'a>,
+    /// `name:number`, in their order: of two that have a file of one name, the later one's is there.
+    #[schema(value_type = Vec<String>)]
+    layers: Vec<String>,
     /// Digest of the code and of every setting a worker is started with; `x-hearth-version` of an answer is its beginning.
     version: &'a str,
     /// Grows by one with every change; also the entity tag.
@@ -129,6 +132,11 @@ impl<'a> FunctionDocument<'a> {
             on_failure: asynchronous.on_failure.as_ref(),
             network: function.network,
             code: CodeDocument::of(&function.code),
+            layers: function
+                .layers
+                .iter()
+                .map(|layer| layer.id.to_string())
+                .collect(),
             version: digest.as_str(),
             revision: function.revision,
             created_at: function.created_at,
@@ -162,6 +170,10 @@ pub struct NewFunction {
     /// Instead of `code`: a file or directory on the server, packed now.
     #[schema(nullable = false)]
     pub code_path: Option<String>,
+    /// Versions of layers, `name:number`, whose content is below `/opt`; at most 5, and of each layer one. They are published by the AWS
+    /// face. What all of it holds together may be as large as one package.
+    #[schema(nullable = false, max_items = 5)]
+    pub layers: Option<Vec<String>>,
     /// `module.function`. With inline code it defaults to the runtime's own, and `module` names the file the code is written to; with
     /// a zip or a `code_path` it is required.
     #[schema(nullable = false, max_length = 128)]
@@ -222,6 +234,9 @@ pub struct FunctionChange {
     /// Instead of `code`: a file or directory on the server, packed now.
     #[schema(nullable = false)]
     pub code_path: Option<String>,
+    /// All of them: the list takes the old one's place. One that is there already stays, also when it was deleted.
+    #[schema(nullable = false, max_items = 5)]
+    pub layers: Option<Vec<String>>,
     /// Code that was given inline stays in the file it was written to: give the code again when the module changes.
     #[schema(nullable = false, max_length = 128)]
     pub handler: Option<String>,

@@ -15,6 +15,7 @@ use crate::domain::fault::Blame;
 use crate::domain::function::{Function, Network, Origin};
 use crate::domain::id::FunctionId;
 use crate::domain::key::{Denied, Grant, Scope};
+use crate::domain::layer;
 use crate::domain::limits::{ENVIRONMENT_MAX, Mebibytes};
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
@@ -60,6 +61,8 @@ pub struct Draft {
     pub function: Function,
     /// Its code, if it is new.
     pub package: Option<Package>,
+    /// The layers it shall have, if they are to be others. Which they are is known only to the store.
+    pub layers: Option<Vec<layer::Id>>,
 }
 
 impl Draft {
@@ -122,6 +125,7 @@ impl Draft {
             timeout_seconds: TIMEOUT_SECONDS_DEFAULT,
             memory: MEMORY_DEFAULT,
             code: package.code.clone(),
+            layers: Vec::new(),
             environment: environment.expect(required),
             description: String::new(),
             tags: BTreeMap::new(),
@@ -135,6 +139,7 @@ impl Draft {
             updated_at: now,
         };
         Ok(Self {
+            layers: change.layers.take(),
             function: settled(blank, change),
             package: Some(package),
         })
@@ -204,6 +209,7 @@ impl Draft {
             next.code = package.code.clone();
         }
         Ok(Self {
+            layers: change.layers.take(),
             function: settled(next, change),
             package,
         })
@@ -227,6 +233,7 @@ impl Draft {
         Ok(Some(Self {
             function,
             package: Some(package),
+            layers: None,
         }))
     }
 }

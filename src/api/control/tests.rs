@@ -20,7 +20,7 @@ async fn a_function_is_made_read_changed_and_deleted() {
     let want = json!({
         "id": id, "name": "hello", "language": "runic1.0", "handler": "app.handler",
         "timeout": 3, "memory": 128, "environment": {}, "description": "", "tags": {},
-        "route": null, "max_concurrency": null, "reserved_concurrency": null, "max_retries": null,
+        "layers": [], "route": null, "max_concurrency": null, "reserved_concurrency": null, "max_retries": null,
         "max_event_age": null, "on_success": null, "on_failure": null, "network": "none", "revision": 1,
         "code": {"sha256": document["code"]["sha256"], "size": document["code"]["size"], "origin": "inline"},
         "version": document["version"], "created_at": document["created_at"],

@@ -23,9 +23,10 @@ use crate::api::keys::Keys;
 use crate::config;
 use crate::domain::event::{Claimed, Event, Record, Verdict};
 use crate::domain::function::Function;
-use crate::domain::id::{FunctionId, RequestId};
+use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::{Grant, KeyRecord};
+use crate::domain::layer;
 use crate::domain::limits::Mebibytes;
 use crate::domain::version::{Edit, Head, Published};
 use crate::pool::{self, Pool, keeper};
@@ -42,6 +43,7 @@ use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::embedded::Embedded;
 use crate::store::events::{Bounds, Depth, Events};
+use crate::store::layers::Layers;
 use crate::store::versions::Versions;
 use crate::store::{self, Store};
 use crate::task;
@@ -455,6 +457,27 @@ impl Versions for Hooked {
     }
     fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), store::Error>> {
         self.planned(self.inner.edit(edit)).boxed()
+    }
+}
+
+impl Layers for Hooked {
+    fn layers(&self) -> BoxFuture<'_, Result<Vec<layer::Version>, store::Error>> {
+        self.inner.layers()
+    }
+    fn layer<'a>(
+        &'a self,
+        id: &'a layer::Id,
+    ) -> BoxFuture<'a, Result<Option<layer::Version>, store::Error>> {
+        self.inner.layer(id)
+    }
+    fn last_of_layer<'a>(
+        &'a self,
+        name: &'a LayerName,
+    ) -> BoxFuture<'a, Result<u64, store::Error>> {
+        self.inner.last_of_layer(name)
+    }
+    fn edit_layer(&self, edit: layer::Edit) -> BoxFuture<'_, Result<(), store::Error>> {
+        self.planned(self.inner.edit_layer(edit)).boxed()
     }
 }
 

@@ -68,6 +68,7 @@ fn limit(does: Option<Do>) -> (usize, &'static str) {
     match does {
         Some(Do::CreateFunction) => (CODE_MAX, "CreateFunction"),
         Some(Do::UpdateFunctionCode) => (CODE_MAX, "UpdateFunctionCode"),
+        Some(Do::PublishLayerVersion) => (CODE_MAX, "PublishLayerVersion"),
         Some(Do::Invoke | Do::InvokeAsync | Do::InvokeWithResponseStream) => {
             (PAYLOAD_MAX, "InvokeFunction")
         }

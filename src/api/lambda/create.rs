@@ -14,7 +14,7 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::Wish;
-use crate::api::lambda::{Asked, Lambda, json, names, read, runtimes};
+use crate::api::lambda::{Asked, Lambda, json, layers, names, read, runtimes};
 use crate::domain::aws;
 use crate::domain::function::Function;
 use crate::domain::key::Grant;
@@ -58,7 +58,9 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
         ));
     };
     let manifest = runtimes::find(runtime, &face.control.runtimes, &face.settings)?;
+    let layers = layers::wanted(face, None, &asked.caller, wish.layers.as_deref()).await?;
     let change = Change {
+        layers,
         name: Some(
             change::new_name(&named.name)
                 .map_err(|why| Refusal::parameter(format!("FunctionName {why}")))?,

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::api::lambda::{Lambda, runtimes};
+use crate::api::lambda::{Lambda, layers, runtimes};
 use crate::domain::environment::MASK;
 use crate::domain::function::Function;
 use crate::domain::version::{Version, VersionId};
@@ -75,6 +75,9 @@ pub fn configuration(
     set("LoggingConfig", logging(function));
     if aws.environment || !function.environment.0.is_empty() {
         set("Environment", environment(face, function));
+    }
+    if !function.layers.is_empty() {
+        set("Layers", layers::of_function(place, function));
     }
     if let Some(target) = &aws.dead_letter {
         set("DeadLetterConfig", json!({ "TargetArn": target }));

@@ -272,6 +272,9 @@ impl From<Problem> for Refusal {
                 Self::conflict(format!("Function already exist: {name}"))
             }
             Problem::OtherCode { .. } => Self::parameter(message),
+            Problem::LayersTooLarge { size, limit } => Self::parameter(format!(
+                "Function code combined with layers exceeds the maximum allowed size of {limit} bytes. The actual size is {size} bytes."
+            )),
             Problem::RouteTaken { .. }
             | Problem::AliasTaken { .. }
             | Problem::VersionInUse(_)

@@ -19,7 +19,6 @@ use crate::scheduler::Target;
 const PAGE_DEFAULT: usize = 50;
 /// What a client may ask for, and what it gets at most: it then asks again.
 const PAGE_ASKED: usize = 10_000;
-pub(super) const WRONG_MARKER: &str = "Failed to decrypt the pagination token.";
 
 pub(super) fn functions(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let scope = Do::ListFunctions.scope();
@@ -37,12 +36,13 @@ pub(super) fn functions(face: &Lambda, asked: &Asked) -> Result<Response<Body>, 
             return Err(Refusal::validation(&[fault]));
         }
     };
-    let wrong = || Refusal::parameter(WRONG_MARKER);
     let after = page.after.as_deref().map(|text| {
         let (id, number) = text.split_once('/')?;
         Some((id, number.parse::<u64>().ok()?))
     });
-    let after = after.map(|after| after.ok_or_else(wrong)).transpose()?;
+    let after = after
+        .map(|after| after.ok_or_else(wrong_marker))
+        .transpose()?;
     let targets = face.control.scheduler.targets();
     // In the order of creation, which is that of their ids; the one that can be edited comes before the versions.
     let visible = targets
@@ -120,7 +120,7 @@ impl Page {
         };
         let after = match asked.query("Marker").filter(|marker| !marker.is_empty()) {
             None => None,
-            Some(text) => Some(position(text).ok_or_else(|| Refusal::parameter(WRONG_MARKER))?),
+            Some(text) => Some(position(text).ok_or_else(wrong_marker)?),
         };
         Ok(Self { after, items })
     }
@@ -129,6 +129,10 @@ impl Page {
 /// Where the next page begins, in a form that invites nobody to make one up.
 pub(super) fn marker(position: &str) -> String {
     URL_SAFE_NO_PAD.encode(position)
+}
+
+pub(super) fn wrong_marker() -> Refusal {
+    Refusal::parameter("Failed to decrypt the pagination token.")
 }
 
 fn position(marker: &str) -> Option<String> {

@@ -15,6 +15,8 @@ pub mod errors;
 pub mod event_invoke;
 pub mod fields;
 pub mod invoke;
+pub mod layer_policy;
+pub mod layers;
 pub mod list;
 pub mod names;
 pub mod policy;
@@ -152,6 +154,7 @@ impl Lambda {
 
     async fn answer(&self, does: Do, asked: Asked) -> Result<Response<Body>, Refusal> {
         match does {
+            Do::AddLayerVersionPermission => layer_policy::add(self, asked).await,
             Do::AddPermission => policy::add(self, asked).await,
             Do::CreateAlias => aliases::create(self, asked).await,
             Do::CreateFunction => create::create(self, asked).await,
@@ -161,7 +164,9 @@ impl Lambda {
             Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
             Do::DeleteFunctionEventInvokeConfig => event_invoke::delete(self, asked).await,
             Do::DeleteProvisionedConcurrencyConfig => provisioned::delete(self, asked).await,
+            Do::DeleteLayerVersion => layers::delete(self, asked).await,
             Do::DownloadCode => code::download(self, &asked).await,
+            Do::DownloadLayer => layers::download(self, &asked).await,
             Do::GetAccountSettings => account::settings(self, &asked),
             Do::GetAlias => aliases::get(self, &asked),
             Do::GetFunction => read::function(self, &asked),
@@ -170,6 +175,9 @@ impl Lambda {
             Do::GetFunctionConfiguration => read::configuration(self, &asked),
             Do::GetFunctionEventInvokeConfig => event_invoke::get(self, &asked),
             Do::GetFunctionRecursionConfig => change::get_recursion(self, &asked),
+            Do::GetLayerVersion => layers::get(self, &asked).await,
+            Do::GetLayerVersionByArn => layers::get_by_arn(self, &asked).await,
+            Do::GetLayerVersionPolicy => layer_policy::get(self, &asked).await,
             Do::GetPolicy => policy::get(self, &asked),
             Do::GetProvisionedConcurrencyConfig => provisioned::get(self, &asked),
             Do::GetRuntimeManagementConfig => change::get_runtime_management(self, &asked),
@@ -180,8 +188,11 @@ impl Lambda {
             Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
             Do::ListFunctions => list::functions(self, &asked),
             Do::ListProvisionedConcurrencyConfigs => provisioned::list(self, &asked),
+            Do::ListLayerVersions => layers::versions(self, &asked).await,
+            Do::ListLayers => layers::layers(self, &asked).await,
             Do::ListTags => change::tags(self, &asked),
             Do::ListVersionsByFunction => versions::list(self, &asked),
+            Do::PublishLayerVersion => layers::publish(self, asked).await,
             Do::PublishVersion => versions::publish(self, asked).await,
             Do::PutFunctionCodeSigningConfig => change::put_code_signing(self, &asked),
             Do::PutFunctionConcurrency => change::put_concurrency(self, asked).await,
@@ -189,6 +200,7 @@ impl Lambda {
             Do::PutFunctionRecursionConfig => change::put_recursion(self, asked).await,
             Do::PutProvisionedConcurrencyConfig => provisioned::put(self, asked).await,
             Do::PutRuntimeManagementConfig => change::put_runtime_management(self, asked).await,
+            Do::RemoveLayerVersionPermission => layer_policy::remove(self, asked).await,
             Do::RemovePermission => policy::remove(self, asked).await,
             Do::TagResource => change::tag(self, asked).await,
             Do::UntagResource => change::untag(self, asked).await,
@@ -208,14 +220,27 @@ impl Lambda {
     }
 
     fn permit(&self, caller: &Grant, does: Do, action: &str, named: &Named) -> Result<(), Refusal> {
-        let permitted = caller.may_with(does.scope(), &named.name);
+        let arn = || self.settings.place.function(&named.name);
+        self.permit_on(caller, does, action, &named.name, arn)
+    }
+
+    /// Keys are for functions by their names, and for layers by theirs.
+    fn permit_on(
+        &self,
+        caller: &Grant,
+        does: Do,
+        action: &str,
+        name: &str,
+        arn: impl Fn() -> String,
+    ) -> Result<(), Refusal> {
+        let permitted = caller.may_with(does.scope(), name);
         permitted.map_err(|denied| {
             let place = &self.settings.place;
             Refusal::denied(format!(
                 "User: arn:aws:iam::{}:user/{} is not authorized to perform: lambda:{action} on resource: {} because {}",
                 place.account,
                 caller.name,
-                place.function(&named.name),
+                arn(),
                 error::Problem::from(denied)
             ))
         })

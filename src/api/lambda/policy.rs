@@ -203,7 +203,7 @@ fn is_action(text: &str) -> bool {
 }
 
 /// A service by its domain, an account by its number, or anybody.
-fn who(principal: &str) -> Value {
+pub(super) fn who(principal: &str) -> Value {
     let account = principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit());
     if principal == "*" {
         "*".into()

@@ -11,6 +11,7 @@ use crate::domain::key::Scope;
 /// An operation Hearth does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Do {
+    AddLayerVersionPermission,
     AddPermission,
     CreateAlias,
     CreateFunction,
@@ -20,8 +21,11 @@ pub enum Do {
     DeleteFunctionConcurrency,
     DeleteFunctionEventInvokeConfig,
     DeleteProvisionedConcurrencyConfig,
+    DeleteLayerVersion,
     /// Not AWS's: where the URL of a function's code leads.
     DownloadCode,
+    /// The same for a layer's content.
+    DownloadLayer,
     GetAccountSettings,
     GetAlias,
     GetFunction,
@@ -30,6 +34,9 @@ pub enum Do {
     GetFunctionConfiguration,
     GetFunctionEventInvokeConfig,
     GetFunctionRecursionConfig,
+    GetLayerVersion,
+    GetLayerVersionByArn,
+    GetLayerVersionPolicy,
     GetPolicy,
     GetProvisionedConcurrencyConfig,
     GetRuntimeManagementConfig,
@@ -40,8 +47,11 @@ pub enum Do {
     ListFunctionEventInvokeConfigs,
     ListFunctions,
     ListProvisionedConcurrencyConfigs,
+    ListLayerVersions,
+    ListLayers,
     ListTags,
     ListVersionsByFunction,
+    PublishLayerVersion,
     PublishVersion,
     PutFunctionCodeSigningConfig,
     PutFunctionConcurrency,
@@ -49,6 +59,7 @@ pub enum Do {
     PutFunctionRecursionConfig,
     PutProvisionedConcurrencyConfig,
     PutRuntimeManagementConfig,
+    RemoveLayerVersionPermission,
     RemovePermission,
     TagResource,
     UntagResource,
@@ -99,7 +110,7 @@ const fn row(
 
 #[rustfmt::skip]
 pub static OPERATIONS: [Operation; 91] = [
-    row("AddLayerVersionPermission", Method::POST, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", None),
+    row("AddLayerVersionPermission", Method::POST, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", Some(Do::AddLayerVersionPermission)),
     row("AddPermission", Method::POST, "/2015-03-31/functions/{FunctionName}/policy", "", Some(Do::AddPermission)),
     row("CheckpointDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/checkpoint", "", None),
     row("CreateAlias", Method::POST, "/2015-03-31/functions/{FunctionName}/aliases", "", Some(Do::CreateAlias)),
@@ -118,7 +129,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("DeleteFunctionConcurrency", Method::DELETE, "/2017-10-31/functions/{FunctionName}/concurrency", "", Some(Do::DeleteFunctionConcurrency)),
     row("DeleteFunctionEventInvokeConfig", Method::DELETE, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", Some(Do::DeleteFunctionEventInvokeConfig)),
     row("DeleteFunctionUrlConfig", Method::DELETE, "/2021-10-31/functions/{FunctionName}/url", "", None),
-    row("DeleteLayerVersion", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", None),
+    row("DeleteLayerVersion", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", Some(Do::DeleteLayerVersion)),
     row("DeleteProvisionedConcurrencyConfig", Method::DELETE, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", Some(Do::DeleteProvisionedConcurrencyConfig)),
     row("DeleteResourcePolicy", Method::DELETE, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
     row("GetAccountSettings", Method::GET, "/2016-08-19/account-settings", "", Some(Do::GetAccountSettings)),
@@ -137,9 +148,9 @@ pub static OPERATIONS: [Operation; 91] = [
     row("GetFunctionRecursionConfig", Method::GET, "/2024-08-31/functions/{FunctionName}/recursion-config", "", Some(Do::GetFunctionRecursionConfig)),
     row("GetFunctionScalingConfig", Method::GET, "/2025-11-30/functions/{FunctionName}/function-scaling-config", "", None),
     row("GetFunctionUrlConfig", Method::GET, "/2021-10-31/functions/{FunctionName}/url", "", None),
-    row("GetLayerVersion", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", None),
-    row("GetLayerVersionByArn", Method::GET, "/2018-10-31/layers", "find=LayerVersion", None),
-    row("GetLayerVersionPolicy", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", None),
+    row("GetLayerVersion", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", Some(Do::GetLayerVersion)),
+    row("GetLayerVersionByArn", Method::GET, "/2018-10-31/layers", "find=LayerVersion", Some(Do::GetLayerVersionByArn)),
+    row("GetLayerVersionPolicy", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", Some(Do::GetLayerVersionPolicy)),
     row("GetPolicy", Method::GET, "/2015-03-31/functions/{FunctionName}/policy", "", Some(Do::GetPolicy)),
     row("GetProvisionedConcurrencyConfig", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", Some(Do::GetProvisionedConcurrencyConfig)),
     row("GetResourcePolicy", Method::GET, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
@@ -157,13 +168,13 @@ pub static OPERATIONS: [Operation; 91] = [
     row("ListFunctionVersionsByCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}/function-versions", "", None),
     row("ListFunctions", Method::GET, "/2015-03-31/functions", "", Some(Do::ListFunctions)),
     row("ListFunctionsByCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}/functions", "", None),
-    row("ListLayerVersions", Method::GET, "/2018-10-31/layers/{LayerName}/versions", "", None),
-    row("ListLayers", Method::GET, "/2018-10-31/layers", "", None),
+    row("ListLayerVersions", Method::GET, "/2018-10-31/layers/{LayerName}/versions", "", Some(Do::ListLayerVersions)),
+    row("ListLayers", Method::GET, "/2018-10-31/layers", "", Some(Do::ListLayers)),
     row("ListProvisionedConcurrencyConfigs", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "List=ALL", Some(Do::ListProvisionedConcurrencyConfigs)),
     row("ListTags", Method::GET, "/2017-03-31/tags/{Resource}", "", Some(Do::ListTags)),
     row("ListVersionsByFunction", Method::GET, "/2015-03-31/functions/{FunctionName}/versions", "", Some(Do::ListVersionsByFunction)),
     row("PauseDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/pause", "", None),
-    row("PublishLayerVersion", Method::POST, "/2018-10-31/layers/{LayerName}/versions", "", None),
+    row("PublishLayerVersion", Method::POST, "/2018-10-31/layers/{LayerName}/versions", "", Some(Do::PublishLayerVersion)),
     row("PublishVersion", Method::POST, "/2015-03-31/functions/{FunctionName}/versions", "", Some(Do::PublishVersion)),
     row("PutFunctionCodeSigningConfig", Method::PUT, "/2020-06-30/functions/{FunctionName}/code-signing-config", "", Some(Do::PutFunctionCodeSigningConfig)),
     row("PutFunctionConcurrency", Method::PUT, "/2017-10-31/functions/{FunctionName}/concurrency", "", Some(Do::PutFunctionConcurrency)),
@@ -173,7 +184,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("PutProvisionedConcurrencyConfig", Method::PUT, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", Some(Do::PutProvisionedConcurrencyConfig)),
     row("PutResourcePolicy", Method::PUT, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
     row("PutRuntimeManagementConfig", Method::PUT, "/2021-07-20/functions/{FunctionName}/runtime-management-config", "", Some(Do::PutRuntimeManagementConfig)),
-    row("RemoveLayerVersionPermission", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy/{StatementId}", "", None),
+    row("RemoveLayerVersionPermission", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy/{StatementId}", "", Some(Do::RemoveLayerVersionPermission)),
     row("RemovePermission", Method::DELETE, "/2015-03-31/functions/{FunctionName}/policy/{StatementId}", "", Some(Do::RemovePermission)),
     row("ResumeDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/resume", "", None),
     row("SendDurableExecutionCallbackFailure", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/fail", "", None),
@@ -196,6 +207,10 @@ pub static OPERATIONS: [Operation; 91] = [
 #[rustfmt::skip]
 static DOWNLOAD: Operation = row("DownloadCode", Method::GET, "/2015-03-31/functions/{FunctionName}/code", "", Some(Do::DownloadCode));
 
+/// And that of a layer's content.
+#[rustfmt::skip]
+static DOWNLOAD_LAYER: Operation = row("DownloadLayer", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/content", "", Some(Do::DownloadLayer));
+
 /// A request's operation, and the values of its path's parameters in order.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found<'a> {
@@ -212,7 +227,7 @@ pub fn find<'a>(method: &Method, path: &'a str, query: &str) -> Option<Found<'a>
         _ => &given,
     };
     let mut found: Option<Found<'a>> = None;
-    for operation in OPERATIONS.iter().chain([&DOWNLOAD]) {
+    for operation in OPERATIONS.iter().chain([&DOWNLOAD, &DOWNLOAD_LAYER]) {
         let named = !operation.query.is_empty();
         if operation.method != *method || (named && !has(query, operation.query)) {
             continue;
@@ -328,6 +343,12 @@ mod tests {
                 "/2015-03-31/functions/a/code",
                 "DownloadCode",
                 vec!["a"],
+            ),
+            (
+                get,
+                "/2018-10-31/layers/l/versions/3/content",
+                "DownloadLayer",
+                vec!["l", "3"],
             ),
         ] {
             let parameters = parameters.into_iter().map(str::to_owned).collect();

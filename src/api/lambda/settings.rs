@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::api::control::change::{Change, is_reserved};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
+use crate::api::lambda::layers;
 use crate::domain::aws::{self, FileSystem, Logging, Vpc};
 use crate::domain::environment::Variables;
 use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
@@ -16,7 +17,6 @@ const RESOURCE: &str = r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()";
 const HANDLER_MAX: usize = 128;
 const DESCRIPTION_MAX: usize = 256;
 const STORAGE_MIB: (i64, i64) = (512, 10_240);
-const LAYERS_MAX: usize = 5;
 
 /// What was given of the settings; all of it may be left out.
 #[derive(Debug, Default)]
@@ -37,6 +37,8 @@ pub struct Wish {
     snap_start: Option<String>,
     logging: Option<Logging>,
     file_systems: Option<Vec<FileSystem>>,
+    /// ARNs, well-formed.
+    pub layers: Option<Vec<String>>,
 }
 
 impl Wish {
@@ -73,6 +75,7 @@ impl Wish {
             })?,
             logging: logging(fields)?,
             file_systems: file_systems(fields)?,
+            layers: layers::given(fields)?,
         };
         refuse_the_rest(fields)?;
         Ok(wish)
@@ -240,14 +243,6 @@ fn file_systems(fields: &mut Fields) -> Result<Option<Vec<FileSystem>>, Refusal>
 
 /// What would make a function something that Hearth cannot run. An empty list or structure asks for nothing.
 fn refuse_the_rest(fields: &mut Fields) -> Result<(), Refusal> {
-    if let Some(layers) = fields.list("Layers")? {
-        if layers.len() > LAYERS_MAX {
-            return Err(Refusal::parameter("Cannot reference more than 5 layers."));
-        }
-        if !layers.is_empty() {
-            return Err(Refusal::parameter("Layers are not supported by Hearth."));
-        }
-    }
     for name in [
         "ImageConfig",
         "CapacityProviderConfig",
@@ -358,8 +353,11 @@ mod tests {
                 r#"{"Environment": {"Variables": {"1": "x"}}}"#,
                 "environment.variables",
             ),
-            (r#"{"Layers": ["a"]}"#, "Layers"),
-            (r#"{"Layers": ["a","a","a","a","a","a"]}"#, "more than 5"),
+            (r#"{"Layers": ["a"]}"#, "Value '[a]' at 'layers'"),
+            (
+                r#"{"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:a"]}"#,
+                "'layers'",
+            ),
             (r#"{"ImageConfig": {"Command": ["x"]}}"#, "ImageConfig"),
             (r#"{"FileSystemConfigs": [{}]}"#, "FileSystemConfigs"),
             (r#"{"Architectures": ["x86_64", "arm64"]}"#, "architectures"),

@@ -1,6 +1,8 @@
 //! The face over a whole instance without containers: what is created is shown, what is wrong is said in AWS's words. What AWS's own clients
 //! make of it, `tests/aws` tries.
 
+mod layers;
+
 use std::io::Write;
 use std::sync::Arc;
 

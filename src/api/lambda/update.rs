@@ -13,7 +13,7 @@ use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::{self, Wish};
-use crate::api::lambda::{Asked, Lambda, create, json, read, runtimes};
+use crate::api::lambda::{Asked, Lambda, create, json, layers, read, runtimes};
 use crate::domain::aws;
 use crate::domain::function::Function;
 use crate::domain::version::VersionId;
@@ -91,9 +91,12 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
         )?),
         None => None,
     };
+    let given = wish.layers.as_deref();
+    let layers = layers::wanted(face, Some(&target.function), &asked.caller, given).await?;
     let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
         unchanged(current, revision.as_deref())?;
         let change = Change {
+            layers: layers.clone(),
             runtime: runtime.clone(),
             aws: Some(wish.over(&current.aws, wish.runtime.as_deref())),
             ..wish.change()

@@ -10,7 +10,7 @@ use crate::api::control::deploy::versions::Publish;
 use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
-use crate::api::lambda::list::{Page, WRONG_MARKER, marker};
+use crate::api::lambda::list::{Page, marker, wrong_marker};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, json as answer, read};
 use crate::domain::version::VersionId;
@@ -54,11 +54,10 @@ pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refus
     let named = face.named(asked, Do::ListVersionsByFunction, "ListVersionsByFunction")?;
     let target = face.found(&named)?;
     let page = Page::of(asked)?;
-    let wrong = || Refusal::parameter(WRONG_MARKER);
     let after = page
         .after
         .as_deref()
-        .map(|text| text.parse::<u64>().map_err(|_odd| wrong()));
+        .map(|text| text.parse::<u64>().map_err(|_odd| wrong_marker()));
     let after = after.transpose()?;
     let function = &target.function;
     let arn = face.settings.place.function(&function.name);

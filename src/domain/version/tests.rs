@@ -1,6 +1,7 @@
 //! What may be published, deleted and pointed at.
 
 use super::*;
+use crate::domain::layer::{Attached, Content};
 use crate::store::suite::{function, next};
 
 fn now() -> Timestamp {
@@ -224,6 +225,44 @@ fn versions_with_the_same_settings_have_digests_of_their_own() {
     assert_eq!(digests[0], latest.digest_as(VersionId::Latest));
     let different: std::collections::BTreeSet<_> = digests.iter().collect();
     assert_eq!(different.len(), 3);
+}
+
+#[test]
+fn layers_and_their_order_are_part_of_the_digest_and_of_a_version() {
+    let (latest, _) = published(1);
+    let with = |hashes: &[&str]| {
+        let attached = hashes.iter().map(|hash| Attached {
+            id: format!("{hash}:1").parse().expect("an id"),
+            content: Content {
+                sha256: hash.repeat(64),
+                size: 1,
+                unpacked_size: 1,
+            },
+        });
+        Function {
+            layers: attached.collect(),
+            ..latest.clone()
+        }
+    };
+    let all = [
+        with(&[]),
+        with(&["a"]),
+        with(&["b"]),
+        with(&["a", "b"]),
+        with(&["b", "a"]),
+    ];
+    let digests: std::collections::BTreeSet<_> = all.iter().map(Function::digest).collect();
+    assert_eq!(digests.len(), all.len());
+    assert_eq!(all[0].digest(), latest.digest());
+    for other in &all[1..] {
+        assert!(!latest.runs_like(other));
+    }
+    assert!(all[3].runs_like(&with(&["a", "b"])));
+    let packages: Vec<_> = all[4].packages().collect();
+    assert_eq!(
+        packages,
+        [latest.code.sha256.clone(), "b".repeat(64), "a".repeat(64)]
+    );
 }
 
 #[test]

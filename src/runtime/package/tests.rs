@@ -1,5 +1,6 @@
 //! Packages good and nasty, through the whole of `package`.
 
+mod over;
 mod packing;
 
 use std::collections::BTreeMap;

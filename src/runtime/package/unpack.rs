@@ -1,8 +1,8 @@
 //! Packages on disk: unpacked once per content into a directory of its own, then hard-linked into each worker's task
-//! directory. What is here never changes after it has its name, so any number of workers may share it. Blocking.
+//! directory, or for layers, one over the other, into its directory for those. What is here never changes after it has its name, so any number of workers may share it. Blocking.
 
 use std::fs::{File, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ pub fn unpack(zip: &[u8], target: &Path) -> Result<(), Error> {
 pub fn clear_partial(root: &Path) -> Result<usize, Error> {
     let list = match std::fs::read_dir(root) {
         Ok(list) => list,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
         Err(error) => return Err(failed("list", root)(error)),
     };
     let mut removed = 0;
@@ -78,6 +78,49 @@ pub fn link_into(code: &Path, task: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Makes a layer appear in `opt` over what is there, the same way: of two directories with one name the contents come together, of
+/// anything else the later one stays. A link in `opt` that an earlier layer brought is replaced and never followed, wherever it leads.
+pub fn lay_over(layer: &Path, opt: &Path) -> Result<(), Error> {
+    let mut directories = vec![(layer.to_owned(), opt.to_owned())];
+    while let Some((from, to)) = directories.pop() {
+        for entry in std::fs::read_dir(&from).map_err(failed("list", &from))? {
+            let entry = entry.map_err(failed("list", &from))?;
+            let source = entry.path();
+            let target = to.join(entry.file_name());
+            let kind = entry.file_type().map_err(failed("read", &source))?;
+            if kind.is_dir() {
+                let there = target.symlink_metadata().ok();
+                if !there.as_ref().is_some_and(|there| there.is_dir()) {
+                    if there.is_some() {
+                        clear(&target)?;
+                    }
+                    make_directory(&target)?;
+                }
+                directories.push((source, target));
+                continue;
+            }
+            match link_or_copy(&source, &target, kind.is_symlink()) {
+                Err(Error::Io { source: why, .. }) if why.kind() == ErrorKind::AlreadyExists => {
+                    clear(&target)?;
+                    link_or_copy(&source, &target, kind.is_symlink())?;
+                }
+                linked => linked?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what an earlier layer brought.
+fn clear(target: &Path) -> Result<(), Error> {
+    let kind = target.symlink_metadata().map_err(failed("read", target))?;
+    let removed = match kind.is_dir() {
+        true => std::fs::remove_dir_all(target),
+        false => std::fs::remove_file(target),
+    };
+    removed.map_err(failed("remove", target))
+}
+
 fn link_or_copy(source: &Path, target: &Path, is_link: bool) -> Result<(), Error> {
     use nix::errno::Errno;
     let error = match std::fs::hard_link(source, target) {
@@ -110,7 +153,7 @@ struct Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         match std::fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::warn!(path = %self.path.display(), %error, "cannot remove partial code");
             }
             _ => {}

@@ -1,6 +1,7 @@
 //! What is in the database, and the rules a change has to keep: one revision follows another, names and routes are unique, a
 //! function has its code. Runs inside the writer's transaction; a refused change has written nothing.
 
+mod layers;
 mod versions;
 
 use std::collections::{BTreeSet, HashSet};
@@ -19,6 +20,7 @@ use crate::store::Error;
 use crate::store::embedded::{Fault, database_fault};
 use crate::store::record::{decode, encode};
 
+pub(super) use layers::{last_of_layer, layer, layers, open as open_layers};
 pub(super) use versions::{heads, open as open_versions, published};
 
 /// The layout of the tables below. A larger one is refused: writing with old rules would break what a newer version wrote.
@@ -36,7 +38,7 @@ const FUNCTIONS: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("functi
 const NAMES: TableDefinition<'_, Text, Text> = TableDefinition::new("names");
 /// Shape of a route to id.
 const ROUTES: TableDefinition<'_, Text, Text> = TableDefinition::new("routes");
-/// Hash of a package and who uses it: a function's id, or a version, `id/number`.
+/// Hash of a package and who uses it: a function's id, a version, `id/number`, or a layer, `layer:name:number`.
 const CODE_USES: TableDefinition<'_, (Text, Text), ()> = TableDefinition::new("code_uses");
 /// Hash of a package no function was written with since it was uploaded, and the place of the upload in their order.
 const UPLOADS: TableDefinition<'_, Text, u64> = TableDefinition::new("uploads");
@@ -128,6 +130,8 @@ pub(super) struct Tables<'t> {
     keys: Table<'t, Text, &'static [u8]>,
     heads: Table<'t, Text, &'static [u8]>,
     versions: Table<'t, (Text, u64), &'static [u8]>,
+    layers: Table<'t, (Text, u64), &'static [u8]>,
+    layers_last: Table<'t, Text, u64>,
     /// Packages that lost a user in this transaction. Whether they lost the last one shows at its end.
     released: BTreeSet<String>,
 }
@@ -144,6 +148,8 @@ impl<'t> Tables<'t> {
                 keys: transaction.open_table(KEYS)?,
                 heads: transaction.open_table(versions::HEADS)?,
                 versions: transaction.open_table(versions::VERSIONS)?,
+                layers: transaction.open_table(layers::LAYERS)?,
+                layers_last: transaction.open_table(layers::LAST)?,
                 released: BTreeSet::new(),
             })
         };
@@ -169,9 +175,8 @@ impl<'t> Tables<'t> {
         {
             return Ok(Err(Error::RouteTaken(owner)));
         }
-        let sha256 = function.code.sha256.as_str();
-        if !has_code(sha256) {
-            return Ok(Err(Error::CodeMissing(sha256.into())));
+        if let Some(missing) = function.packages().find(|sha256| !has_code(sha256)) {
+            return Ok(Err(Error::CodeMissing(missing.into())));
         }
 
         if let Some(stored) = &stored {
@@ -229,27 +234,29 @@ impl<'t> Tables<'t> {
     /// Writes the function and everything that points at it.
     fn link(&mut self, function: &Function) -> Result<(), redb::StorageError> {
         let id = function.id.as_str();
-        let sha256 = function.code.sha256.as_str();
         self.functions.insert(id, encode(function).as_slice())?;
         self.names.insert(function.name.as_str(), id)?;
         if let Some(route) = &function.route {
             self.routes.insert(route::shape(route).as_str(), id)?;
         }
-        self.code_uses.insert((sha256, id), ())?;
-        self.uploads.remove(sha256)?;
+        for sha256 in function.packages() {
+            self.code_uses.insert((sha256, id), ())?;
+        }
+        self.uploads.remove(function.code.sha256.as_str())?;
         Ok(())
     }
 
     /// Removes everything that points at the function.
     fn unlink(&mut self, function: &Function) -> Result<(), redb::StorageError> {
         let id = function.id.as_str();
-        let sha256 = function.code.sha256.as_str();
         self.names.remove(function.name.as_str())?;
         if let Some(route) = &function.route {
             self.routes.remove(route::shape(route).as_str())?;
         }
-        self.code_uses.remove((sha256, id))?;
-        self.released.insert(sha256.into());
+        for sha256 in function.packages() {
+            self.code_uses.remove((sha256, id))?;
+            self.released.insert(sha256.into());
+        }
         Ok(())
     }
 

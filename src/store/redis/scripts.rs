@@ -9,6 +9,7 @@ use redis::Script;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::layer;
 use crate::domain::route;
 use crate::domain::version::Edit;
 use crate::store::redis::Fault;
@@ -17,7 +18,8 @@ use crate::store::{Error, key, record};
 
 /// What every script begins with.
 const HEAD: &str = r"
-local identity, functions, heads, names, routes, uploads, keys, changes, published, revisions = unpack(KEYS)
+local identity, functions, heads, names, routes, uploads, keys, changes, published, revisions,
+  layers, layers_last, layers_code, layers_of = unpack(KEYS)
 local expected, code, uses, staged, announced, versions, version_code = unpack(ARGV, 1, 7)
 if redis.call('GET', identity) ~= expected then return {'replaced'} end
 
@@ -39,34 +41,59 @@ local function drop_unused(hash)
     redis.call('UNLINK', code .. hash)
   end
 end
+-- What a function or a version has of layers, as a list of hashes.
+local function attach(user, list)
+  if list == '[]' then return end
+  redis.call('HSET', layers_of, user, list)
+  for _, hash in ipairs(cjson.decode(list)) do redis.call('SADD', uses .. hash, user) end
+end
+local function detach(user)
+  local list = redis.call('HGET', layers_of, user)
+  if not list then return {} end
+  redis.call('HDEL', layers_of, user)
+  list = cjson.decode(list)
+  for _, hash in ipairs(list) do redis.call('SREM', uses .. hash, user) end
+  return list
+end
+local function drop_all_unused(list)
+  for _, hash in ipairs(list) do drop_unused(hash) end
+end
 local function drop_version(id, number)
   local hash = redis.call('HGET', version_code .. id, number)
   if not hash then return end
   redis.call('HDEL', versions .. id, number)
   redis.call('HDEL', version_code .. id, number)
   redis.call('SREM', uses .. hash, id .. '/' .. number)
+  local had = detach(id .. '/' .. number)
   drop_unused(hash)
+  drop_all_unused(had)
 end
 ";
 
 const PUT: &str = r"
-local id, from, value, text = unpack(ARGV, 8, 11)
+local id, from, value, text, list = unpack(ARGV, 8, 12)
 local old, new = head_of(id), cjson.decode(text)
 if (old and old[1] or '') ~= from then return {'stale'} end
 local by = redis.call('HGET', names, new[2])
 if by and by ~= id then return {'name', by} end
 by = new[4] and redis.call('HGET', routes, new[4])
 if by and by ~= id then return {'route', by} end
-if redis.call('EXISTS', code .. new[3]) == 0 then return {'code'} end
+if redis.call('EXISTS', code .. new[3]) == 0 then return {'code', new[3]} end
+for _, hash in ipairs(cjson.decode(list)) do
+  if redis.call('EXISTS', code .. hash) == 0 then return {'code', hash} end
+end
 
 if old then unlink(id, old) end
+local had = detach(id)
 redis.call('HSET', functions, id, value)
 redis.call('HSET', heads, id, text)
 redis.call('HSET', names, new[2], id)
 if new[4] then redis.call('HSET', routes, new[4], id) end
 redis.call('SADD', uses .. new[3], id)
 redis.call('ZREM', uploads, new[3])
+attach(id, list)
 if old then drop_unused(old[3]) end
+drop_all_unused(had)
 changed('function ' .. id .. ' ' .. new[1])
 return {'done'}
 ";
@@ -76,19 +103,21 @@ local id = ARGV[8]
 local old = head_of(id)
 if not old then return {'absent'} end
 unlink(id, old)
+local had = detach(id)
 for _, number in ipairs(redis.call('HKEYS', version_code .. id)) do drop_version(id, number) end
 redis.call('HDEL', published, id)
 redis.call('HDEL', revisions, id)
 redis.call('HDEL', functions, id)
 redis.call('HDEL', heads, id)
 drop_unused(old[3])
+drop_all_unused(had)
 changed('function ' .. id)
 return {'done'}
 ";
 
 /// Writes what is published of a function; a number of `''` is no version.
 const EDIT: &str = r"
-local id, from, revision, value, number, version, basis, hash, gone = unpack(ARGV, 8, 16)
+local id, from, revision, value, number, version, basis, hash, gone, list = unpack(ARGV, 8, 17)
 local head = head_of(id)
 if not head or (redis.call('HGET', revisions, id) or '0') ~= from then return {'stale'} end
 if number ~= '' and head[1] ~= basis then return {'stale'} end
@@ -99,9 +128,43 @@ if number ~= '' then
   redis.call('HSET', versions .. id, number, version)
   redis.call('HSET', version_code .. id, number, hash)
   redis.call('SADD', uses .. hash, id .. '/' .. number)
+  attach(id .. '/' .. number, list)
 end
 if gone ~= '' then drop_version(id, gone) end
 changed('versions ' .. id .. ' ' .. revision)
+return {'done'}
+";
+
+/// A new version of a layer.
+const PUBLISH_LAYER: &str = r"
+local id, name, number, before, value, hash, user = unpack(ARGV, 8, 14)
+if (redis.call('HGET', layers_last, name) or '0') ~= before then return {'stale'} end
+if redis.call('EXISTS', code .. hash) == 0 then return {'code', hash} end
+redis.call('HSET', layers, id, value)
+redis.call('HSET', layers_last, name, number)
+redis.call('HSET', layers_code, id, hash)
+redis.call('SADD', uses .. hash, user)
+redis.call('ZREM', uploads, hash)
+return {'done'}
+";
+
+/// Another policy of one, from the value there was.
+const REPLACE_LAYER: &str = r"
+local id, from, value = unpack(ARGV, 8, 10)
+local stored = redis.call('HGET', layers, id)
+if not stored or cjson.decode(stored).value.revision ~= tonumber(from) then return {'stale'} end
+redis.call('HSET', layers, id, value)
+return {'done'}
+";
+
+const DELETE_LAYER: &str = r"
+local id, user = ARGV[8], ARGV[9]
+local hash = redis.call('HGET', layers_code, id)
+if not hash then return {'done'} end
+redis.call('HDEL', layers, id)
+redis.call('HDEL', layers_code, id)
+redis.call('SREM', uses .. hash, user)
+drop_unused(hash)
 return {'done'}
 ";
 
@@ -152,6 +215,9 @@ pub(super) struct Scripts {
     put: Script,
     delete: Script,
     edit: Script,
+    publish_layer: Script,
+    replace_layer: Script,
+    delete_layer: Script,
     keep: Script,
     put_key: Script,
     delete_key: Script,
@@ -164,6 +230,9 @@ impl Scripts {
             put: script(PUT),
             delete: script(DELETE),
             edit: script(EDIT),
+            publish_layer: script(PUBLISH_LAYER),
+            replace_layer: script(REPLACE_LAYER),
+            delete_layer: script(DELETE_LAYER),
             keep: script(KEEP),
             put_key: script(PUT_KEY),
             delete_key: script(DELETE_KEY),
@@ -182,11 +251,13 @@ impl Scripts {
         let shape = route.map(route::shape);
         let head = key::head(function.revision, name, sha256, shape.as_deref());
         let value = record::encode(function);
-        let arguments: [&[u8]; 4] = [
+        let layers = layers(function);
+        let arguments: [&[u8]; 5] = [
             function.id.as_str().as_bytes(),
             from.as_bytes(),
             &value,
             head.as_bytes(),
+            layers.as_bytes(),
         ];
         let answer = self.run(&self.put, asked, &arguments).await?;
         Ok(match words(&answer)[..] {
@@ -194,7 +265,7 @@ impl Scripts {
             ["stale"] => Err(Error::Stale),
             ["name", by] => Err(Error::NameTaken(FunctionId::from_stored(by))),
             ["route", by] => Err(Error::RouteTaken(FunctionId::from_stored(by))),
-            ["code"] => Err(Error::CodeMissing(sha256.into())),
+            ["code", sha256] => Err(Error::CodeMissing(sha256.into())),
             _ => return Err(Fault::Unexpected(answer)),
         })
     }
@@ -225,18 +296,19 @@ impl Scripts {
             delete,
         } = edit;
         let from = head.revision.saturating_sub(1).to_string();
-        let (number, basis, hash, version) = match publish {
+        let (number, basis, hash, version, layers) = match publish {
             Some(version) => (
                 version.number.to_string(),
                 version.function.revision.to_string(),
                 version.function.code.sha256.as_str(),
                 record::encode(version),
+                layers(&version.function),
             ),
             None => Default::default(),
         };
         let gone = delete.map_or(String::new(), |number| number.to_string());
         let (revision, value) = (head.revision.to_string(), record::encode(head));
-        let arguments: [&[u8]; 9] = [
+        let arguments: [&[u8]; 10] = [
             head.function.as_str().as_bytes(),
             from.as_bytes(),
             revision.as_bytes(),
@@ -246,11 +318,54 @@ impl Scripts {
             basis.as_bytes(),
             hash.as_bytes(),
             gone.as_bytes(),
+            layers.as_bytes(),
         ];
         let answer = self.run(&self.edit, asked, &arguments).await?;
         Ok(match words(&answer)[..] {
             ["done"] => Ok(()),
             ["stale"] => Err(Error::Stale),
+            _ => return Err(Fault::Unexpected(answer)),
+        })
+    }
+
+    pub(super) async fn edit_layer(
+        &self,
+        asked: &mut Asked<'_>,
+        edit: &layer::Edit,
+    ) -> Result<Result<(), Error>, Fault> {
+        let answer = match edit {
+            layer::Edit::Publish(version) => {
+                let layer::Id { name, number } = &version.id;
+                let (id, user) = (version.id.to_string(), key::layer_user(&version.id));
+                let before = number.saturating_sub(1).to_string();
+                let (number, value) = (number.to_string(), record::encode(version));
+                let arguments: [&[u8]; 7] = [
+                    id.as_bytes(),
+                    name.as_str().as_bytes(),
+                    number.as_bytes(),
+                    before.as_bytes(),
+                    &value,
+                    version.content.sha256.as_bytes(),
+                    user.as_bytes(),
+                ];
+                self.run(&self.publish_layer, asked, &arguments).await?
+            }
+            layer::Edit::Policy(version) => {
+                let from = version.revision.saturating_sub(1).to_string();
+                let (id, value) = (version.id.to_string(), record::encode(version));
+                let arguments: [&[u8]; 3] = [id.as_bytes(), from.as_bytes(), &value];
+                self.run(&self.replace_layer, asked, &arguments).await?
+            }
+            layer::Edit::Delete(id) => {
+                let (user, id) = (key::layer_user(id), id.to_string());
+                let arguments: [&[u8]; 2] = [id.as_bytes(), user.as_bytes()];
+                self.run(&self.delete_layer, asked, &arguments).await?
+            }
+        };
+        Ok(match words(&answer)[..] {
+            ["done"] => Ok(()),
+            ["stale"] => Err(Error::Stale),
+            ["code", sha256] => Err(Error::CodeMissing(sha256.into())),
             _ => return Err(Fault::Unexpected(answer)),
         })
     }
@@ -315,6 +430,10 @@ impl Scripts {
             key::CHANGES,
             key::HEADS_OF_VERSIONS,
             key::REVISIONS_OF_VERSIONS,
+            key::LAYERS,
+            key::LAYERS_LAST,
+            key::LAYERS_CODE,
+            key::LAYERS_OF,
         ] {
             call.key(table);
         }
@@ -338,6 +457,13 @@ impl Scripts {
             false => Ok(answer),
         }
     }
+}
+
+/// The hashes of a function's layers, as a JSON list.
+fn layers(function: &Function) -> String {
+    let layers = function.layers.iter();
+    let hashes: Vec<_> = layers.map(|layer| &layer.content.sha256).collect();
+    serde_json::to_string(&hashes).expect("texts are JSON")
 }
 
 fn words(answer: &[String]) -> Vec<&str> {

@@ -37,7 +37,7 @@ fn none(function: &Function) -> Published {
 }
 
 /// The edit that publishes the function as it is.
-fn publish(all: &Published, function: &Function) -> Edit {
+pub fn publish(all: &Published, function: &Function) -> Edit {
     match all.publish(
         function,
         Some(format!("number {}", all.head.last + 1)),

@@ -18,6 +18,7 @@ from hearth_shim.invocation import Runner, end_of_protocol
 
 PROTOCOL = "hearth-worker/1"
 RUNTIME = "python3.13"
+LAYERS = "/opt"
 
 _DEADLINE = struct.Struct(">QB")
 
@@ -167,6 +168,7 @@ def apply_environment(environment, handler, root, settings):
         # Without it the tracing library raises where there is no trace.
         AWS_XRAY_CONTEXT_MISSING="LOG_ERROR",
         LAMBDA_RUNTIME_DIR="/var/runtime",
+        PATH=f"{os.environ.get('PATH', os.defpath)}:{LAYERS}/bin",
     )
     os.environ.update(environment)
     os.environ.update(
@@ -186,7 +188,8 @@ def apply_environment(environment, handler, root, settings):
 
 def enter(root):
     os.chdir(root)
-    sys.path.insert(0, root)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    sys.path[:0] = [root, f"{LAYERS}/python/lib/{version}/site-packages", f"{LAYERS}/python"]
 
 
 def main():

@@ -57,6 +57,28 @@ fn every_bad_value_names_its_field_and_says_what_is_wanted() {
         ("timeout", json!("3"), "is \"3\""),
         ("timeout", json!(null), "is null"),
         ("timeout", json!(4_294_967_299_u64), "is 4294967299"),
+        ("layers", json!("a:1"), "a list of at most 5, is \"a:1\""),
+        (
+            "layers",
+            json!(["a:1", "b:1", "c:1", "d:1", "e:1", "f:1"]),
+            "at most 5",
+        ),
+        (
+            "layers",
+            json!(["a"]),
+            "\"a\" must be a layer and a version",
+        ),
+        (
+            "layers",
+            json!(["a:0"]),
+            "\"a:0\" must have a version's number",
+        ),
+        ("layers", json!(["a:1", 7]), "a text, is 7"),
+        (
+            "layers",
+            json!(["a:1", "b:1", "a:2"]),
+            "two versions of one layer, a:1 and a:2",
+        ),
         ("memory", json!(127), "MiB from 128 to 10240"),
         ("memory", json!(10_241), "MiB from 128 to 10240"),
         ("code", json!(""), "empty"),
@@ -232,7 +254,7 @@ const TEXTS: [&str; 11] = [
     "\u{0}",
     "/functions",
 ];
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 18] = [
     "name",
     "language",
     "handler",
@@ -240,6 +262,7 @@ const FIELDS: [&str; 17] = [
     "memory",
     "code",
     "code_path",
+    "layers",
     "environment",
     "description",
     "tags",
@@ -256,7 +279,7 @@ const FIELDS: [&str; 17] = [
 fn good() -> Vec<(String, Value)> {
     let good = json!({
         "name": "a", "language": "sign", "handler": "a.b", "timeout": 1, "memory": 128, "code": {"zip": "x"},
-        "code_path": "/a", "environment": {"A": "b"}, "description": "", "tags": {"a": "b"},
+        "code_path": "/a", "layers": ["a:1", "b:2"], "environment": {"A": "b"}, "description": "", "tags": {"a": "b"},
         "route": "/a", "max_concurrency": 0, "reserved_concurrency": 0, "network": "none", "revision": 1,
     });
     let Value::Object(good) = good else {

@@ -21,8 +21,10 @@ fn function(route: &str) -> Function {
         code: Code {
             sha256: String::new(),
             size: 0,
+            unpacked_size: None,
             origin: Origin::Inline,
         },
+        layers: Vec::new(),
         environment: crate::domain::environment::Environment::default(),
         description: String::new(),
         tags: BTreeMap::new(),

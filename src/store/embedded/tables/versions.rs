@@ -117,11 +117,12 @@ impl Tables<'_> {
         version: &Version,
     ) -> Result<(), redb::StorageError> {
         let number = version.number;
-        let sha256 = version.function.code.sha256.as_str();
         self.versions
             .insert((id.as_str(), number), encode(version).as_slice())?;
-        self.code_uses
-            .insert((sha256, user(id, number).as_str()), ())?;
+        for sha256 in version.function.packages() {
+            self.code_uses
+                .insert((sha256, user(id, number).as_str()), ())?;
+        }
         Ok(())
     }
 
@@ -132,12 +133,11 @@ impl Tables<'_> {
         };
         let what = format!("version {number} of {id}");
         let version: Version = decode(&what, removed.value())?;
-        let sha256 = version.function.code.sha256;
-        let unused = self
-            .code_uses
-            .remove((sha256.as_str(), user(id, number).as_str()));
-        unused.map(drop).map_err(database_fault)?;
-        self.released.insert(sha256);
+        for sha256 in version.function.packages() {
+            let unused = self.code_uses.remove((sha256, user(id, number).as_str()));
+            unused.map(drop).map_err(database_fault)?;
+            self.released.insert(sha256.into());
+        }
         Ok(())
     }
 }
