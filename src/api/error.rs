@@ -117,6 +117,10 @@ pub enum Problem {
     NoAlias { function: String, alias: String },
     #[error("nothing is provisioned for {qualifier:?} of function {function:?}")]
     NotProvisioned { function: String, qualifier: String },
+    #[error("{qualifier:?} of function {function:?} has a URL already")]
+    UrlTaken { function: String, qualifier: String },
+    #[error("{qualifier:?} of function {function:?} has no URL")]
+    NoUrl { function: String, qualifier: String },
     #[error("function {function:?} has an alias {alias:?} already")]
     AliasTaken { function: String, alias: String },
     /// Aliases, named in the text, point at it.
@@ -207,6 +211,7 @@ impl Problem {
             | Problem::NoAlias { .. }
             | Problem::NoDeadLetter(_)
             | Problem::NotProvisioned { .. }
+            | Problem::NoUrl { .. }
             | Problem::NoKey(_)
             | Problem::NoPath(_) => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -220,6 +225,7 @@ impl Problem {
             | Problem::RouteTaken { .. }
             | Problem::LastAdminKey
             | Problem::AliasTaken { .. }
+            | Problem::UrlTaken { .. }
             | Problem::VersionInUse(_)
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }
@@ -258,10 +264,12 @@ impl Problem {
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
             | Problem::NoDeadLetter(_)
+            | Problem::NoUrl { .. }
             | Problem::NoKey(_)
             | Problem::NoPath(_) => "not_found",
             Problem::NotProvisioned { .. } => "not_provisioned",
             Problem::AliasTaken { .. } => "alias_taken",
+            Problem::UrlTaken { .. } => "url_taken",
             Problem::VersionInUse(_) => "version_in_use",
             Problem::TooMany { .. } => "too_many",
             Problem::OtherCode { .. } => "other_code",
@@ -326,7 +334,9 @@ impl Problem {
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
             | Problem::NotProvisioned { .. }
+            | Problem::NoUrl { .. }
             | Problem::AliasTaken { .. }
+            | Problem::UrlTaken { .. }
             | Problem::VersionInUse(_)
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Reach, Server, Store, Tls, Worker,
+    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Reach, Server, Store, Tls, Urls, Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::destination::Destination;
@@ -233,6 +233,16 @@ fn hosts(value: &Value) -> Result<Vec<String>, String> {
     .collect()
 }
 
+/// Labels of a host name, in lower case.
+fn is_domain(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let label = |label: &str| {
+        let edges = label.starts_with('-') || label.ends_with('-');
+        !label.is_empty() && label.len() <= 63 && !edges && label.chars().all(good)
+    };
+    text.len() <= 180 && text.split('.').all(label)
+}
+
 /// The filter syntax takes any single word for the name of a module, so a misspelt level would turn everything on for nobody.
 fn level(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
@@ -331,6 +341,21 @@ impl Reader<'_> {
                     "{other:?} is unknown, expected \"none\" or \"egress\""
                 )),
             }),
+            urls: Urls {
+                domain: self.text("aws.url_domain", |text| {
+                    is_domain(text).then(|| text.to_owned()).ok_or_else(|| {
+                        format!("{text:?} is no domain, expected one like example.org, in lower case and without a port")
+                    })
+                }),
+                by_host: self.text("aws.url_form", |text| match text {
+                    "auto" => Ok(None),
+                    "host" => Ok(Some(true)),
+                    "path" => Ok(Some(false)),
+                    other => Err(format!(
+                        "{other:?} is unknown, expected \"auto\", \"host\" or \"path\""
+                    )),
+                }),
+            },
         }
     }
 

@@ -181,6 +181,25 @@ pub struct Aws {
     pub show_environment: bool,
     /// Of functions that such a client makes.
     pub network: Network,
+    pub urls: Urls,
+}
+
+/// What function URLs look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Urls {
+    /// What comes after `<id>.lambda-url.<region>.`
+    pub domain: String,
+    /// Whether they name their function in the host, or in the path; `None` is what works.
+    pub by_host: Option<bool>,
+}
+
+impl Default for Urls {
+    fn default() -> Self {
+        Self {
+            domain: "localhost".into(),
+            by_host: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -15,4 +15,5 @@ pub mod limits;
 pub mod pattern;
 pub mod route;
 pub mod start;
+pub mod url;
 pub mod version;

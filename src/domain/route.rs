@@ -7,7 +7,7 @@ pub const ROUTE_MAX: usize = 512;
 const PARAMETER_MAX: usize = 64;
 
 /// First segments of the paths that are Hearth's own, now or later. The paths of the AWS API begin with a date: see `is_reserved`.
-pub const RESERVED: [&str; 14] = [
+pub const RESERVED: [&str; 15] = [
     "functions",
     "dead-letters",
     "runtimes",
@@ -16,6 +16,7 @@ pub const RESERVED: [&str; 14] = [
     "events",
     "overview",
     "layers",
+    "lambda-url",
     "openapi.json",
     "docs",
     "dashboard",

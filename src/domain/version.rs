@@ -13,6 +13,7 @@ use crate::domain::destination::Asynchronous;
 use crate::domain::function::{Function, LATEST};
 use crate::domain::id::{AliasName, FunctionId};
 use crate::domain::limits::{ALIASES_MAX, VERSIONS_MAX};
+use crate::domain::url::Url;
 
 /// Which version of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -159,6 +160,9 @@ pub struct Head {
     /// older versions.
     #[serde(default)]
     pub events: BTreeMap<String, EventSettings>,
+    /// By an alias's name, or `$LATEST`. Not in records of older versions.
+    #[serde(default)]
+    pub urls: BTreeMap<String, Url>,
 }
 
 /// Workers that are kept ready.
@@ -212,6 +216,10 @@ pub enum Refused {
     },
     #[error("nothing is provisioned for {0:?}")]
     NotProvisioned(String),
+    #[error("{0:?} has a URL already")]
+    UrlTaken(String),
+    #[error("{0:?} has no URL")]
+    NoUrl(String),
     #[error("the alias is at another revision than {0}")]
     Stale(u64),
 }
@@ -255,6 +263,7 @@ impl Published {
                 aliases: BTreeMap::new(),
                 provisioned: BTreeMap::new(),
                 events: BTreeMap::new(),
+                urls: BTreeMap::new(),
             },
             versions: BTreeMap::new(),
         }
@@ -391,6 +400,7 @@ impl Published {
         head.aliases.remove(name);
         head.provisioned.remove(name.as_str());
         head.events.remove(name.as_str());
+        head.urls.remove(name.as_str());
         Ok(Edit {
             head,
             publish: None,
@@ -573,7 +583,7 @@ impl Published {
         all
     }
 
-    fn next(&self) -> Head {
+    pub(in crate::domain) fn next(&self) -> Head {
         Head {
             revision: self.head.revision + 1,
             ..self.head.clone()

@@ -18,6 +18,8 @@ pub enum Route {
     Metrics,
     /// AWS's API, whose requests are signed.
     Lambda,
+    /// A function URL, named in the path or in the host.
+    Url,
     /// The dashboard's pages: nothing that is anybody's.
     Dashboard,
     /// Signing in to the dashboard, and out.
@@ -51,6 +53,7 @@ impl Route {
             Route::Execute(_) => "execute",
             Route::Health | Route::Ready | Route::Metrics => "operators",
             Route::Lambda => "lambda",
+            Route::Url => "url",
             Route::Dashboard | Route::Session => "dashboard",
             Route::Control => "control",
             Route::Function => "route",
@@ -85,6 +88,7 @@ pub fn route(method: &Method, path: &str) -> Route {
         (&Method::GET | &Method::HEAD, "/readyz") => Route::Ready,
         (&Method::GET | &Method::HEAD, "/metrics") => Route::Metrics,
         _ if path.starts_with('/') && is_dated(path) => Route::Lambda,
+        _ if is_below(path, "/lambda-url") => Route::Url,
         (_, "/dashboard/session") => Route::Session,
         // The one path there that shows what is somebody's.
         (_, "/dashboard/events") => Route::Control,
@@ -171,7 +175,20 @@ mod tests {
         for path in ["/2015-03-31/functions", "/2015-03-31", "/2026-07-09/x/y"] {
             assert_eq!(route(&Method::GET, path), Route::Lambda, "{path}");
         }
-        for path in ["/", "/orders/7", "//functions", "/functionsx"] {
+        for path in [
+            "/lambda-url/abc",
+            "/lambda-url/abc/",
+            "/lambda-url/abc/functions/f/execute",
+        ] {
+            assert_eq!(post(path), Route::Url, "{path}");
+        }
+        for path in [
+            "/",
+            "/lambda-urls",
+            "/orders/7",
+            "//functions",
+            "/functionsx",
+        ] {
             assert_eq!(route(&Method::GET, path), Route::Function, "{path}");
             assert_eq!(post(path), Route::Function, "{path}");
         }

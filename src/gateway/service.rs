@@ -21,6 +21,7 @@ use crate::api::idempotency::Idempotency;
 use crate::api::keys::Keys;
 use crate::api::lambda::Lambda;
 use crate::api::lambda::errors::Refusal;
+use crate::api::lambda::urls::address;
 use crate::api::{self, access, error, invoke};
 use crate::clock;
 use crate::domain::key::Grant;
@@ -72,15 +73,18 @@ pub const HELD_MAX: usize = 256;
 
 impl Gateway {
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let route = route(request.method(), request.uri().path());
+        let route = match address::of_host(session::host(&request)) {
+            Some(_) => Route::Url,
+            None => route(request.method(), request.uri().path()),
+        };
         let face = route.face();
-        let aws = route == Route::Lambda;
+        let aws = matches!(route, Route::Lambda | Route::Url);
         let refused = |problem: &Problem| match aws {
             true => Refusal::from(problem.clone()).response(),
             false => error::refused(problem),
         };
         let screened = screen::head(&request).and_then(|()| match route {
-            Route::Function => Ok(()),
+            Route::Function | Route::Url => Ok(()),
             Route::Lambda => screen::signed(&request),
             _ => screen::own(&request),
         });
@@ -96,7 +100,7 @@ impl Gateway {
         } else if unread() {
             refused(&Problem::StoreUnavailable)
         } else if aws {
-            Box::pin(self.lambda(request, peer)).await
+            Box::pin(self.lambda(route, request, peer)).await
         } else if route.is_open() {
             self.answer(route, request, peer).await
         } else {
@@ -113,14 +117,25 @@ impl Gateway {
         response
     }
 
-    /// AWS's API finds out itself who asks, unless the request carries a key like one for the native face.
-    async fn lambda(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    /// AWS's API finds out itself who asks, unless the request carries a key like one for the native face. So does a function URL, if it matters
+    /// there: keys of the native face are nothing to it.
+    async fn lambda(
+        &self,
+        route: Route,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Body> {
         let version = request.version();
         let mut request = request.map(axum::body::Body::new);
-        if let Ok(grant) = keys::admit(&self.keys, request.headers()) {
-            request.extensions_mut().insert(grant);
-        }
-        let unproven = match self.lambda.serve(request).await {
+        let answer = if route == Route::Url {
+            self.lambda.serve_url(request, self.sender(peer)).await
+        } else {
+            if let Ok(grant) = keys::admit(&self.keys, request.headers()) {
+                request.extensions_mut().insert(grant);
+            }
+            self.lambda.serve(request).await
+        };
+        let unproven = match answer {
             Ok(response) => return response,
             Err(unproven) => unproven,
         };
@@ -205,7 +220,7 @@ impl Gateway {
         match route {
             Route::Execute(name) => self.execute(name, request).await,
             // Answered before, with its own way to find out who asks.
-            Route::Lambda => error::not_found(request.uri().path()),
+            Route::Lambda | Route::Url => error::not_found(request.uri().path()),
             Route::Health => text(StatusCode::OK, "ok\n".into()),
             Route::Ready => self.ready(),
             Route::Metrics => self.metrics(),
@@ -251,14 +266,16 @@ impl Gateway {
         let limit = api::route::body_max(&head.headers);
         match body::read(incoming, limit, self.body_timeout).await {
             Ok(body) => {
-                let from = api::route::Sender {
-                    address: peer,
-                    tls: self.tls,
-                };
+                let from = self.sender(peer);
                 api::route::serve(&self.scheduler, found, &head, from, body).await
             }
             Err(fault) => api::route::refuse(&fault),
         }
+    }
+
+    fn sender(&self, address: IpAddr) -> api::route::Sender {
+        let tls = self.tls;
+        api::route::Sender { address, tls }
     }
 
     fn ready(&self) -> Response<Body> {

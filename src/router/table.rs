@@ -25,12 +25,17 @@ pub trait Entry {
     fn route(&self) -> Option<&str> {
         None
     }
+    /// Ids of its function URLs.
+    fn urls(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
 }
 
 #[derive(Debug)]
 pub struct Table<T> {
     by_id: Shards<FunctionId, T>,
     by_name: Shards<FunctionName, T>,
+    by_url: Shards<Box<str>, T>,
     routes: ArcSwap<Routes<T>>,
     /// Everything, in the order of creation. Writers take turns on it; no call looks in here.
     all: Mutex<BTreeMap<FunctionId, Arc<T>>>,
@@ -96,6 +101,7 @@ impl<T: Entry> Default for Table<T> {
         Self {
             by_id: Shards::new(),
             by_name: Shards::new(),
+            by_url: Shards::new(),
             routes: ArcSwap::default(),
             all: Mutex::default(),
         }
@@ -120,6 +126,11 @@ impl<T: Entry> Table<T> {
         self.routes.load().find(path)
     }
 
+    /// Whose function URL it is.
+    pub fn at_url(&self, id: &str) -> Option<Arc<T>> {
+        self.by_url.get(id)
+    }
+
     /// Everything, in the order of creation.
     pub fn all(&self) -> Vec<Arc<T>> {
         self.all.lock().values().cloned().collect()
@@ -133,6 +144,10 @@ impl<T: Entry> Table<T> {
             .extend(entries.iter().map(|e| (e.id().clone(), e.clone())));
         self.by_name
             .extend(entries.iter().map(|e| (e.name().clone(), e.clone())));
+        let urls = entries
+            .iter()
+            .flat_map(|e| e.urls().map(|url| (url.into(), e.clone())));
+        self.by_url.extend(urls);
         if entries.iter().any(|entry| entry.route().is_some()) {
             self.routes.store(Arc::new(routes(&all)));
         }
@@ -161,6 +176,19 @@ impl<T: Entry> Table<T> {
             // Another function may have been given the name meanwhile.
             if self.by_name.get(name).is_some_and(|now| now.id() == id) {
                 self.by_name.remove(name);
+            }
+        }
+        let of = |entry: &Option<Arc<T>>| -> Vec<Box<str>> {
+            let urls = entry.iter().flat_map(|entry| entry.urls());
+            urls.map(Box::from).collect()
+        };
+        let urls = of(&new);
+        for gone in of(&old).iter().filter(|url| !urls.contains(url)) {
+            self.by_url.remove(gone);
+        }
+        if let Some(new) = &new {
+            for url in urls {
+                self.by_url.insert(url, new.clone());
             }
         }
         let routed = |entry: &Option<Arc<T>>| entry.as_ref().is_some_and(|e| e.route().is_some());

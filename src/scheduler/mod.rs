@@ -151,6 +151,11 @@ impl Entry for Target {
     fn route(&self) -> Option<&str> {
         self.function.route.as_deref()
     }
+
+    fn urls(&self) -> impl Iterator<Item = &str> {
+        let urls = self.published().head.urls.values();
+        urls.map(|url| url.id.as_str())
+    }
 }
 
 /// Characters of a fault that stand in the log.
@@ -234,6 +239,11 @@ impl Scheduler {
     /// The function that answers plain HTTP at a path.
     pub fn at(&self, path: &str) -> Option<Matched<Target>> {
         self.table.at(path)
+    }
+
+    /// The function whose URL has this id.
+    pub fn at_url(&self, id: &str) -> Option<Arc<Target>> {
+        self.table.at_url(id)
     }
 
     /// The pool, for those who look at it.

@@ -519,3 +519,38 @@ async fn curl_gets_along_with_it() {
     ]);
     assert_eq!(climbs, "404");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_url_is_the_same_after_a_crash() {
+    let server = Server::start(&[]);
+    server.deploy("kept", PYTHON, json!({})).await;
+    let config = "/2021-10-31/functions/kept/url";
+    let wish = json!({"AuthType": "NONE", "Cors": {"MaxAge": 7}});
+    let made = server.client.post(config, &wish).await.expect(201).json();
+    let shown = server.client.get(config).await.expect(200).json();
+    let kept = server.client.get("/functions/kept").await.json();
+    let path = kept["function_urls"][0]["url"].as_str().unwrap().to_owned();
+    let state = server.crash();
+
+    let server = Server::start_on(state, &[]);
+    let again = server.client.get(config).await.expect(200).json();
+    for field in ["FunctionArn", "AuthType", "Cors", "CreationTime"] {
+        assert_eq!(
+            (&again[field], &made[field]),
+            (&shown[field], &shown[field]),
+            "{field}"
+        );
+    }
+    // A client without a key, of no AWS.
+    let mut public = server.client.clone();
+    public.key = None;
+    let answer = public
+        .get(&format!("{path}a?answer=bare"))
+        .await
+        .expect(200);
+    assert_eq!(answer.json(), json!({"bare": "/a"}));
+    server.client.delete(config).await.expect(204);
+    let state = server.crash();
+    let server = Server::start_on(state, &[]);
+    server.client.get(&path).await.expect(403);
+}

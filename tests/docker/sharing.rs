@@ -210,6 +210,28 @@ async fn what_is_written_on_one_is_callable_on_the_other() {
     answers(&b, "shared", &json!({"said": "hi", "by": "second"})).await;
     answers(&a, "shared", &json!({"said": "hi", "by": "second"})).await;
 
+    // So has a function URL, from either.
+    let url = "/2021-10-31/functions/shared/url";
+    let made = b
+        .client
+        .post(url, &json!({"AuthType": "NONE"}))
+        .await
+        .expect(201);
+    let id = made.json()["FunctionUrl"].to_string();
+    let id: String = id
+        .split(['/', '.'])
+        .find(|part| part.len() == 32)
+        .expect("an id")
+        .into();
+    for server in [&a, &b] {
+        let path = format!("/lambda-url/{id}/");
+        eventually("the URL to be known", || async {
+            let answer = server.client.get(&path).await;
+            (answer.status == StatusCode::OK).then(|| assert_eq!(answer.json()["by"], "second"))
+        })
+        .await;
+    }
+
     // Redis hangs: calls go on from memory, writes say when to come back, and nothing has to be started again.
     for server in [&a, &b] {
         server.expects("changes by other processes go unnoticed");

@@ -8,6 +8,7 @@
 pub mod events;
 pub mod layers;
 mod provision;
+mod urls;
 pub mod versions;
 
 use std::collections::{HashMap, HashSet};

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::domain::destination::Destination;
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::VersionDigest;
+use crate::domain::version::Published;
 use crate::runtime::manifest::{Manifest, Source};
 use crate::scheduler::Target;
 
@@ -61,6 +62,22 @@ pub struct FunctionDocument<'a> {
     updated_at: jiff::Timestamp,
     /// Where it is called, on this server.
     url: String,
+    /// Where it answers plain HTTP beside its route, as AWS's clients made it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    function_urls: Vec<FunctionUrlDocument<'a>>,
+}
+
+/// A function URL.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = FunctionUrl)]
+pub struct FunctionUrlDocument<'a> {
+    /// The alias it leads to, or `$LATEST`.
+    qualifier: &'a str,
+    /// `NONE`, or `AWS_IAM` for callers who sign.
+    auth_type: &'static str,
+    /// On this server; requests that name it in their host need not have it in their path.
+    url: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -108,7 +125,21 @@ impl<'a> CodeDocument<'a> {
 
 impl<'a> FunctionDocument<'a> {
     pub fn of(target: &'a Target) -> Self {
-        Self::new(&target.function, &target.digest)
+        Self::new(&target.function, &target.digest).at(target.published())
+    }
+
+    /// The same with the URLs it has.
+    pub fn at(self, published: &'a Published) -> Self {
+        let urls = published.head.urls.iter();
+        let urls = urls.map(|(qualifier, url)| FunctionUrlDocument {
+            qualifier,
+            auth_type: url.auth.as_str(),
+            url: format!("/lambda-url/{}/", url.id),
+        });
+        Self {
+            function_urls: urls.collect(),
+            ..self
+        }
     }
 
     pub fn new(function: &'a Function, digest: &'a VersionDigest) -> Self {
@@ -142,6 +173,7 @@ impl<'a> FunctionDocument<'a> {
             created_at: function.created_at,
             updated_at: function.updated_at,
             url: format!("/functions/{}/execute", function.id),
+            function_urls: Vec::new(),
         }
     }
 }

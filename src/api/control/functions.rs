@@ -102,7 +102,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let upload = control.room.read(&headers, body).await?;
     let function = control.deploy.create(caller, upload).await?;
-    let mut response = document(StatusCode::CREATED, &function);
+    let mut response = document(StatusCode::CREATED, &control, &function);
     let location = format!("/functions/{}", function.id);
     let location = HeaderValue::try_from(location).expect("an id is ASCII");
     response.headers_mut().insert(LOCATION, location);
@@ -120,7 +120,7 @@ pub async fn create(
 )]
 pub async fn read(State(control): State<Control>, Name(id): Name) -> Result<Response, Problem> {
     let target = find(&control, &id)?;
-    Ok(document(StatusCode::OK, &target.function))
+    Ok(document(StatusCode::OK, &control, &target.function))
 }
 
 /// Change a function
@@ -149,7 +149,7 @@ pub async fn update(
     let condition = condition(&headers)?;
     let upload = control.room.read(&headers, body).await?;
     let function = control.deploy.update(caller, id, condition, upload).await?;
-    Ok(document(StatusCode::OK, &function))
+    Ok(document(StatusCode::OK, &control, &function))
 }
 
 /// Delete a function
@@ -221,8 +221,14 @@ pub fn json(status: StatusCode, document: &impl Serialize) -> Response {
     response
 }
 
-fn document(status: StatusCode, function: &Function) -> Response {
-    let mut response = json(status, &FunctionDocument::new(function, &function.digest()));
+fn document(status: StatusCode, control: &Control, function: &Function) -> Response {
+    let digest = function.digest();
+    let target = control.scheduler.find(function.id.as_str());
+    let document = FunctionDocument::new(function, &digest);
+    let mut response = match &target {
+        Some(target) => json(status, &document.at(target.published())),
+        None => json(status, &document),
+    };
     let tag = format!("\"{}\"", function.revision);
     let tag = HeaderValue::try_from(tag).expect("digits in quotes");
     response.headers_mut().insert(ETAG, tag);

@@ -107,6 +107,16 @@ pub async fn admit(
         let (body, room) = body::read(face, &parts.headers, incoming, does).await?;
         return Ok(Admitted { caller, body, room });
     }
+    signed(face, parts, incoming, does).await
+}
+
+/// The same for a request that only a signature opens.
+pub async fn signed(
+    face: &Lambda,
+    parts: &Parts,
+    incoming: Body,
+    does: Option<Do>,
+) -> Result<Admitted, Refused> {
     let claim = Claim::of(parts)?;
     claim.is_for(&face.settings.place.region, SERVICE, clock::wall())?;
     claim.covers(&parts.headers)?;

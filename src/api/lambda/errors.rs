@@ -23,6 +23,8 @@ enum Shape {
     Lower,
     /// `message` alone.
     Bare,
+    /// `Message` alone.
+    BareUpper,
 }
 
 /// A request that was refused, or that cannot be done.
@@ -135,6 +137,13 @@ impl Refusal {
         Self::new(status, kind, message.into(), Shape::Upper)
     }
 
+    /// Who may not call a function URL.
+    pub fn forbidden() -> Self {
+        let message = "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html";
+        let (status, kind) = (StatusCode::FORBIDDEN, "AccessDeniedException");
+        Self::new(status, kind, message.into(), Shape::BareUpper)
+    }
+
     /// The platform's fault, and worth another attempt.
     pub fn service(message: impl Into<String>) -> Self {
         let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -177,6 +186,7 @@ impl Refusal {
             Shape::Upper => json!({"Type": self.blame(), "Message": self.message}),
             Shape::Lower => json!({"Type": self.blame(), "message": self.message}),
             Shape::Bare => json!({"message": self.message}),
+            Shape::BareUpper => json!({"Message": self.message}),
         };
         if let Some(reason) = self.reason {
             body["Reason"] = reason.into();
@@ -264,6 +274,7 @@ impl From<Problem> for Refusal {
             | Problem::NoVersion { .. }
             | Problem::NoAlias { .. }
             | Problem::NotProvisioned { .. }
+            | Problem::NoUrl { .. }
             | Problem::NoInvocation(_)
             | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)
@@ -277,6 +288,7 @@ impl From<Problem> for Refusal {
             )),
             Problem::RouteTaken { .. }
             | Problem::AliasTaken { .. }
+            | Problem::UrlTaken { .. }
             | Problem::VersionInUse(_)
             | Problem::TooMany { .. }
             | Problem::LastAdminKey => Self::conflict(message),

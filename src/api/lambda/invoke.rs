@@ -477,7 +477,7 @@ fn signal(number: i64) -> String {
 }
 
 /// What is not the function's fault.
-fn refusal(fault: &Fault) -> Refusal {
+pub(super) fn refusal(fault: &Fault) -> Refusal {
     use crate::domain::fault::Throttle;
     match fault {
         Fault::Throttled { reason, .. } => {

@@ -30,6 +30,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 pub mod update;
+pub mod urls;
 pub mod versions;
 
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use crate::api::body::Body;
 use crate::api::control::Control;
@@ -69,6 +70,8 @@ pub struct Lambda {
     /// Whether the listener speaks TLS: URLs that are handed out begin with it.
     tls: bool,
     body_timeout: Duration,
+    /// Whether hosts of function URLs are names on this machine; not asked before it matters.
+    names_lead_here: Arc<OnceCell<bool>>,
 }
 
 /// A request whose sender is known, and what it asks for.
@@ -102,6 +105,7 @@ impl Lambda {
             settings: Arc::new(settings),
             tls,
             body_timeout,
+            names_lead_here: Arc::default(),
         }
     }
 
@@ -158,6 +162,7 @@ impl Lambda {
             Do::AddPermission => policy::add(self, asked).await,
             Do::CreateAlias => aliases::create(self, asked).await,
             Do::CreateFunction => create::create(self, asked).await,
+            Do::CreateFunctionUrlConfig => urls::config::create(self, asked).await,
             Do::DeleteAlias => aliases::delete(self, asked).await,
             Do::DeleteFunction => delete::delete(self, asked).await,
             Do::DeleteFunctionCodeSigningConfig => change::delete_code_signing(self, &asked),
@@ -165,6 +170,7 @@ impl Lambda {
             Do::DeleteFunctionEventInvokeConfig => event_invoke::delete(self, asked).await,
             Do::DeleteProvisionedConcurrencyConfig => provisioned::delete(self, asked).await,
             Do::DeleteLayerVersion => layers::delete(self, asked).await,
+            Do::DeleteFunctionUrlConfig => urls::config::delete(self, asked).await,
             Do::DownloadCode => code::download(self, &asked).await,
             Do::DownloadLayer => layers::download(self, &asked).await,
             Do::GetAccountSettings => account::settings(self, &asked),
@@ -178,6 +184,7 @@ impl Lambda {
             Do::GetLayerVersion => layers::get(self, &asked).await,
             Do::GetLayerVersionByArn => layers::get_by_arn(self, &asked).await,
             Do::GetLayerVersionPolicy => layer_policy::get(self, &asked).await,
+            Do::GetFunctionUrlConfig => urls::config::get(self, &asked).await,
             Do::GetPolicy => policy::get(self, &asked),
             Do::GetProvisionedConcurrencyConfig => provisioned::get(self, &asked),
             Do::GetRuntimeManagementConfig => change::get_runtime_management(self, &asked),
@@ -186,6 +193,7 @@ impl Lambda {
             Do::InvokeWithResponseStream => invoke::streamed(self, asked).await,
             Do::ListAliases => aliases::list(self, &asked),
             Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
+            Do::ListFunctionUrlConfigs => urls::config::list(self, &asked).await,
             Do::ListFunctions => list::functions(self, &asked),
             Do::ListProvisionedConcurrencyConfigs => provisioned::list(self, &asked),
             Do::ListLayerVersions => layers::versions(self, &asked).await,
@@ -208,6 +216,7 @@ impl Lambda {
             Do::UpdateFunctionCode => update::code(self, asked).await,
             Do::UpdateFunctionConfiguration => update::configuration(self, asked).await,
             Do::UpdateFunctionEventInvokeConfig => event_invoke::update(self, asked).await,
+            Do::UpdateFunctionUrlConfig => urls::config::update(self, asked).await,
         }
     }
 

@@ -15,6 +15,7 @@ pub enum Do {
     AddPermission,
     CreateAlias,
     CreateFunction,
+    CreateFunctionUrlConfig,
     DeleteAlias,
     DeleteFunction,
     DeleteFunctionCodeSigningConfig,
@@ -22,6 +23,7 @@ pub enum Do {
     DeleteFunctionEventInvokeConfig,
     DeleteProvisionedConcurrencyConfig,
     DeleteLayerVersion,
+    DeleteFunctionUrlConfig,
     /// Not AWS's: where the URL of a function's code leads.
     DownloadCode,
     /// The same for a layer's content.
@@ -37,6 +39,7 @@ pub enum Do {
     GetLayerVersion,
     GetLayerVersionByArn,
     GetLayerVersionPolicy,
+    GetFunctionUrlConfig,
     GetPolicy,
     GetProvisionedConcurrencyConfig,
     GetRuntimeManagementConfig,
@@ -45,6 +48,7 @@ pub enum Do {
     InvokeWithResponseStream,
     ListAliases,
     ListFunctionEventInvokeConfigs,
+    ListFunctionUrlConfigs,
     ListFunctions,
     ListProvisionedConcurrencyConfigs,
     ListLayerVersions,
@@ -67,6 +71,7 @@ pub enum Do {
     UpdateFunctionCode,
     UpdateFunctionConfiguration,
     UpdateFunctionEventInvokeConfig,
+    UpdateFunctionUrlConfig,
 }
 
 impl Do {
@@ -118,7 +123,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("CreateCodeSigningConfig", Method::POST, "/2020-04-22/code-signing-configs", "", None),
     row("CreateEventSourceMapping", Method::POST, "/2015-03-31/event-source-mappings", "", None),
     row("CreateFunction", Method::POST, "/2015-03-31/functions", "", Some(Do::CreateFunction)),
-    row("CreateFunctionUrlConfig", Method::POST, "/2021-10-31/functions/{FunctionName}/url", "", None),
+    row("CreateFunctionUrlConfig", Method::POST, "/2021-10-31/functions/{FunctionName}/url", "", Some(Do::CreateFunctionUrlConfig)),
     row("DeleteAlias", Method::DELETE, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", Some(Do::DeleteAlias)),
     row("DeleteCapacityProvider", Method::DELETE, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", None),
     row("DeleteCodeSigningConfig", Method::DELETE, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", None),
@@ -128,7 +133,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("DeleteFunctionCodeSigningConfig", Method::DELETE, "/2020-06-30/functions/{FunctionName}/code-signing-config", "", Some(Do::DeleteFunctionCodeSigningConfig)),
     row("DeleteFunctionConcurrency", Method::DELETE, "/2017-10-31/functions/{FunctionName}/concurrency", "", Some(Do::DeleteFunctionConcurrency)),
     row("DeleteFunctionEventInvokeConfig", Method::DELETE, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", Some(Do::DeleteFunctionEventInvokeConfig)),
-    row("DeleteFunctionUrlConfig", Method::DELETE, "/2021-10-31/functions/{FunctionName}/url", "", None),
+    row("DeleteFunctionUrlConfig", Method::DELETE, "/2021-10-31/functions/{FunctionName}/url", "", Some(Do::DeleteFunctionUrlConfig)),
     row("DeleteLayerVersion", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", Some(Do::DeleteLayerVersion)),
     row("DeleteProvisionedConcurrencyConfig", Method::DELETE, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", Some(Do::DeleteProvisionedConcurrencyConfig)),
     row("DeleteResourcePolicy", Method::DELETE, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
@@ -147,7 +152,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("GetFunctionEventInvokeConfig", Method::GET, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", Some(Do::GetFunctionEventInvokeConfig)),
     row("GetFunctionRecursionConfig", Method::GET, "/2024-08-31/functions/{FunctionName}/recursion-config", "", Some(Do::GetFunctionRecursionConfig)),
     row("GetFunctionScalingConfig", Method::GET, "/2025-11-30/functions/{FunctionName}/function-scaling-config", "", None),
-    row("GetFunctionUrlConfig", Method::GET, "/2021-10-31/functions/{FunctionName}/url", "", None),
+    row("GetFunctionUrlConfig", Method::GET, "/2021-10-31/functions/{FunctionName}/url", "", Some(Do::GetFunctionUrlConfig)),
     row("GetLayerVersion", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", Some(Do::GetLayerVersion)),
     row("GetLayerVersionByArn", Method::GET, "/2018-10-31/layers", "find=LayerVersion", Some(Do::GetLayerVersionByArn)),
     row("GetLayerVersionPolicy", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", Some(Do::GetLayerVersionPolicy)),
@@ -164,7 +169,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("ListDurableExecutionsByFunction", Method::GET, "/2025-12-01/functions/{FunctionName}/durable-executions", "", None),
     row("ListEventSourceMappings", Method::GET, "/2015-03-31/event-source-mappings", "", None),
     row("ListFunctionEventInvokeConfigs", Method::GET, "/2019-09-25/functions/{FunctionName}/event-invoke-config/list", "", Some(Do::ListFunctionEventInvokeConfigs)),
-    row("ListFunctionUrlConfigs", Method::GET, "/2021-10-31/functions/{FunctionName}/urls", "", None),
+    row("ListFunctionUrlConfigs", Method::GET, "/2021-10-31/functions/{FunctionName}/urls", "", Some(Do::ListFunctionUrlConfigs)),
     row("ListFunctionVersionsByCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}/function-versions", "", None),
     row("ListFunctions", Method::GET, "/2015-03-31/functions", "", Some(Do::ListFunctions)),
     row("ListFunctionsByCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}/functions", "", None),
@@ -200,7 +205,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("UpdateFunctionCode", Method::PUT, "/2015-03-31/functions/{FunctionName}/code", "", Some(Do::UpdateFunctionCode)),
     row("UpdateFunctionConfiguration", Method::PUT, "/2015-03-31/functions/{FunctionName}/configuration", "", Some(Do::UpdateFunctionConfiguration)),
     row("UpdateFunctionEventInvokeConfig", Method::POST, "/2019-09-25/functions/{FunctionName}/event-invoke-config", "", Some(Do::UpdateFunctionEventInvokeConfig)),
-    row("UpdateFunctionUrlConfig", Method::PUT, "/2021-10-31/functions/{FunctionName}/url", "", None),
+    row("UpdateFunctionUrlConfig", Method::PUT, "/2021-10-31/functions/{FunctionName}/url", "", Some(Do::UpdateFunctionUrlConfig)),
 ];
 
 /// Where the URL of a function's code leads.

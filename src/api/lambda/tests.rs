@@ -25,24 +25,24 @@ use crate::secrets::key_place;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/r";
 
-struct Face {
-    world: World,
-    lambda: Lambda,
-    caller: Arc<Grant>,
+pub(super) struct Face {
+    pub(super) world: World,
+    pub(super) lambda: Lambda,
+    pub(super) caller: Arc<Grant>,
 }
 
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Bytes,
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
     }
 
-    fn error(&self) -> (u16, String, String) {
+    pub(super) fn error(&self) -> (u16, String, String) {
         let body = self.json();
         let message = body.get("message").or(body.get("Message"));
         let message = message.and_then(Value::as_str).expect("a message");
@@ -59,7 +59,7 @@ impl Face {
         })
     }
 
-    fn with(settings: config::Aws) -> Self {
+    pub(super) fn with(settings: config::Aws) -> Self {
         let world = World::empty();
         let lambda = Lambda::new(world.control.clone(), settings, false, DEADLINE);
         let caller = signer(&world, &world.keys, Wish::admin());
@@ -70,7 +70,7 @@ impl Face {
         }
     }
 
-    async fn ask(&self, method: &str, target: &str, body: Value) -> Answer {
+    pub(super) async fn ask(&self, method: &str, target: &str, body: Value) -> Answer {
         let body = if body.is_null() {
             String::new()
         } else {
@@ -95,7 +95,7 @@ impl Face {
         }
     }
 
-    async fn create(&self, name: &str, more: Value) -> Answer {
+    pub(super) async fn create(&self, name: &str, more: Value) -> Answer {
         let mut body = json!({
             "FunctionName": name, "Runtime": "runic1.0", "Role": ROLE, "Handler": "app.handler",
             "Code": {"ZipFile": zip("say what came")},
@@ -107,7 +107,7 @@ impl Face {
 }
 
 /// A key in the snapshot, and what it may do.
-fn signer(world: &World, keys: &Keys, wish: Wish) -> Arc<Grant> {
+pub(super) fn signer(world: &World, keys: &Keys, wish: Wish) -> Arc<Grant> {
     let (key, mut record) = wish.issue(clock::wall());
     let secrets = world.scheduler.secrets();
     record.sealed = Some(secrets.seal(&key_place(&record.id), &key));

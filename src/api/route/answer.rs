@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::api::error::JSON;
 use crate::api::route::HOP_BY_HOP;
+use crate::domain::limits::ANSWER_MAX;
 
 /// All headers of an answer together, each counted with what it costs whoever keeps it: clients read no more.
 const HEADERS_MAX: usize = 64 * 1024;
@@ -33,6 +34,8 @@ pub enum Error {
     Value(String),
     #[error("the headers have more than {HEADERS_MAX} bytes together")]
     TooLarge,
+    #[error("a stream that is to be whole has more than {ANSWER_MAX} bytes")]
+    TooLong,
     #[error("the body is not base64, but isBase64Encoded says so")]
     Base64,
     #[error("the prelude of the stream is not JSON, or does not end")]

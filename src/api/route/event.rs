@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, USER_AGENT,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, USER_AGENT,
 };
 use http::request::Parts;
 use serde::ser::SerializeMap;
@@ -22,7 +22,7 @@ use crate::domain::id::RequestId;
 
 /// The only stage there is; so AWS calls it, too.
 const STAGE: &str = "$default";
-/// Nobody is asked who they are.
+/// Who calls where nobody is asked who they are.
 const ACCOUNT: &str = "anonymous";
 
 /// What an event is made of.
@@ -30,11 +30,37 @@ const ACCOUNT: &str = "anonymous";
 pub struct Request<'a> {
     pub head: &'a Parts,
     pub from: Sender,
-    pub function: &'a Function,
-    pub parameters: &'a [(String, String)],
+    pub at: At<'a>,
     pub request_id: RequestId,
-    pub at: jiff::Timestamp,
+    pub time: jiff::Timestamp,
     pub body: &'a [u8],
+}
+
+/// Where the function was found.
+#[derive(Debug, Clone, Copy)]
+pub enum At<'a> {
+    Route {
+        function: &'a Function,
+        parameters: &'a [(String, String)],
+    },
+    Url {
+        id: &'a str,
+        /// The host that is the URL's own.
+        domain: &'a str,
+        /// What comes after the URL.
+        path: &'a str,
+        /// Who signed, if somebody had to.
+        caller: Option<Caller<'a>>,
+    },
+}
+
+/// Somebody with a key.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    pub key: &'a str,
+    pub name: &'a str,
+    /// The account all are of.
+    pub account: &'a str,
 }
 
 #[derive(Serialize)]
@@ -60,8 +86,10 @@ struct Event<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Context<'a> {
-    account_id: &'static str,
+    account_id: &'a str,
     api_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorizer: Option<Authorizer<'a>>,
     domain_name: &'a str,
     domain_prefix: &'a str,
     http: Http<'a>,
@@ -82,6 +110,39 @@ struct Http<'a> {
     user_agent: Cow<'a, str>,
 }
 
+#[derive(Serialize)]
+struct Authorizer<'a> {
+    iam: Iam<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Iam<'a> {
+    access_key: &'a str,
+    account_id: &'a str,
+    caller_id: &'a str,
+    cognito_identity: Option<()>,
+    principal_org_id: Option<()>,
+    user_arn: String,
+    user_id: &'a str,
+}
+
+impl<'a> Authorizer<'a> {
+    fn of(caller: Caller<'a>) -> Self {
+        Self {
+            iam: Iam {
+                access_key: caller.key,
+                account_id: caller.account,
+                caller_id: caller.key,
+                cognito_identity: None,
+                principal_org_id: None,
+                user_arn: format!("arn:aws:iam::{}:user/{}", caller.account, caller.name),
+                user_id: caller.key,
+            },
+        }
+    }
+}
+
 /// The event's bytes.
 pub fn write(request: &Request<'_>) -> Bytes {
     let Parts {
@@ -92,11 +153,30 @@ pub fn write(request: &Request<'_>) -> Bytes {
         ..
     } = request.head;
     let host = host(request.head);
-    let domain = without_port(host);
-    let route_key = format!(
-        "ANY {}",
-        request.function.route.as_deref().unwrap_or_default()
-    );
+    let named = without_port(host);
+    let (route_key, api_id, domain, path, parameters, caller) = match request.at {
+        At::Route {
+            function,
+            parameters,
+        } => {
+            let route = function.route.as_deref().unwrap_or_default();
+            let key = Cow::Owned(format!("ANY {route}"));
+            (
+                key,
+                function.id.as_str(),
+                named,
+                uri.path(),
+                parameters,
+                None,
+            )
+        }
+        At::Url {
+            id,
+            domain,
+            path,
+            caller,
+        } => (STAGE.into(), id, domain, path, &[][..], caller),
+    };
     let text = text(headers, request.body);
     let body = match text {
         Some(text) => Cow::Borrowed(text),
@@ -105,24 +185,26 @@ pub fn write(request: &Request<'_>) -> Bytes {
     to_json(&Event {
         version: "2.0",
         route_key: &route_key,
-        raw_path: uri.path(),
+        raw_path: path,
         raw_query_string: uri.query().unwrap_or_default(),
         cookies: cookies(headers),
         headers: Headers {
             given: headers,
             host,
             from: request.from,
+            signed: caller.is_some(),
         },
         query_string_parameters: query(uri.query().unwrap_or_default()),
-        path_parameters: Pairs(request.parameters),
+        path_parameters: Pairs(parameters),
         request_context: Context {
-            account_id: ACCOUNT,
-            api_id: request.function.id.as_str(),
+            account_id: caller.map_or(ACCOUNT, |caller| caller.account),
+            api_id,
+            authorizer: caller.map(Authorizer::of),
             domain_name: domain,
             domain_prefix: domain.split('.').next().unwrap_or(domain),
             http: Http {
                 method: method.as_str(),
-                path: uri.path(),
+                path,
                 protocol: format!("{version:?}"),
                 source_ip: request.from.address,
                 user_agent: headers.get(USER_AGENT).map(value).unwrap_or_default(),
@@ -130,8 +212,8 @@ pub fn write(request: &Request<'_>) -> Bytes {
             request_id: request.request_id,
             route_key: &route_key,
             stage: STAGE,
-            time: request.at.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string(),
-            time_epoch: request.at.as_millisecond(),
+            time: request.time.strftime("%d/%b/%Y:%H:%M:%S +0000").to_string(),
+            time_epoch: request.time.as_millisecond(),
         },
         body: &body,
         is_base64_encoded: text.is_none(),
@@ -239,6 +321,8 @@ struct Headers<'a> {
     given: &'a HeaderMap,
     host: &'a str,
     from: Sender,
+    /// What let the request in is not the function's: it is good for another five minutes.
+    signed: bool,
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -250,6 +334,9 @@ impl Serialize for Headers<'_> {
         for name in self.given.keys() {
             let own = [COOKIE.as_str(), HOST.as_str(), FORWARDED_FOR];
             if own.contains(&name.as_str()) || HOP_BY_HOP.contains(&name.as_str()) {
+                continue;
+            }
+            if self.signed && name == AUTHORIZATION {
                 continue;
             }
             map.serialize_entry(name.as_str(), &self.joined(name.as_str()))?;

@@ -9,7 +9,7 @@ mod prelude;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::request::Parts;
@@ -18,13 +18,13 @@ use serde::Serialize;
 
 use crate::api::body::Body;
 use crate::api::route::answer::Head;
-use crate::api::route::event::Request;
+use crate::api::route::event::{At, Request};
 use crate::api::{error, invoke};
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Invocation;
-use crate::domain::limits::PAYLOAD_MAX;
+use crate::domain::limits::{ANSWER_MAX, PAYLOAD_MAX};
 use crate::router::routes::Matched;
 use crate::scheduler::{self, Answer, Called, Scheduler, Target};
 
@@ -79,18 +79,17 @@ pub async fn serve(
     let payload = event::write(&Request {
         head,
         from,
-        function: &target.function,
-        parameters: &found.parameters,
+        at: At::Route {
+            function: &target.function,
+            parameters: &found.parameters,
+        },
         request_id,
-        at: clock::wall(),
+        time: clock::wall(),
         body: &body,
     });
     drop(body);
     if payload.len() > PAYLOAD_MAX {
-        return refuse(&Fault::PayloadTooLarge {
-            size: payload.len() as u64,
-            limit: PAYLOAD_MAX as u64,
-        });
+        return refuse(&too_large(&payload));
     }
     let invocation = Invocation {
         request_id,
@@ -98,15 +97,48 @@ pub async fn serve(
         raw: false,
         context: Bytes::new(),
     };
+    let whole = head.method != Method::HEAD;
+    let told = |failed: Failed| failure(failed.status());
+    call(scheduler, &target, invocation, whole, Mode::AsItComes, told).await
+}
+
+/// How an answer is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::api) enum Mode {
+    /// Whole or as a stream: as the function gives it.
+    AsItComes,
+    /// A stream is gathered first.
+    Gathered,
+    /// Nothing is read into it but what a stream says of itself: a whole answer is sent as it was written.
+    Unread,
+}
+
+/// What is over the limit only as an event.
+pub(in crate::api) fn too_large(payload: &Bytes) -> Fault {
+    Fault::PayloadTooLarge {
+        size: payload.len() as u64,
+        limit: PAYLOAD_MAX as u64,
+    }
+}
+
+/// One call and its response; `told` is what its sender is told of a failure. `whole`: with the body.
+pub(in crate::api) async fn call(
+    scheduler: &Arc<Scheduler>,
+    target: &Arc<Target>,
+    invocation: Invocation,
+    whole: bool,
+    mode: Mode,
+    told: impl FnOnce(Failed) -> Response<Body>,
+) -> Response<Body> {
+    let request_id = invocation.request_id;
     let Called {
         phases,
         start,
         result,
         ..
-    } = scheduler.invoke(&target, invocation).await;
-    let whole = head.method != Method::HEAD;
+    } = scheduler.invoke(target, invocation).await;
     let made = match result {
-        Ok(answer) => respond(answer, request_id, whole).await,
+        Ok(answer) => respond(answer, request_id, whole, mode).await,
         Err(fault) => Err(Failed::Fault(fault)),
     };
     let mut response = made.unwrap_or_else(|failed| {
@@ -114,12 +146,12 @@ pub async fn serve(
             let function = &target.function.name;
             tracing::info!(%request_id, %function, %error, "answer is not one for HTTP");
         }
-        failure(failed.status())
+        told(failed)
     });
     let headers = response.headers_mut();
     let own_id = headers.remove(error::REQUEST_ID);
     let own_timing = headers.remove(invoke::SERVER_TIMING);
-    invoke::label(headers, request_id, &phases, start, Some(&target));
+    invoke::label(headers, request_id, &phases, start, Some(target));
     headers.insert(AMZN_REQUEST_ID, error::request_id_value(request_id));
     // A function may pass on its caller's id, and tell its own times.
     own_id.map(|own| headers.insert(error::REQUEST_ID, own));
@@ -137,7 +169,7 @@ pub fn refuse(fault: &Fault) -> Response<Body> {
 
 /// Why there is no answer.
 #[derive(Debug)]
-enum Failed {
+pub(in crate::api) enum Failed {
     Fault(Fault),
     /// The function answered, but not something that can be said over HTTP.
     Answer(answer::Error),
@@ -157,14 +189,22 @@ async fn respond(
     answer: Answer,
     request_id: RequestId,
     whole: bool,
+    mode: Mode,
 ) -> Result<Response<Body>, Failed> {
     let (mut head, body) = match answer {
         Answer::Whole { body, raw: true } => (Head::of(StatusCode::OK, OCTETS), Body::Full(body)),
+        Answer::Whole { body, raw: false } if mode == Mode::Unread => {
+            (Head::of(StatusCode::OK, error::JSON), Body::Full(body))
+        }
         Answer::Whole { body, raw: false } => {
             let (head, body) = answer::whole(body).map_err(Failed::Answer)?;
             (head, Body::Full(body))
         }
         Answer::Stream { content_type, body } => stream(&content_type, body, request_id).await?,
+    };
+    let body = match body {
+        Body::Stream { body, .. } if mode == Mode::Gathered => Body::Full(gather(body).await?),
+        body => body,
     };
     let body = match body {
         body if whole && head.has_body() => body,
@@ -207,6 +247,19 @@ async fn stream(
         ),
     };
     Ok((head, Body::Stream { request_id, body }))
+}
+
+/// A stream for somebody who is to have it whole.
+async fn gather(mut body: scheduler::Body) -> Result<Bytes, Failed> {
+    let mut whole = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        let piece = piece.map_err(Failed::Fault)?;
+        if whole.len() + piece.len() > ANSWER_MAX {
+            return Err(Failed::Answer(answer::Error::TooLong));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
 }
 
 /// As long as the function's time.

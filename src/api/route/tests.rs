@@ -10,7 +10,7 @@ use super::*;
 use crate::domain::fault::{Report, Throttle};
 
 async fn responded(answer: Answer, whole: bool) -> (http::response::Parts, Bytes) {
-    let response = respond(answer, RequestId::generate(), whole).await;
+    let response = respond(answer, RequestId::generate(), whole, Mode::AsItComes).await;
     let (head, body) = response.expect("a response").into_parts();
     (head, body.collect().await.expect("whole").to_bytes())
 }
@@ -80,7 +80,7 @@ async fn a_stream_nobody_reads_may_still_fail() {
         content_type: "text/x".into(),
         body: Box::pin(stream::iter(pieces)),
     };
-    let failed = respond(answer, RequestId::generate(), false).await;
+    let failed = respond(answer, RequestId::generate(), false, Mode::AsItComes).await;
     let failed = failed.expect_err("it failed");
     assert_eq!(failed.status(), StatusCode::BAD_GATEWAY);
 }
@@ -129,7 +129,8 @@ async fn the_public_learns_that_it_failed_and_no_more() {
         let body: Value = serde_json::from_slice(&body.to_bytes()).expect("JSON");
         assert_eq!(body, json!({ "message": message }));
     }
-    let no_answer = respond(json(&json!({"statusCode": 1})), RequestId::generate(), true).await;
+    let odd = json(&json!({"statusCode": 1}));
+    let no_answer = respond(odd, RequestId::generate(), true, Mode::AsItComes).await;
     let status = no_answer.expect_err("no answer").status();
     assert_eq!(status, StatusCode::BAD_GATEWAY);
 }

@@ -204,6 +204,12 @@ fn ranges_hold() {
         ("store.url", "memory"),
         ("engine.socket", "unix:///var/run/docker.sock"),
         ("state.dir", ""),
+        ("aws.url_domain", ""),
+        ("aws.url_domain", "Example.org"),
+        ("aws.url_domain", "example.org:80"),
+        ("aws.url_domain", "a..b"),
+        ("aws.url_domain", "-a"),
+        ("aws.url_form", "both"),
         ("no.such", "1"),
     ] {
         let found = set(key, bad).expect_err(key).0;
@@ -221,6 +227,8 @@ fn ranges_hold() {
         ("pool.cancel_grace", "0ms"),
         ("server.drain_grace", "0s"),
         ("pool.memory_budget_mb", "2048"),
+        ("aws.url_domain", "functions.example.org"),
+        ("aws.url_form", "path"),
     ] {
         assert!(set(key, good).is_ok(), "{key} = {good}");
     }

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 
 use crate::domain::function::Function;
 use crate::domain::id::{AliasName, FunctionId};
+use crate::domain::url;
 use crate::domain::version::{Edit, Outcome, Published, Second, VersionId, Wish};
 use crate::store::suite::{create, function, has_code, is_stale, next, upload};
 use crate::store::{Error, Store};
@@ -98,6 +99,21 @@ async fn what_was_published_is_read_word_for_word(store: Arc<dyn Store>) {
     let name = AliasName::parse("live").expect("is a name");
     let (_, edit) = all.create_alias(name, wish, now()).expect("is right");
     write(&*store, &mut all, edit).await;
+    let cors = url::Cors {
+        allow_origins: Some(vec!["*".into(), "https://ž.example".into()]),
+        max_age_seconds: Some(0),
+        ..url::Cors::default()
+    };
+    let wish = url::Wish {
+        auth: Some(url::AuthType::Signed),
+        cors: Some(Some(cors)),
+        mode: Some(url::InvokeMode::Stream),
+    };
+    for qualifier in ["live", "$LATEST"] {
+        let made = all.create_url(qualifier, url::UrlId::generate(), wish.clone(), now());
+        let (_, edit) = made.expect("is right");
+        write(&*store, &mut all, edit).await;
+    }
     assert_eq!(read(&*store, &first.id).await.as_ref(), Some(&all));
     assert_eq!(
         store.heads().await.expect("can be listed"),

@@ -290,6 +290,14 @@ pub(super) fn problem(refused: Refused, function: &Function) -> Problem {
             function: of,
             qualifier,
         },
+        Refused::UrlTaken(qualifier) => Problem::UrlTaken {
+            function: of,
+            qualifier,
+        },
+        Refused::NoUrl(qualifier) => Problem::NoUrl {
+            function: of,
+            qualifier,
+        },
         Refused::Stale(given) => Problem::Stale {
             given: given.to_string(),
             condition: false,

@@ -51,10 +51,12 @@ fn event_over(tls: bool, request: http::request::Builder, body: &[u8]) -> Value 
     let bytes = write(&Request {
         head: &head,
         from,
-        function: &function,
-        parameters: &[("id".into(), "a/b č".into())],
+        at: At::Route {
+            function: &function,
+            parameters: &[("id".into(), "a/b č".into())],
+        },
         request_id: RequestId::generate(),
-        at: function.created_at,
+        time: function.created_at,
         body,
     });
     serde_json::from_slice(&bytes).expect("JSON")
