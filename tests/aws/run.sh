@@ -3,7 +3,7 @@
 #
 #   run.sh [TEST…]     as unittest names them: test_functions, test_calls.Calls.test_echo; all if left out
 #
-# Starts a server of its own, needs a Docker engine, and keeps the clients in target/.
+# Starts a server of its own, needs a Docker engine, and keeps the clients and what functions are packed with in target/.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "$0")/../../scripts/prelude.sh"
@@ -38,6 +38,16 @@ if ! cmp -s tests/aws/requirements.txt "$tool/installed.txt"; then
     within 60 python3 -m venv "$tool"
     within 300 "$tool/bin/pip" install --quiet --disable-pip-version-check --requirement tests/aws/requirements.txt
     cp tests/aws/requirements.txt "$tool/installed.txt"
+fi
+
+# What an app brings along, for the interpreter in the runtime's image, which is not the one here.
+export FASTAPI_DIR=$built/aws-fastapi
+if ! cmp -s tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"; then
+    note "installing FastAPI and Mangum in $FASTAPI_DIR"
+    rm -rf "$FASTAPI_DIR"
+    within 300 "$tool/bin/pip" install --quiet --disable-pip-version-check --target "$FASTAPI_DIR" --only-binary=:all: \
+        --implementation cp --python-version 3.13 --platform "manylinux2014_$(uname -m)" --requirement tests/aws/fastapi.txt
+    cp tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"
 fi
 
 cargo build --locked --quiet --bin hearth
