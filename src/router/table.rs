@@ -43,7 +43,9 @@ pub struct Table<T> {
 
 /// A map that is read without a lock.
 #[derive(Debug)]
-struct Shards<K, T>(Box<[ArcSwap<HashMap<K, Arc<T>>>]>);
+struct Shards<K, T>(Box<[ArcSwap<Shard<K, T>>]>);
+
+type Shard<K, T> = HashMap<K, Arc<T>>;
 
 impl<K: Clone + Eq + Hash + Borrow<str>, T> Shards<K, T> {
     fn new() -> Self {
@@ -54,7 +56,7 @@ impl<K: Clone + Eq + Hash + Borrow<str>, T> Shards<K, T> {
         self.0[shard_of(key)].load().get(key).cloned()
     }
 
-    fn change(&self, shard: usize, change: impl FnOnce(&mut HashMap<K, Arc<T>>)) {
+    fn change(&self, shard: usize, change: impl FnOnce(&mut Shard<K, T>)) {
         let shard = &self.0[shard];
         let mut next = HashMap::clone(&shard.load());
         change(&mut next);

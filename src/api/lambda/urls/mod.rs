@@ -142,6 +142,7 @@ fn resolve(face: &Lambda, asked: &Asked<'_>) -> Option<Resolved> {
     if asked.qualifier == LATEST {
         return Some(Resolved {
             target: asked.latest.clone(),
+            alias: None,
             context: Bytes::new(),
         });
     }

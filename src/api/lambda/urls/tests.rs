@@ -613,6 +613,7 @@ async fn the_public_is_told_what_aws_tells() {
         kind: "Oops".into(),
         message: "secret".into(),
         stack: Vec::new(),
+        document: None,
     };
     let second = Duration::from_secs(1);
     let throttled = Fault::Throttled {
