@@ -224,6 +224,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Apart from the functions: a revocation waits for nobody's deploy.
     let following = follow_keys(reader.store.clone(), keys.clone(), reader.store.changes());
     task::spawn(vital.clone(), "key follower", following);
+    let forgetting = control.idempotency().clone().forget_forever();
+    task::spawn(vital.clone(), "forget answers", forgetting);
     if config.watches_code_paths() {
         let watching = control.clone().watch_code_paths();
         task::spawn(vital.clone(), "code watch", watching);

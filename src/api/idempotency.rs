@@ -51,6 +51,8 @@ const WAITING_MAX: usize = 1000;
 /// How often an end is tried to be told to a store that is away, and how long between.
 const END_ATTEMPTS: usize = 60;
 const END_RETRY: Duration = Duration::from_secs(1);
+/// Between two looks for keys whose time is over. A key that is asked for is looked at anyway: this is about room.
+const FORGET: Duration = Duration::from_secs(60);
 /// Hashing more than this is not done between other requests.
 const HASH_INLINE: usize = 64 * 1024;
 
@@ -94,6 +96,15 @@ impl Idempotency {
             max_wait: limits.max_wait,
             waiting: Semaphore::new(WAITING_MAX),
         })
+    }
+
+    /// Forgets keys whose time is over, for as long as the process lives: nobody may ever come with another one.
+    pub async fn forget_forever(self: Arc<Self>) {
+        loop {
+            // A store that is away is told of by those who need it.
+            while let Ok(true) = self.store.forget().await {}
+            tokio::time::sleep(FORGET).await;
+        }
     }
 
     /// A streaming answer as a whole one if it is small enough to be kept.

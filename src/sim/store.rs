@@ -108,6 +108,9 @@ impl Answers for Packages {
     fn release<'a>(&'a self, _: &'a Key, _: RequestId) -> BoxFuture<'a, Result<bool, Error>> {
         async { Ok(false) }.boxed()
     }
+    fn forget(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
+    }
 }
 
 impl Versions for Packages {

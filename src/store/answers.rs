@@ -72,6 +72,8 @@ pub trait Answers {
     ) -> BoxFuture<'a, Result<Ended, Error>>;
     /// Forgets it, because nothing was run. `false` if somebody else has it.
     fn release<'a>(&'a self, key: &'a Key, by: RequestId) -> BoxFuture<'a, Result<bool, Error>>;
+    /// Forgets a few keys whose time is over. `true` if some were: there may be more.
+    fn forget(&self) -> BoxFuture<'_, Result<bool, Error>>;
 }
 
 /// An answer without its body, as it is stored.

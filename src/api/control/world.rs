@@ -443,6 +443,9 @@ impl Answers for Hooked {
     ) -> BoxFuture<'a, Result<bool, store::Error>> {
         self.inner.release(key, by)
     }
+    fn forget(&self) -> BoxFuture<'_, Result<bool, store::Error>> {
+        self.inner.forget()
+    }
 }
 
 impl Versions for Hooked {

@@ -49,11 +49,13 @@ enum State {
     Done(Option<Head>),
 }
 
-/// Makes the tables, and ends the leases of a process that is gone.
+/// Makes the tables, forgets what is over, and ends the leases of a process that is gone.
 pub(super) fn open(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut tables = Tables::open(&transaction)?;
+        let now = clock::unix_millis();
+        while tables.forget(now)? > 0 {}
         let mut running = Vec::new();
         for row in tables.running.iter()? {
             running.push(row?.0.value().to_owned());
@@ -202,19 +204,20 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn forget(&mut self, now: u64) -> Result<(), redb::StorageError> {
-        for _ in 0..FEW {
+    /// Says how many were forgotten.
+    fn forget(&mut self, now: u64) -> Result<usize, redb::StorageError> {
+        for forgotten in 0..FEW {
             let first = self.until.first()?;
             let Some((at, id)) = first.map(|(key, _)| (key.value().0, key.value().1.to_owned()))
             else {
-                break;
+                return Ok(forgotten);
             };
             if at > now {
-                break;
+                return Ok(forgotten);
             }
             self.remove(at, &id)?;
         }
-        Ok(())
+        Ok(FEW)
     }
 
     fn drop(&mut self, id: &str, known: Option<Known>) -> Result<(), redb::StorageError> {
@@ -273,6 +276,16 @@ fn look(database: &Database, key: &Key) -> Result<Option<Begun>, Fault> {
         Some(known) if known.until > now => judge(&known, key, now, || body(&bodies, &key.id)),
         _ => Ok(None),
     }
+}
+
+/// Whether the time of any key is over.
+fn is_over(database: &Database) -> Result<bool, Fault> {
+    let first = || {
+        let until = database.begin_read()?.open_table(UNTIL)?;
+        let first = until.first()?.map(|(key, _)| key.value().0);
+        Ok(first.is_some_and(|at| at <= clock::unix_millis()))
+    };
+    first().map_err(Fault::Database)
 }
 
 fn with<T>(
@@ -339,5 +352,66 @@ impl Answers for Embedded {
             with(transaction, |tables| tables.release(&key, by))
         })
         .boxed()
+    }
+
+    fn forget(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        const FORGET: &str = "forget old answers";
+        async move {
+            // Looked at first, as above: this is asked for as long as the process lives.
+            if !self.look(FORGET, is_over).await? {
+                return Ok(false);
+            }
+            let forgotten = self.apply(FORGET, move |transaction| {
+                with(transaction, |tables| {
+                    tables.forget(clock::unix_millis()).map_err(database_fault)
+                })
+            });
+            Ok(forgotten.await? > 0)
+        }
+        .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::id::FunctionId;
+
+    #[tokio::test]
+    async fn what_is_over_is_forgotten_when_the_store_is_opened() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Embedded::open(dir.path()).expect("opens");
+        let key = |written| Key::of(&FunctionId::from_stored("f"), written, "", b"{}");
+        for (written, keep) in [("old", 1), ("kept", 3_600_000)] {
+            let time = Duration::from_millis(keep);
+            let bounds = Bounds {
+                keys: 9,
+                bytes: 9,
+                keep: time,
+                lease: time,
+            };
+            let key = key(written);
+            let begun = store.begin(&key, RequestId::generate(), bounds);
+            let begun = begun.await.expect("begun");
+            assert!(matches!(begun, Begun::Yours { .. }), "{begun:?}");
+        }
+        drop(store);
+        let until = clock::unix_millis() + 2;
+        while clock::unix_millis() < until {
+            std::thread::yield_now();
+        }
+        let store = Embedded::open(dir.path()).expect("opens");
+        let known = |database: &Database| {
+            let count = || {
+                let known = database.begin_read()?.open_table(KNOWN)?;
+                Ok(known.len()?)
+            };
+            count().map_err(Fault::Database)
+        };
+        let known = store.look("count", known).await.expect("counted");
+        assert_eq!(known, 1);
+        assert!(!store.forget().await.expect("forgets"));
     }
 }

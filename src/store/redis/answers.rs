@@ -85,11 +85,18 @@ forget(id)
 return {'done'}
 ";
 
+const FORGET: &str = r"
+local old = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, 100)
+for _, one in ipairs(old) do forget(one) end
+return {#old > 0 and 'forgot' or 'none'}
+";
+
 pub(super) struct AnswerScripts {
     begin: Script,
     hold: Script,
     end: Script,
     release: Script,
+    forget: Script,
 }
 
 impl AnswerScripts {
@@ -100,6 +107,7 @@ impl AnswerScripts {
             hold: script(HOLD),
             end: script(END),
             release: script(RELEASE),
+            forget: script(FORGET),
         }
     }
 }
@@ -108,17 +116,18 @@ impl Redis {
     async fn run_for_answers(
         &self,
         script: &Script,
-        key: &Key,
-        by: RequestId,
+        // The id of a key and who asks; nobody's, and nobody, where it is about all of them.
+        (id, by): (&str, Option<RequestId>),
         arguments: &[&[u8]],
     ) -> Result<Vec<Bytes>, Fault> {
+        let by = by.map(|by| by.to_string()).unwrap_or_default();
         let run = self.calls.script(async |asked: &mut Asked<'_>| {
             let mut call = script.prepare_invoke();
             for table in [key::IDENTITY, key::ANSWERS, key::ANSWERS_BYTES] {
                 call.key(table);
             }
             call.arg(asked.identity).arg(key::ANSWER);
-            call.arg(&key.id).arg(by.to_string());
+            call.arg(id).arg(&by);
             for argument in arguments {
                 call.arg(*argument);
             }
@@ -141,7 +150,8 @@ impl Redis {
         let [lease, keep, most] = numbers.map(|number| number.to_string());
         let arguments = [&key.print, &lease, &keep, &most].map(|text| text.as_bytes());
         let script = &self.answers.begin;
-        let answer = self.run_for_answers(script, key, by, &arguments).await?;
+        let whose = (key.id.as_str(), Some(by));
+        let answer = self.run_for_answers(script, whose, &arguments).await?;
         let words: Vec<&[u8]> = answer.iter().map(|word| &word[..]).collect();
         Ok(Some(match words[..] {
             [b"full"] => return Ok(None),
@@ -170,7 +180,8 @@ impl Redis {
         by: RequestId,
         arguments: &[&[u8]],
     ) -> Result<bool, Fault> {
-        let answer = self.run_for_answers(script, key, by, arguments).await?;
+        let whose = (key.id.as_str(), Some(by));
+        let answer = self.run_for_answers(script, whose, arguments).await?;
         match answer.first().map(|word| &word[..]) {
             Some(b"done") => Ok(true),
             Some(b"lost") => Ok(false),
@@ -191,11 +202,22 @@ impl Redis {
         let [keep, most] = [millis(bounds.keep), bounds.bytes].map(|number| number.to_string());
         let arguments: [&[u8]; 4] = [&head, body, keep.as_bytes(), most.as_bytes()];
         let script = &self.answers.end;
-        let answer = self.run_for_answers(script, key, by, &arguments).await?;
+        let whose = (key.id.as_str(), Some(by));
+        let answer = self.run_for_answers(script, whose, &arguments).await?;
         match answer.first().map(|word| &word[..]) {
             Some(b"kept") => Ok(Ended::Kept),
             Some(b"unkept") => Ok(Ended::Unkept),
             Some(b"lost") => Ok(Ended::Lost),
+            _ => Err(unexpected(&answer)),
+        }
+    }
+
+    async fn try_forget(&self) -> Result<bool, Fault> {
+        let script = &self.answers.forget;
+        let answer = self.run_for_answers(script, ("", None), &[]).await?;
+        match answer.first().map(|word| &word[..]) {
+            Some(b"forgot") => Ok(true),
+            Some(b"none") => Ok(false),
             _ => Err(unexpected(&answer)),
         }
     }
@@ -261,6 +283,14 @@ impl Answers for Redis {
             let script = &self.answers.release;
             let released = self.done_for_answers(script, key, by, &[]).await;
             released.map_err(unavailable("release the named call"))
+        }
+        .boxed()
+    }
+
+    fn forget(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        async move {
+            let forgotten = self.try_forget().await;
+            forgotten.map_err(unavailable("forget old answers"))
         }
         .boxed()
     }

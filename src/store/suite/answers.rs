@@ -41,6 +41,7 @@ pub(super) async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         no_more_keys_than_may_be_known_are_begun,
         what_does_not_fit_is_not_kept_but_has_an_end,
         what_is_forgotten_makes_room,
+        what_is_over_is_forgotten_without_another_call,
         bytes_come_back_as_they_were,
     ];
 }
@@ -257,6 +258,42 @@ async fn what_is_forgotten_makes_room(store: Arc<dyn Store>) {
         let ended = end(&*store, &key, by, &answer("1234"), tight).await;
         assert_eq!(ended, Ended::Kept, "{n}");
     }
+}
+
+async fn what_is_over_is_forgotten_without_another_call(store: Arc<dyn Store>) {
+    assert!(!store.forget().await.expect("forgets"), "there is nothing");
+    let kept = key("kept");
+    let by = begun(&*store, &kept, BOUNDS).await;
+    end(&*store, &kept, by, &answer("1"), BOUNDS).await;
+    let running = key("running");
+    begun(&*store, &running, BOUNDS).await;
+    let gone = Bounds {
+        keep: OVER,
+        lease: OVER,
+        bytes: 5,
+        ..BOUNDS
+    };
+    let (old, abandoned) = (key("old"), key("abandoned"));
+    let by = begun(&*store, &old, gone).await;
+    let ended = end(&*store, &old, by, &answer("1234"), gone).await;
+    assert_eq!(ended, Ended::Kept);
+    begun(&*store, &abandoned, gone).await;
+    eventually("them to be forgotten", async || {
+        store.forget().await.expect("forgets").then_some(())
+    })
+    .await;
+    // One of them may have been over a moment before the other; then there is nothing more.
+    eventually("nothing to be left to forget", async || {
+        (!store.forget().await.expect("forgets")).then_some(())
+    })
+    .await;
+    // The bytes of what was answered are free again: all five but the one that is still there.
+    let last = key("last");
+    let by = begun(&*store, &last, BOUNDS).await;
+    let ended = end(&*store, &last, by, &answer("1234"), gone).await;
+    assert_eq!(ended, Ended::Kept);
+    assert_eq!(seen(&*store, &kept).await, Begun::Answered(answer("1")));
+    assert_eq!(seen(&*store, &running).await, Begun::Running);
 }
 
 async fn bytes_come_back_as_they_were(store: Arc<dyn Store>) {
