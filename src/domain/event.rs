@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::destination::Destination;
 use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId};
+use crate::domain::invocation::{Phases, StartKind, StartReason};
 use crate::domain::version::VersionId;
 
 /// What was accepted.
@@ -91,6 +92,18 @@ pub struct Record {
     pub finished_at: Option<jiff::Timestamp>,
     /// Of the last attempt that failed.
     pub failure: Option<Failure>,
+    /// Of the last attempt that was made and had an end.
+    pub ran: Option<Ran>,
+}
+
+/// How an attempt went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ran {
+    pub began_at: jiff::Timestamp,
+    pub ended_at: jiff::Timestamp,
+    /// `None` if it got no worker, or needed none.
+    pub start: Option<(StartKind, StartReason)>,
+    pub phases: Phases,
 }
 
 /// An event to be run now, by whoever claimed it and nobody else while the claim lasts.
@@ -103,6 +116,20 @@ pub struct Claimed {
 }
 
 /// What whoever claimed an event has to say in the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    pub verdict: Verdict,
+    /// `None` if nothing was tried.
+    pub ran: Option<Ran>,
+}
+
+impl From<Verdict> for Settlement {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, ran: None }
+    }
+}
+
+/// What becomes of the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Succeeded,

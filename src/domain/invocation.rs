@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::id::RequestId;
 
@@ -18,7 +19,8 @@ pub struct Invocation {
 }
 
 /// How the worker that answered came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StartKind {
     /// It was idle.
     Warm,
@@ -39,7 +41,8 @@ impl StartKind {
 }
 
 /// Why a call was not warm. Shown in the answer and counted, so that a cold start is never a riddle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StartReason {
     /// An idle worker was there.
     Idle,
@@ -66,7 +69,7 @@ impl StartReason {
 }
 
 /// Where the time of a call went.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phases {
     /// Waiting in line for a worker.
     pub queue: Duration,

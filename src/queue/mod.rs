@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::domain::aws;
 use crate::domain::destination::{Asynchronous, Destination};
-use crate::domain::event::{Claimed, Event, Record, Verdict};
+use crate::domain::event::{Claimed, Event, Ran, Record, Settlement, Verdict};
 use crate::domain::fault::Fault;
 use crate::domain::id::{AliasName, FunctionName, RequestId};
-use crate::domain::invocation::Invocation;
+use crate::domain::invocation::{Invocation, Phases};
 use crate::domain::version::{Qualifier, VersionId};
 use crate::queue::delivery::{Answered, DEPTH_MAX, End};
 use crate::queue::retry::Failed;
@@ -256,11 +256,21 @@ impl Queue {
         let own = own.cloned().unwrap_or_default();
         let rules = self.options.retry.with(&own);
         let age = age(&claimed.event);
-        let result = match age >= rules.max_age {
-            true => Err(Failed::TooOld(age)),
+        let (result, ran) = match age >= rules.max_age {
+            true => (Err(Failed::TooOld(age)), None),
             false => {
+                let began_at = clock::wall();
+                let mut ran = Ran {
+                    began_at,
+                    ended_at: began_at,
+                    start: None,
+                    phases: Phases::default(),
+                };
                 let told = own.on_success.is_some();
-                self.attempt(&claimed, subject.as_ref(), told).await
+                let result = self.attempt(&claimed, subject.as_ref(), told, &mut ran);
+                let result = result.await;
+                ran.ended_at = clock::wall();
+                (result, Some(ran))
             }
         };
         let ended = result.as_ref().map(drop);
@@ -273,7 +283,7 @@ impl Queue {
         if let Verdict::PassedOn { event, .. } = &mut verdict {
             self.address(event);
         }
-        self.tell(&claimed, verdict).await;
+        self.tell(&claimed, Settlement { verdict, ran }).await;
     }
 
     /// Decides which version an event runs that goes to what stands behind a function's name. If nothing does, its run will say so.
@@ -302,9 +312,9 @@ impl Queue {
     }
 
     /// Tells the store, which is away for a while at times.
-    async fn tell(&self, claimed: &Claimed, verdict: Verdict) {
+    async fn tell(&self, claimed: &Claimed, settlement: Settlement) {
         let (request_id, name) = (claimed.event.request_id, &claimed.event.name);
-        match &verdict {
+        match &settlement.verdict {
             Verdict::Succeeded | Verdict::PassedOn { failure: None, .. } => {
                 metrics::event("succeeded");
             }
@@ -322,11 +332,11 @@ impl Queue {
             let (by, bounds) = (&self.options.process, self.options.bounds);
             match self
                 .store
-                .settle(by, claimed, verdict.clone(), bounds)
+                .settle(by, claimed, settlement.clone(), bounds)
                 .await
             {
                 Ok(true) => {
-                    if matches!(verdict, Verdict::PassedOn { .. }) {
+                    if matches!(settlement.verdict, Verdict::PassedOn { .. }) {
                         self.submitted.notify_one();
                     }
                     return;
@@ -344,12 +354,13 @@ impl Queue {
         tracing::warn!(%request_id, function = %name, "an event that was run will be run again");
     }
 
-    /// `told`: somebody wants to know the answer.
+    /// `told`: somebody wants to know the answer. `ran` learns how it went.
     async fn attempt(
         &self,
         claimed: &Claimed,
         subject: Option<&Arc<Target>>,
         told: bool,
+        ran: &mut Ran,
     ) -> Result<Option<Answered>, Failed> {
         let event = &claimed.event;
         // One that took its process with it so often is not tried once more.
@@ -361,8 +372,8 @@ impl Queue {
         }
         match &event.destination {
             None | Some(Destination::Function(..)) => {
-                let ran = self.run_one(claimed, subject, told).await;
-                ran.map_err(Failed::Call)
+                let answered = self.run_one(claimed, subject, told, ran).await;
+                answered.map_err(Failed::Call)
             }
             Some(to) => {
                 let delivered = self.deliver(to, event.request_id, &claimed.payload).await;
@@ -396,6 +407,7 @@ impl Queue {
         claimed: &Claimed,
         subject: Option<&Arc<Target>>,
         told: bool,
+        ran: &mut Ran,
     ) -> Result<Option<Answered>, Fault> {
         let event = &claimed.event;
         let Some(latest) = subject else {
@@ -425,7 +437,9 @@ impl Queue {
             context: event.context.clone().into(),
         };
         let fits = |length: usize| told && length <= delivery::ANSWER_MAX;
-        match self.scheduler.invoke(&target, invocation).await.result? {
+        let called = self.scheduler.invoke(&target, invocation).await;
+        (ran.start, ran.phases) = (called.start, called.phases);
+        match called.result? {
             Answer::Whole { body, raw } => Ok(fits(body.len()).then_some(Answered { body, raw })),
             // It has not ended well before it has ended.
             Answer::Stream { mut body, .. } => {

@@ -38,7 +38,7 @@ use crate::router::table::{Entry, Replaced, Table};
 use crate::scheduler::admit::Gate;
 use crate::scheduler::life::Life;
 use crate::scheduler::qualifiers::Qualifiers;
-use crate::scheduler::record::{Record, Summary};
+use crate::scheduler::record::{Call, Record, Summary};
 use crate::scheduler::share::{Share, Term};
 use crate::scheduler::totals::{Part, Totals};
 use crate::secrets::Secrets;
@@ -271,6 +271,14 @@ impl Scheduler {
         self.table.all()
     }
 
+    /// A call that this process remembers, and the function it was of.
+    pub fn remembered(&self, id: &RequestId) -> Option<(Arc<Target>, Call)> {
+        self.table.all().into_iter().find_map(|target| {
+            let call = target.shared.life.so_far()?.record.find(id)?;
+            Some((target, call))
+        })
+    }
+
     /// Grows whenever another function, or another revision of one, is there.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
@@ -501,7 +509,7 @@ impl Scheduler {
         }
         let now = clock::now();
         let whole = now.saturating_duration_since(arrived);
-        target.record().ended(&called, whole, now);
+        target.record().ended(target.version, &called, whole, now);
         let kind = called.start.map(|(kind, _)| kind);
         target.meters().called(
             kind,

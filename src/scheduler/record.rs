@@ -11,12 +11,15 @@ use crate::clock;
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::RequestId;
 use crate::domain::invocation::{Phases, StartKind, StartReason};
+use crate::domain::version::VersionId;
 use crate::scheduler::Called;
 
 /// Calls that are remembered, and that the percentiles are of.
 pub const REMEMBERED: usize = 200;
 /// Calls are counted in spans of this length.
 pub const SPAN: Duration = Duration::from_secs(10);
+/// Characters of a fault's message that are remembered.
+const MESSAGE_MAX: usize = 300;
 /// Spans that are remembered.
 pub const SPANS: usize = 30;
 
@@ -24,6 +27,7 @@ pub const SPANS: usize = 30;
 #[derive(Debug, Clone)]
 pub struct Call {
     pub request_id: RequestId,
+    pub version: VersionId,
     pub ended_at: jiff::Timestamp,
     pub start: Option<(StartKind, StartReason)>,
     pub phases: Phases,
@@ -31,6 +35,8 @@ pub struct Call {
     pub took: Duration,
     /// The code of what it failed with, and whose fault that was.
     pub fault: Option<(&'static str, Blame)>,
+    /// What the fault said, cut.
+    pub message: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -95,15 +101,17 @@ impl Default for Record {
 }
 
 impl Record {
-    pub fn ended(&self, called: &Called, took: Duration, now: Instant) {
+    pub fn ended(&self, version: VersionId, called: &Called, took: Duration, now: Instant) {
         let fault = called.result.as_ref().err();
         let call = Call {
             request_id: called.request_id,
+            version,
             ended_at: clock::wall(),
             start: called.start,
             phases: called.phases,
             took,
             fault: fault.map(|fault: &Fault| (fault.code(), fault.blame())),
+            message: fault.map(|fault| fault.to_string().chars().take(MESSAGE_MAX).collect()),
         };
         let (number, failed) = (self.number(now), u64::from(fault.is_some()));
         let mut kept = self.kept.lock();
@@ -142,6 +150,13 @@ impl Record {
     pub fn latest(&self, limit: usize) -> Vec<Call> {
         let kept = self.kept.lock();
         kept.latest.iter().rev().take(limit).cloned().collect()
+    }
+
+    /// A call that is remembered.
+    pub fn find(&self, id: &RequestId) -> Option<Call> {
+        let kept = self.kept.lock();
+        let found = kept.latest.iter().rev().find(|call| call.request_id == *id);
+        found.cloned()
     }
 
     pub fn counts(&self) -> Counts {
@@ -212,12 +227,29 @@ mod tests {
         let now = record.since;
         for n in 0..REMEMBERED + 5 {
             let took = Duration::from_millis(n as u64);
-            record.ended(&called(Some(StartKind::Warm), false), took, now);
+            record.ended(
+                VersionId::Latest,
+                &called(Some(StartKind::Warm), false),
+                took,
+                now,
+            );
         }
-        record.ended(&called(None, true), Duration::from_secs(9), now);
+        record.ended(
+            VersionId::Latest,
+            &called(None, true),
+            Duration::from_secs(9),
+            now,
+        );
         let latest = record.latest(usize::MAX);
         assert_eq!(latest.len(), REMEMBERED);
         assert_eq!(latest[0].fault, Some(("draining", Blame::Platform)));
+        assert_eq!(
+            latest[0].message.as_deref(),
+            Some(&*Fault::Draining.to_string())
+        );
+        let found = record.find(&latest[199].request_id).expect("remembered");
+        assert_eq!(found.took, Duration::from_millis(6));
+        assert!(record.find(&RequestId::generate()).is_none());
         assert_eq!(latest[1].took, Duration::from_millis(204));
         let summary = record.summary(now);
         let counts = Counts {
@@ -239,10 +271,15 @@ mod tests {
         assert_eq!(record.summary(at(7)).spans, vec![Span::default(); SPANS]);
         assert_eq!(record.summary(at(7)).median, None);
         let one = called(Some(StartKind::Cold), false);
-        record.ended(&one, Duration::ZERO, at(0));
-        record.ended(&called(None, true), Duration::ZERO, at(3));
+        record.ended(VersionId::Latest, &one, Duration::ZERO, at(0));
+        record.ended(
+            VersionId::Latest,
+            &called(None, true),
+            Duration::ZERO,
+            at(3),
+        );
         // Overtaken.
-        record.ended(&one, Duration::ZERO, at(2));
+        record.ended(VersionId::Latest, &one, Duration::ZERO, at(2));
         let spans = |now: u32| {
             let spans = record.summary(at(now)).spans.into_iter().enumerate();
             let some = spans.filter(|(_, span)| span.calls > 0);
@@ -253,7 +290,7 @@ mod tests {
         assert_eq!(spans(30), [(2, 2, 1)]);
         assert_eq!(spans(33), []);
         for n in 4..100 {
-            record.ended(&one, Duration::ZERO, at(n));
+            record.ended(VersionId::Latest, &one, Duration::ZERO, at(n));
         }
         assert_eq!(spans(99).len(), SPANS);
     }

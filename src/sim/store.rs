@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::domain::event::{Claimed, Event, Record, Verdict};
+use crate::domain::event::{Claimed, Event, Record, Settlement};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
@@ -55,7 +55,7 @@ impl Events for Packages {
         &'a self,
         _: &'a str,
         _: &'a Claimed,
-        _: Verdict,
+        _: Settlement,
         _: Bounds,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         async { Ok(false) }.boxed()

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::domain::event::{Claimed, Event, Record, Verdict};
+use crate::domain::event::{Claimed, Event, Record, Settlement};
 use crate::domain::id::RequestId;
 use crate::store::Error;
 
@@ -58,7 +58,7 @@ pub trait Events {
         &'a self,
         by: &'a str,
         claimed: &'a Claimed,
-        verdict: Verdict,
+        settlement: Settlement,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<bool, Error>>;
     /// How it stands with an event; `None` if it never was or is forgotten.

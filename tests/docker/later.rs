@@ -67,6 +67,32 @@ async fn an_asynchronous_call_is_run_and_tried_again_when_it_fails() {
     );
     assert_eq!(known["error"], Value::Null);
     assert_eq!(server.lines("later", Some(&id)).await, ["ran 0"]);
+    // How it went, and where it printed.
+    let start = known["start"].as_str().expect("it had a worker");
+    assert!(["stem", "cold"].contains(&start), "{known}");
+    assert_eq!(known["start_reason"], "first_call");
+    assert!(known["phases"]["run"].as_f64().unwrap() > 0.0, "{known}");
+    assert!(known["duration"].as_f64() >= known["phases"]["run"].as_f64());
+    let times = ["accepted_at", "started_at", "finished_at"];
+    let times = times.map(|time| known[time].as_str().unwrap().parse::<jiff::Timestamp>());
+    assert!(times.map(Result::unwrap).is_sorted(), "{known}");
+    let lines = server.client.get(known["logs"].as_str().unwrap()).await;
+    assert_eq!(lines.expect(200).json()["items"][0]["text"], "ran 0");
+
+    // So has one that was waited for.
+    let answer = server.call("later", &json!({"n": 1})).await.expect(200);
+    let path = format!("/invocations/{}", answer.request_id());
+    let known = server.client.get(&path).await.expect(200).json();
+    assert_eq!(
+        (&known["type"], &known["state"], &known["start"]),
+        (
+            &json!("RequestResponse"),
+            &json!("succeeded"),
+            &json!("warm")
+        ),
+    );
+    let lines = server.client.get(known["logs"].as_str().unwrap()).await;
+    assert_eq!(lines.expect(200).json()["items"][0]["text"], "ran 1");
 
     server.deploy("failing", FAILING, json!({})).await;
     let id = accepted(&server, "failing", 1).await.remove(0);

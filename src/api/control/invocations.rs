@@ -1,4 +1,7 @@
-//! What became of asynchronous calls.
+//! What became of calls. An asynchronous one is in the store until some time after its end, whoever ran it. Any other is remembered by the
+//! process that ran it, as long as it is among its function's latest.
+
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -11,17 +14,24 @@ use crate::api::control::Control;
 use crate::api::control::functions::json;
 use crate::api::control::intake::Name;
 use crate::api::control::openapi::CodeErrors;
+use crate::api::control::overview::{PhasesDocument, millis};
 use crate::api::error::Problem;
-use crate::domain::event::Record;
+use crate::domain::destination::Destination;
+use crate::domain::event::{self, Record};
+use crate::domain::function::Function;
 use crate::domain::id::RequestId;
 use crate::domain::key::Scope;
+use crate::scheduler::record::Call;
 use crate::telemetry::metrics;
 
-/// How it stands with an asynchronous call.
+/// How it stands with a call.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Invocation)]
 pub struct InvocationDocument {
     pub request_id: String,
+    /// `Event` if it is asynchronous, `RequestResponse` otherwise.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
     /// The function's name when the call was accepted.
     pub function: String,
     /// The number of the version it runs, or `$LATEST`: decided when it was accepted.
@@ -36,11 +46,28 @@ pub struct InvocationDocument {
     pub destination: Option<String>,
     #[schema(format = DateTime)]
     pub accepted_at: String,
+    /// When the last attempt began, of those that have an end.
+    #[schema(required = true, format = DateTime)]
+    pub started_at: Option<String>,
     #[schema(required = true, format = DateTime)]
     pub finished_at: Option<String>,
+    /// On what worker that attempt ran: `warm`, `stem` or `cold`; null if it got none.
+    #[schema(required = true)]
+    pub start: Option<&'static str>,
+    /// Why it was not warm.
+    #[schema(required = true)]
+    pub start_reason: Option<&'static str>,
+    /// Milliseconds from the beginning of that attempt to its end.
+    #[schema(required = true)]
+    pub duration: Option<f64>,
+    #[schema(required = true)]
+    pub phases: Option<PhasesDocument>,
     /// Of the last attempt that failed.
     #[schema(required = true)]
     pub error: Option<InvocationError>,
+    /// Where the lines are that it printed; null if no function was to run.
+    #[schema(required = true)]
+    pub logs: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -52,15 +79,29 @@ pub struct InvocationError {
 
 impl From<Record> for InvocationDocument {
     fn from(record: Record) -> Self {
+        let (event, ran) = (record.event, record.ran);
+        // A record that is taken to a function is run by that one.
+        let runs = match &event.destination {
+            None => Some(event.function.as_str()),
+            Some(Destination::Function(name, _)) => Some(name.as_str()),
+            Some(Destination::Webhook(_) | Destination::Stream(_)) => None,
+        };
         Self {
-            request_id: record.event.request_id.to_string(),
-            function: record.event.name.to_string(),
-            version: record.event.version.to_string(),
-            destination: record.event.destination.map(String::from),
+            request_id: event.request_id.to_string(),
+            kind: "Event",
+            function: event.name.to_string(),
+            version: event.version.to_string(),
             state: record.state.as_str(),
             attempts: record.attempts,
-            accepted_at: record.event.accepted_at.to_string(),
+            logs: runs.map(|id| lines(id, &event.request_id)),
+            destination: event.destination.map(String::from),
+            accepted_at: event.accepted_at.to_string(),
+            started_at: ran.map(|ran| ran.began_at.to_string()),
             finished_at: record.finished_at.map(|at| at.to_string()),
+            start: ran.and_then(|ran| ran.start).map(|(kind, _)| kind.as_str()),
+            start_reason: ran.and_then(|ran| ran.start).map(|(_, why)| why.as_str()),
+            duration: ran.map(|ran| millis(between(ran.began_at, ran.ended_at))),
+            phases: ran.map(|ran| PhasesDocument::of(&ran.phases)),
             error: record.failure.map(|failure| InvocationError {
                 code: failure.code,
                 message: failure.message,
@@ -69,12 +110,53 @@ impl From<Record> for InvocationDocument {
     }
 }
 
-/// Read an asynchronous call
+impl InvocationDocument {
+    fn of(function: &Function, call: &Call) -> Self {
+        let began_at = call.ended_at.checked_sub(call.took);
+        let began_at = began_at.unwrap_or(call.ended_at).to_string();
+        Self {
+            request_id: call.request_id.to_string(),
+            kind: "RequestResponse",
+            function: function.name.to_string(),
+            version: call.version.to_string(),
+            state: match call.fault {
+                None => event::State::Succeeded.as_str(),
+                Some(_) => event::State::Failed.as_str(),
+            },
+            attempts: 1,
+            destination: None,
+            accepted_at: began_at.clone(),
+            started_at: Some(began_at),
+            finished_at: Some(call.ended_at.to_string()),
+            start: call.start.map(|(kind, _)| kind.as_str()),
+            start_reason: call.start.map(|(_, why)| why.as_str()),
+            duration: Some(millis(call.took)),
+            phases: Some(PhasesDocument::of(&call.phases)),
+            error: call.fault.map(|(code, _)| InvocationError {
+                code: code.into(),
+                message: call.message.as_deref().unwrap_or_default().into(),
+            }),
+            logs: Some(lines(function.id.as_str(), &call.request_id)),
+        }
+    }
+}
+
+fn lines(function: &str, request_id: &RequestId) -> String {
+    format!("/functions/{function}/logs?request_id={request_id}")
+}
+
+/// None, where the clock was set back meanwhile.
+fn between(began: jiff::Timestamp, ended: jiff::Timestamp) -> Duration {
+    Duration::try_from(ended.duration_since(began)).unwrap_or_default()
+}
+
+/// Read an invocation
 ///
-/// Known from the answer that accepted it until some time after its end, as the configuration says.
+/// An asynchronous call is known from the answer that accepted it until some time after its end, as the configuration says. Any other is
+/// known when it has ended, to the process that ran it, while it is among the latest 200 of its function.
 #[utoipa::path(
     get, path = "/invocations/{id}", tag = "calls", operation_id = "get_invocation",
-    params(("id" = String, Path, description = "the request id of the answer that accepted it")),
+    params(("id" = String, Path, description = "the request id of its answer")),
     responses((status = 200, body = InvocationDocument, description = "how it stands"), CodeErrors)
 )]
 pub async fn read(
@@ -89,10 +171,140 @@ pub async fn read(
         tracing::warn!(%error, "an invocation could not be read");
         Problem::StoreUnavailable
     })?;
-    let record = record.ok_or_else(unknown)?;
-    let name = record.event.name.as_str();
+    let (name, document) = match record {
+        Some(record) => (record.event.name.clone(), InvocationDocument::from(record)),
+        None => {
+            let (target, call) = control
+                .scheduler
+                .remembered(&request_id)
+                .ok_or_else(unknown)?;
+            let function = &target.function;
+            (
+                function.name.clone(),
+                InvocationDocument::of(function, &call),
+            )
+        }
+    };
     // As if it were not there: a key for some functions learns nothing of others.
-    access::function(&grant, Scope::Invoke, name, &control.scheduler)
+    access::function(&grant, Scope::Invoke, name.as_str(), &control.scheduler)
         .map_err(|_denied| unknown())?;
-    Ok(json(StatusCode::OK, &InvocationDocument::from(record)))
+    Ok(json(StatusCode::OK, &document))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::control::world::World;
+    use crate::domain::event::{Ran, Settlement, Verdict};
+    use crate::domain::invocation::{Phases, StartKind, StartReason};
+    use crate::store::Store;
+    use crate::store::events::Bounds;
+
+    async fn read(world: &World, id: &str) -> Value {
+        let answer = world.get(&format!("/invocations/{id}")).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        answer.json()
+    }
+
+    #[tokio::test]
+    async fn a_call_that_somebody_waited_for_is_known_afterwards() {
+        let world = World::empty();
+        let made = world.create("f").await;
+        for (payload, state, code) in [
+            (json!(1), "succeeded", Value::Null),
+            (json!("fail"), "failed", json!("function_error")),
+        ] {
+            world.post("/functions/f/execute", payload).await;
+            let calls = world.get("/functions/f/invocations?limit=1").await.json();
+            let id = calls["items"][0]["request_id"].as_str().expect("an id");
+            let known = read(&world, id).await;
+            assert_eq!(known["request_id"], id);
+            assert_eq!(
+                (&known["type"], &known["function"]),
+                (&json!("RequestResponse"), &json!("f"))
+            );
+            assert_eq!(
+                (&known["state"], &known["attempts"]),
+                (&json!(state), &json!(1))
+            );
+            assert_eq!(known["version"], "$LATEST");
+            assert_eq!(known["error"].get("code").unwrap_or(&Value::Null), &code);
+            assert_eq!(known["start"], calls["items"][0]["start"]);
+            assert_eq!(known["duration"], calls["items"][0]["duration"]);
+            assert_eq!(known["phases"], calls["items"][0]["phases"]);
+            let wanted = format!(
+                "/functions/{}/logs?request_id={id}",
+                made["id"].as_str().expect("an id")
+            );
+            assert_eq!(known["logs"], wanted);
+            assert_eq!(world.get(&wanted).await.status, 200);
+            let (began, ended) = (&known["started_at"], &known["finished_at"]);
+            assert!(began.as_str() <= ended.as_str(), "{known}");
+        }
+        let none = format!("/invocations/{}", RequestId::generate());
+        assert_eq!(world.get(&none).await.status, 404);
+    }
+
+    #[tokio::test]
+    async fn an_asynchronous_call_tells_how_its_last_attempt_went() {
+        let world = World::empty();
+        world.create("f").await;
+        let resolved = world.scheduler.resolve("f", None).expect("there");
+        let id = RequestId::generate();
+        let submitted = world
+            .queue
+            .submit(id, &resolved, Bytes::from_static(b"1"), false);
+        submitted.await.expect("is kept");
+        let known = read(&world, &id.to_string()).await;
+        assert_eq!(
+            (&known["type"], &known["state"]),
+            (&json!("Event"), &json!("queued"))
+        );
+        for missing in [
+            "started_at",
+            "finished_at",
+            "start",
+            "duration",
+            "phases",
+            "error",
+        ] {
+            assert_eq!(known.get(missing), Some(&Value::Null), "{missing}");
+        }
+        let bounds = Bounds {
+            unfinished: 9,
+            finished: 9,
+            keep: Duration::from_secs(3600),
+            dead: 9,
+        };
+        let store: &dyn Store = &*world.store;
+        let claimed = store.claim("test", 1, bounds.keep).await.expect("claimed");
+        let at = |text: &str| text.parse().expect("a time");
+        let settlement = Settlement {
+            verdict: Verdict::Succeeded,
+            ran: Some(Ran {
+                began_at: at("2026-01-02T03:04:05Z"),
+                ended_at: at("2026-01-02T03:04:05.250Z"),
+                start: Some((StartKind::Cold, StartReason::FirstCall)),
+                phases: Phases {
+                    run: Duration::from_millis(7),
+                    ..Phases::default()
+                },
+            }),
+        };
+        let settled = store.settle("test", &claimed[0], settlement, bounds).await;
+        assert!(settled.expect("settled"));
+        let known = read(&world, &id.to_string()).await;
+        assert_eq!(known["started_at"], "2026-01-02T03:04:05Z");
+        assert_eq!(
+            (&known["start"], &known["start_reason"]),
+            (&json!("cold"), &json!("first_call"))
+        );
+        assert_eq!(
+            (&known["duration"], &known["phases"]["run"]),
+            (&json!(250.0), &json!(7.0))
+        );
+    }
 }

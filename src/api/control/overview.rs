@@ -22,6 +22,7 @@ use crate::api::control::intake::{Name, Query};
 use crate::api::control::openapi::{ListErrors, ReadErrors};
 use crate::api::error::Problem;
 use crate::clock;
+use crate::domain::invocation::Phases;
 use crate::domain::key::{Grant, Scope};
 use crate::pool::roster::{View, WorkerView};
 use crate::scheduler::Target;
@@ -161,7 +162,7 @@ struct CallDocument {
 /// Where the time went, in milliseconds.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Phases)]
-struct PhasesDocument {
+pub struct PhasesDocument {
     queue: f64,
     start: f64,
     init: f64,
@@ -403,20 +404,26 @@ impl CallDocument {
             start: call.start.map(|(kind, _)| kind.as_str()),
             start_reason: call.start.map(|(_, reason)| reason.as_str()),
             duration: millis(call.took),
-            phases: PhasesDocument {
-                queue: millis(call.phases.queue),
-                start: millis(call.phases.start),
-                init: millis(call.phases.init),
-                run: millis(call.phases.run),
-            },
+            phases: PhasesDocument::of(&call.phases),
             error: call.fault.map(|(code, _)| code),
             blame: call.fault.map(|(_, blame)| blame.as_str()),
         }
     }
 }
 
+impl PhasesDocument {
+    pub fn of(phases: &Phases) -> Self {
+        Self {
+            queue: millis(phases.queue),
+            start: millis(phases.start),
+            init: millis(phases.init),
+            run: millis(phases.run),
+        }
+    }
+}
+
 /// Whole microseconds, so that the number is as short as it is exact.
-fn millis(time: Duration) -> f64 {
+pub fn millis(time: Duration) -> f64 {
     time.as_micros() as f64 / 1000.0
 }
 

@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
 use crate::config;
-use crate::domain::event::{Claimed, Event, Record, Verdict};
+use crate::domain::event::{Claimed, Event, Record, Settlement};
 use crate::domain::function::Function;
 use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
@@ -382,10 +382,10 @@ impl Events for Hooked {
         &'a self,
         by: &'a str,
         claimed: &'a Claimed,
-        verdict: Verdict,
+        settlement: Settlement,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<bool, store::Error>> {
-        self.inner.settle(by, claimed, verdict, bounds)
+        self.inner.settle(by, claimed, settlement, bounds)
     }
     fn record<'a>(
         &'a self,

@@ -14,7 +14,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::domain::event::{Claimed, Event, Failure, Record, State, Verdict};
+use crate::domain::event::{Claimed, Event, Failure, Ran, Record, Settlement, State, Verdict};
 use crate::domain::id::RequestId;
 use crate::store::embedded::{Embedded, Fault, database_fault, whole};
 use crate::store::events::{Bounds, Depth, Events};
@@ -45,6 +45,8 @@ pub(super) struct Known {
     pub(super) at: u64,
     pub(super) finished_at: Option<jiff::Timestamp>,
     pub(super) failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ran: Option<Ran>,
 }
 
 /// Makes the tables, and gives up the claims of a process that is gone.
@@ -140,6 +142,7 @@ impl<'t> Tables<'t> {
             at: now,
             finished_at: None,
             failure: None,
+            ran: None,
         };
         self.schedule(&id, known, now).map(|()| true)
     }
@@ -200,7 +203,7 @@ impl<'t> Tables<'t> {
         &mut self,
         by: &str,
         (id, attempt): (&str, u32),
-        verdict: Verdict,
+        settlement: Settlement,
         bounds: Bounds,
     ) -> Result<bool, Fault> {
         let known = self.known(id)?;
@@ -210,8 +213,9 @@ impl<'t> Tables<'t> {
         };
         let now = milliseconds();
         known.by = None;
+        known.ran = settlement.ran.or(known.ran);
         let mut passed = false;
-        let (state, failure) = match verdict {
+        let (state, failure) = match settlement.verdict {
             Verdict::Again {
                 after,
                 counts,
@@ -313,6 +317,7 @@ pub(super) fn read(known: Known) -> Record {
         attempts: known.attempts,
         finished_at: known.finished_at,
         failure: known.failure,
+        ran: known.ran,
     }
 }
 
@@ -411,14 +416,14 @@ impl Events for Embedded {
         &'a self,
         by: &'a str,
         claimed: &'a Claimed,
-        verdict: Verdict,
+        settlement: Settlement,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         let (by, id) = (by.to_owned(), claimed.event.request_id.to_string());
         let attempt = claimed.attempt;
         self.apply("settle the event", move |transaction| {
             with(transaction, |tables| {
-                tables.settle(&by, (&id, attempt), verdict, bounds)
+                tables.settle(&by, (&id, attempt), settlement, bounds)
             })
         })
         .boxed()

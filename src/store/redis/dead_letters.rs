@@ -22,10 +22,10 @@ repeat
     local id, score = rows[row], rows[row + 1]
     local after = last == '' or tonumber(score) < tonumber(at) or id < last
     if after and found < most then
-      local known = redis.call('HMGET', prefix .. id, 'record', 'state', 'attempts', 'finished', 'failure')
+      local known = redis.call('HMGET', prefix .. id, 'record', 'state', 'attempts', 'finished', 'failure', 'ran')
       if known[1] then
         table.insert(answer, score)
-        for field = 1, 5 do table.insert(answer, known[field] or '') end
+        for field = 1, 6 do table.insert(answer, known[field] or '') end
         found = found + 1
       end
     end
@@ -38,10 +38,10 @@ return answer
 const READ: &str = r"
 local id = ARGV[3]
 if not redis.call('ZSCORE', dead, id) then return {'absent'} end
-local known = redis.call('HMGET', prefix .. id, 'record', 'state', 'attempts', 'finished', 'failure', 'payload')
-if not known[1] or not known[6] then return {'absent'} end
+local known = redis.call('HMGET', prefix .. id, 'record', 'state', 'attempts', 'finished', 'failure', 'ran', 'payload')
+if not known[1] or not known[7] then return {'absent'} end
 local answer = {'done'}
-for field = 1, 6 do table.insert(answer, known[field] or '') end
+for field = 1, 7 do table.insert(answer, known[field] or '') end
 return answer
 ";
 
@@ -97,7 +97,7 @@ impl Redis {
         let arguments = [&most, &at, &last].map(|text| text.as_bytes());
         let script = &self.dead_letters.list;
         let answer = self.run_for_events(script, &arguments).await?;
-        let letters = done(&answer)?.chunks_exact(6).map(|fields| {
+        let letters = done(&answer)?.chunks_exact(7).map(|fields| {
             let record = read(&fields[1..])?;
             let at = number(&fields[0])?;
             let id = record.event.request_id;
@@ -114,7 +114,7 @@ impl Redis {
             return Ok(None);
         }
         match done(&answer)? {
-            fields if fields.len() == 6 => Ok(Some((read(fields)?, fields[5].clone()))),
+            fields if fields.len() == 7 => Ok(Some((read(fields)?, fields[6].clone()))),
             other => Err(unexpected(other)),
         }
     }

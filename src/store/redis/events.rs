@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use redis::Script;
 
 use crate::clock;
-use crate::domain::event::{Claimed, Event, Failure, Record, State, Verdict};
+use crate::domain::event::{Claimed, Event, Failure, Ran, Record, Settlement, State, Verdict};
 use crate::domain::id::RequestId;
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::redis::scripts::Asked;
@@ -20,7 +20,7 @@ use crate::store::{Error, key, record};
 const STREAM_MAX: usize = 100_000;
 
 /// What every script begins with. What it knows of an event: `record` (what was accepted), `payload`, `state`, `attempts`, `by` (whose it
-/// is), `entry` (its place in the stream), `failure`, `finished`.
+/// is), `entry` (its place in the stream), `failure`, `finished`, `ran`.
 pub(super) const HEAD: &str = r"
 local identity, stream, later, done, dead = unpack(KEYS)
 local expected, prefix = ARGV[1], ARGV[2]
@@ -115,6 +115,7 @@ redis.call('XACK', stream, 'hearth', known[4])
 redis.call('XDEL', stream, known[4])
 redis.call('HDEL', hash, 'by', 'entry')
 if failure ~= '' then redis.call('HSET', hash, 'failure', failure) end
+if ARGV[16] ~= '' then redis.call('HSET', hash, 'ran', ARGV[16]) end
 if verdict == 'again' or verdict == 'once_more' then
   if verdict == 'once_more' then redis.call('HINCRBY', hash, 'attempts', -1) end
   redis.call('HSET', hash, 'state', 'queued')
@@ -156,10 +157,10 @@ return {'done'}
 ";
 
 const RECORD: &str = r"
-local known = redis.call('HMGET', prefix .. ARGV[3], 'record', 'state', 'attempts', 'finished', 'failure')
+local known = redis.call('HMGET', prefix .. ARGV[3], 'record', 'state', 'attempts', 'finished', 'failure', 'ran')
 if not known[1] then return {'done'} end
 local answer = {'done'}
-for field = 1, 5 do table.insert(answer, known[field] or '') end
+for field = 1, 6 do table.insert(answer, known[field] or '') end
 return answer
 ";
 
@@ -252,9 +253,9 @@ impl Redis {
     }
 }
 
-/// What is known of an event: record, state, attempts, finished, failure.
+/// What is known of an event: record, state, attempts, finished, failure, ran.
 pub(super) fn read(fields: &[Bytes]) -> Result<Record, Fault> {
-    let [event, text, attempts, finished, failure, ..] = fields else {
+    let [event, text, attempts, finished, failure, ran, ..] = fields else {
         return Err(unexpected(fields));
     };
     Ok(Record {
@@ -268,6 +269,10 @@ pub(super) fn read(fields: &[Bytes]) -> Result<Record, Fault> {
         failure: match &failure[..] {
             b"" => None,
             value => Some(record::decode("failure", value)?),
+        },
+        ran: match &ran[..] {
+            b"" => None,
+            value => Some(record::decode("attempt", value)?),
         },
     })
 }
@@ -328,12 +333,12 @@ impl Events for Redis {
         &'a self,
         by: &'a str,
         claimed: &'a Claimed,
-        verdict: Verdict,
+        settlement: Settlement,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
             let mut next = (String::new(), Vec::new(), Bytes::new());
-            let (word, failure, after) = match verdict {
+            let (word, failure, after) = match settlement.verdict {
                 Verdict::PassedOn {
                     failure,
                     event,
@@ -371,6 +376,7 @@ impl Events for Redis {
                 .as_ref()
                 .map(record::encode::<&Failure>)
                 .unwrap_or_default();
+            let ran = settlement.ran.as_ref().map(record::encode::<&Ran>);
             let rest = [
                 after.as_millis().to_string(),
                 clock::wall().to_string(),
@@ -384,6 +390,7 @@ impl Events for Redis {
                 .chain([&failure[..]])
                 .chain(rest.iter().map(String::as_bytes))
                 .chain([next.0.as_bytes(), &next.1, &next.2])
+                .chain([ran.as_deref().unwrap_or_default()])
                 .collect();
             let answer = self.run_for_events(&self.events.settle, &arguments).await;
             let answer = answer.map_err(unavailable("settle the event"))?;

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use super::eventually;
 use crate::clock;
 use crate::domain::destination::Destination;
-use crate::domain::event::{Claimed, Event, Failure, State, Verdict};
+use crate::domain::event::{Claimed, Event, Failure, Ran, Settlement, State, Verdict};
 use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId};
+use crate::domain::invocation::{Phases, StartKind, StartReason};
 use crate::domain::version::VersionId;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{Error, Store};
@@ -42,6 +43,7 @@ pub(super) async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
         an_attempt_that_does_not_count_is_not_counted,
         only_the_claim_that_is_now_can_be_settled,
         what_failed_is_a_dead_letter,
+        how_the_last_attempt_went_is_kept,
         what_is_passed_on_is_a_new_event_in_the_same_step,
         what_has_an_end_is_remembered_within_bounds,
         no_more_events_than_may_be_kept_are_taken,
@@ -63,6 +65,20 @@ fn event() -> Event {
         redriven_at: None,
         destination: None,
         depth: 0,
+    }
+}
+
+fn ran() -> Ran {
+    Ran {
+        began_at: "2026-01-02T03:04:06.5Z".parse().expect("is a time"),
+        ended_at: "2026-01-02T03:04:07.123456789Z".parse().expect("is a time"),
+        start: Some((StartKind::Stem, StartReason::FirstCall)),
+        phases: Phases {
+            queue: Duration::ZERO,
+            start: Duration::from_nanos(1),
+            init: Duration::from_micros(2),
+            run: Duration::from_secs(3),
+        },
     }
 }
 
@@ -96,7 +112,7 @@ pub(super) async fn settle(
     claimed: &Claimed,
     verdict: Verdict,
 ) -> bool {
-    let settled = store.settle(by, claimed, verdict, BOUNDS).await;
+    let settled = store.settle(by, claimed, verdict.into(), BOUNDS).await;
     settled.expect("can be settled")
 }
 
@@ -255,7 +271,11 @@ async fn what_failed_is_a_dead_letter(store: Arc<dyn Store>) {
         let claimed = claimable(&*store, "a").await;
         let verdict = Verdict::Failed(failure(code));
         let bounds = Bounds { dead: 2, ..BOUNDS };
-        let settled = store.settle("a", &claimed, verdict, bounds).await;
+        let settlement = Settlement {
+            verdict,
+            ran: Some(ran()),
+        };
+        let settled = store.settle("a", &claimed, settlement, bounds).await;
         assert!(settled.expect("settled"));
         failed.push(event);
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -264,7 +284,7 @@ async fn what_failed_is_a_dead_letter(store: Arc<dyn Store>) {
     let codes: Vec<_> = dead
         .iter()
         .map(|(_, record)| {
-            assert_eq!(record.state, State::Failed);
+            assert_eq!((record.state, record.ran), (State::Failed, Some(ran())));
             record.failure.clone().expect("has one").code
         })
         .collect();
@@ -274,6 +294,36 @@ async fn what_failed_is_a_dead_letter(store: Arc<dyn Store>) {
     assert_eq!((depth.unfinished, depth.dead), (0, 2));
     // Its payload went, but not what became of it.
     assert_eq!(state(&*store, &failed[0]).await, Some(State::Failed));
+}
+
+async fn how_the_last_attempt_went_is_kept(store: Arc<dyn Store>) {
+    let event = append(&*store).await;
+    let known = async || {
+        let record = store.record(&event.request_id).await.expect("read");
+        record.expect("known").ran
+    };
+    assert_eq!(known().await, None);
+    let later = Ran {
+        start: None,
+        ..ran()
+    };
+    let again = || Verdict::Again {
+        after: Duration::ZERO,
+        counts: true,
+        failure: failure("raised"),
+    };
+    // The last one was not made at all: what is known of the one before stays.
+    for (verdict, ran, kept) in [
+        (again(), Some(ran()), ran()),
+        (again(), Some(later), later),
+        (Verdict::Succeeded, None, later),
+    ] {
+        let claimed = claimable(&*store, "a").await;
+        let settlement = Settlement { verdict, ran };
+        let settled = store.settle("a", &claimed, settlement, BOUNDS).await;
+        assert!(settled.expect("settled"));
+        assert_eq!(known().await, Some(kept));
+    }
 }
 
 async fn what_is_passed_on_is_a_new_event_in_the_same_step(store: Arc<dyn Store>) {
@@ -295,7 +345,9 @@ async fn what_is_passed_on_is_a_new_event_in_the_same_step(store: Arc<dyn Store>
             unfinished: 1,
             ..BOUNDS
         };
-        let settled = store.settle("a", &claimed, verdict.clone(), one).await;
+        let settled = store
+            .settle("a", &claimed, verdict.clone().into(), one)
+            .await;
         assert!(settled.expect("settled"));
         assert!(!settle(&*store, "a", &claimed, verdict).await, "twice");
         let ended = match failed {
@@ -320,7 +372,7 @@ async fn what_has_an_end_is_remembered_within_bounds(store: Arc<dyn Store>) {
     let finish = async |bounds| {
         let event = append(&*store).await;
         let claimed = claimable(&*store, "a").await;
-        let settled = store.settle("a", &claimed, Verdict::Succeeded, bounds);
+        let settled = store.settle("a", &claimed, Verdict::Succeeded.into(), bounds);
         assert!(settled.await.expect("settled"));
         tokio::time::sleep(Duration::from_millis(2)).await;
         event

@@ -37,7 +37,7 @@ async fn died(world: &World, name: &str, payload: &'static str) -> RequestId {
             code: "function_error".into(),
             message: "no".into(),
         });
-        let settled = store.settle("test", &claimed, failed, BOUNDS).await;
+        let settled = store.settle("test", &claimed, failed.into(), BOUNDS).await;
         assert!(settled.expect("settled"));
     }
     id
