@@ -54,8 +54,8 @@ async fn load(server: &Server, event: Value) -> Load {
 }
 
 /// The container of the worker that printed last, and its process.
-async fn process(server: &Server) -> Option<(String, Pid)> {
-    let worker = worker(server, "victim").await;
+pub(crate) async fn process(server: &Server, function: &str) -> Option<(String, Pid)> {
+    let worker = worker(server, function).await;
     let found = containers::labelled(&format!("hearth.worker={worker}"));
     // It may be gone already, for what was done to it before.
     let container = found.first()?.clone();
@@ -65,7 +65,7 @@ async fn process(server: &Server) -> Option<(String, Pid)> {
 }
 
 /// What has just ended needs no signal.
-fn signal(pid: Pid, signal: Signal) {
+pub(crate) fn signal(pid: Pid, signal: Signal) {
     let sent = kill(pid, signal);
     assert!(matches!(sent, Ok(()) | Err(Errno::ESRCH)), "{sent:?}");
 }
@@ -99,7 +99,7 @@ async fn workers_killed_under_load() {
     server.expects("idle worker died");
     let load = load(&server, json!(0.1)).await;
     for _ in 0..5 {
-        if let Some((_, pid)) = process(&server).await {
+        if let Some((_, pid)) = process(&server, "victim").await {
             signal(pid, Signal::SIGKILL);
         }
         load.goes_on(3).await;
@@ -123,7 +123,7 @@ async fn workers_stopped_under_load() {
         // Idle, it is noticed by the call that gets it.
         server.call("victim", &json!(0)).await.expect(200);
         let stop = async || {
-            let Some((container, pid)) = process(&server).await else {
+            let Some((container, pid)) = process(&server, "victim").await else {
                 return;
             };
             match how {

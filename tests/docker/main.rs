@@ -31,6 +31,7 @@ mod cli;
 mod deploying;
 mod destinations;
 mod ending;
+mod enduring;
 mod failing;
 mod holding;
 mod hostile;

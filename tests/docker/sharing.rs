@@ -60,6 +60,17 @@ impl Redis {
         format!("redis+unix://{}", self.socket().display())
     }
 
+    /// What `redis-cli` is answered.
+    pub(crate) fn ask(&self, command: &[&str]) -> String {
+        let cli = Command::new("redis-cli")
+            .arg("-s")
+            .arg(self.socket())
+            .args(command)
+            .output();
+        let output = cli.expect("redis-cli is installed");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     /// A Hearth on it, with a state directory of its own.
     fn hearth(&self) -> Server {
         self.hearth_on(State::new())
