@@ -79,6 +79,7 @@ pub(super) fn scheduler_options(
         log_keep_bytes: config.logs.keep_bytes,
         place: config.aws.place.clone(),
         secrets,
+        dice: None,
     }
 }
 

@@ -184,6 +184,8 @@ pub struct Options {
     pub place: Place,
     /// Opens environments.
     pub secrets: Arc<Secrets>,
+    /// What the dice of aliases with two versions are thrown from; `None`: each from somewhere else.
+    pub dice: Option<u64>,
 }
 
 #[derive(Debug)]

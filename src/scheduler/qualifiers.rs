@@ -94,11 +94,11 @@ impl Cell {
 }
 
 impl Pointer {
-    fn new(arn: &str, alias: &Alias) -> Self {
+    fn new(arn: &str, alias: &Alias, dice: Option<u64>) -> Self {
         Self {
             version: alias.version,
             second: alias.second,
-            dice: Dice::new(rand::random()),
+            dice: Dice::new(dice.map_or_else(rand::random, |dice| dice ^ alias.revision)),
             context: context(arn),
         }
     }
@@ -291,7 +291,8 @@ impl Scheduler {
                 }
             }
             let arn = self.arn(&latest.function, Some(name.as_str()));
-            (name.clone(), Pointer::new(&arn, alias))
+            let pointer = Pointer::new(&arn, alias, self.options.dice);
+            (name.clone(), pointer)
         });
         let aliases: HashMap<_, _> = aliases.collect();
         for number in published.provisioned().keys() {
@@ -304,6 +305,14 @@ impl Scheduler {
             cells: Arc::new(cells),
             published,
         }
+    }
+
+    /// Versions that were opened, of all functions.
+    #[cfg(test)]
+    pub fn opened(&self) -> usize {
+        let targets = self.targets();
+        let opened = targets.iter().map(|t| t.qualifiers.opened().count());
+        opened.sum()
     }
 
     fn version_target(

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::clock;
 use crate::domain::fault::Fault;
+use crate::domain::version::VersionId;
 use crate::sim::container::{Invoked, Seen, Watch};
 use crate::sim::engine::STEM_MEMORY;
 use crate::sim::plan::{Call, Does, Plan, Settings, StreamEnd};
@@ -44,7 +45,7 @@ pub struct Oracle {
 struct State {
     log: String,
     violations: Vec<String>,
-    functions: Vec<Deployed>,
+    functions: Vec<Known>,
     calls: BTreeMap<usize, Under>,
     started: u32,
     seats: BTreeMap<u64, Seat>,
@@ -54,12 +55,55 @@ struct State {
     pub tally: BTreeMap<&'static str, u32>,
 }
 
-/// A function as the last deploy left it.
+/// A function as the last change left it.
+#[derive(Debug)]
+struct Known {
+    latest: Deployed,
+    versions: BTreeMap<u64, Settings>,
+    /// Where its alias points: at a version, and at another with a share in hundred.
+    alias: Option<(u64, Option<(u64, u32)>)>,
+}
+
+/// What runs a call.
 #[derive(Debug, Clone)]
 struct Deployed {
     id: String,
-    /// `None`: deleted.
+    version: VersionId,
+    /// `None`: there is no such function, or version.
     settings: Option<Settings>,
+}
+
+impl Known {
+    /// What has to run a call, by what was chosen for it.
+    fn expected(&self, by_alias: bool, chosen: Option<VersionId>) -> Result<Deployed, String> {
+        let Some(latest) = self.latest.settings.as_ref().filter(|_| by_alias) else {
+            return Ok(self.latest.clone());
+        };
+        let none = Deployed {
+            settings: None,
+            ..self.latest.clone()
+        };
+        let Some((first, second)) = self.alias else {
+            return Ok(none);
+        };
+        let may = |number: u64| match second {
+            Some((second, share)) if second == number => share > 0,
+            Some((_, share)) => first == number && share < 100,
+            None => first == number,
+        };
+        match chosen {
+            Some(VersionId::Number(number)) if may(number) => Ok(Deployed {
+                version: VersionId::Number(number),
+                // Within the function's limit of today.
+                settings: self.versions.get(&number).map(|published| Settings {
+                    limit: latest.limit,
+                    ..published.clone()
+                }),
+                ..none
+            }),
+            other => Err(format!("{other:?} was chosen, of {:?}", self.alias)),
+        }
+    }
 }
 
 /// A call under way, or ended.
@@ -80,14 +124,24 @@ struct Under {
 struct Seat {
     memory: u32,
     greeted: bool,
-    /// Whose it is, and which version, once INIT said so.
-    init: Option<(String, u32)>,
+    /// Whose it is, which settings it has and which version it is, once INIT said so.
+    init: Option<(String, u32, String)>,
     ready: bool,
     running: Option<usize>,
     lied: bool,
     /// Since when anybody who looks sees that it cannot be used.
     unusable: Option<Instant>,
     ended: bool,
+}
+
+impl Known {
+    fn new(latest: Deployed) -> Self {
+        Self {
+            latest,
+            versions: BTreeMap::new(),
+            alias: None,
+        }
+    }
 }
 
 impl Oracle {
@@ -129,27 +183,58 @@ impl Oracle {
             None => format!("delete f{index}"),
         };
         state.line(self.begun, &text);
-        let deployed = Deployed {
+        let latest = Deployed {
             id: id.into(),
+            version: VersionId::Latest,
             settings: settings.cloned(),
         };
         match state.functions.get_mut(index) {
-            Some(place) => *place = deployed,
-            None => state.functions.push(deployed),
+            // The versions of a function live as long as it does.
+            Some(known) if known.latest.id == id => known.latest = latest,
+            Some(known) => *known = Known::new(latest),
+            None => state.functions.push(Known::new(latest)),
         }
     }
 
-    /// Just before the scheduler hears of it.
-    pub fn call_started(&self, number: usize, plan: Call) {
+    pub fn published(&self, index: usize, number: u64) {
         let mut state = self.state.lock();
-        let text = format!("call {number} of f{}: {:?}", plan.function, plan.does);
+        state.line(self.begun, &format!("publish f{index} as {number}"));
+        let known = &mut state.functions[index];
+        let settings = known.latest.settings.clone();
+        known
+            .versions
+            .insert(number, settings.expect("it is there"));
+    }
+
+    pub fn pointed(&self, index: usize, first: u64, second: Option<(u64, u32)>) {
+        let mut state = self.state.lock();
+        state.line(self.begun, &format!("f{index}:live is {first}, {second:?}"));
+        state.functions[index].alias = Some((first, second));
+    }
+
+    /// Just before the scheduler hears of it; `chosen` is the version it was resolved to, if there is one.
+    pub fn call_started(&self, number: usize, plan: Call, chosen: Option<VersionId>) {
+        let mut state = self.state.lock();
+        let by = if plan.alias { ":live" } else { "" };
+        let to = chosen.map_or_else(|| "nothing".into(), |version| version.to_string());
+        let text = format!(
+            "call {number} of f{}{by}, to {to}: {:?}",
+            plan.function, plan.does
+        );
         state.line(self.begun, &text);
         state.started += 1;
+        let known = &state.functions[plan.function];
+        let expected = known.expected(plan.alias, chosen);
+        let latest = known.latest.clone();
+        let expected = expected.unwrap_or_else(|why| {
+            state.wrong(self.begun, &format!("call {number}: {why}"));
+            latest
+        });
         let under = Under {
             plan,
             order: state.started,
             since: clock::now(),
-            expected: state.functions[plan.function].clone(),
+            expected,
             invoked_on: None,
             ended: None,
         };
@@ -260,7 +345,8 @@ impl Oracle {
         }
         let settings = expected.settings.as_ref().ok_or("it was deleted")?;
         let init = seat.init.clone().unwrap_or_default();
-        if init != (expected.id.clone(), settings.version) {
+        let version = expected.version.to_string();
+        if init != (expected.id.clone(), settings.version, version) {
             return Err(format!("worker of {init:?} got a call for {expected:?}"));
         }
         let linked = std::fs::read_to_string(invoked.task.join("app.txt")).unwrap_or_default();
@@ -346,8 +432,9 @@ impl Watch for Oracle {
                 let of = init["environment"]["OF"].as_str().unwrap_or_default();
                 let version = init["environment"]["VERSION"].as_str();
                 let version = version.and_then(|v| v.parse().ok()).unwrap_or_default();
+                let number = init["function_version"].as_str().unwrap_or_default();
                 if let Some(seat) = state.seats.get_mut(&container) {
-                    seat.init = Some((of.into(), version));
+                    seat.init = Some((of.into(), version, number.into()));
                     seat.memory = init["memory_mb"].as_u64().unwrap_or_default() as u32;
                 }
                 self.within_budget(state);

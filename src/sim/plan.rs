@@ -66,6 +66,16 @@ pub enum Event {
     Deploy(usize, Settings),
     Delete(usize),
     LoseImage,
+    Publish(usize),
+    /// Its alias, made if there is none.
+    Point(usize, Pointing),
+}
+
+/// Where an alias goes: two of the versions there are by then, and the second's share in hundred.
+#[derive(Debug, Clone, Copy)]
+pub struct Pointing {
+    pub first: usize,
+    pub second: Option<(usize, u32)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +85,8 @@ pub struct Call {
     pub takes: Duration,
     pub ignores_cancel: bool,
     pub leaves: Option<Leaves>,
+    /// By the function's alias.
+    pub alias: bool,
 }
 
 /// The client goes away.
@@ -209,6 +221,7 @@ impl Plan {
         if !calm {
             plan.draw_disasters(rng);
         }
+        plan.draw_versions();
         for (at, _) in &mut plan.events {
             *at = coarse(*at, plan.grain);
         }
@@ -284,6 +297,37 @@ impl Plan {
         }
     }
 
+    /// From a sequence of their own, so that what else a seed stands for is the same with versions and without.
+    fn draw_versions(&mut self) {
+        let rng = &mut StdRng::seed_from_u64(self.seed ^ 0xa11a5);
+        if rng.random_bool(0.4) {
+            return;
+        }
+        for index in 0..self.functions.len() {
+            // Something to call from the beginning.
+            let mut at = 0;
+            for n in 0..rng.random_range(2..=8) {
+                let second = rng.random_bool(0.7).then(|| {
+                    let share = pick(rng, &[0, 1, 30, 50, 100]);
+                    (rng.random_range(0..8), share)
+                });
+                let pointing = Pointing {
+                    first: rng.random_range(0..8),
+                    second,
+                };
+                let event = match n == 0 || n > 1 && rng.random_bool(0.5) {
+                    true => Event::Publish(index),
+                    false => Event::Point(index, pointing),
+                };
+                self.events.push((Duration::from_millis(at), event));
+                at += rng.random_range(0..=BUSY / 5);
+            }
+        }
+        for call in &mut self.calls {
+            call.alias = rng.random_bool(0.5);
+        }
+    }
+
     /// What the code does with a call; those that are made after the plan's end are just answered.
     pub fn call(&self, number: usize) -> Call {
         let after = Call {
@@ -292,6 +336,7 @@ impl Plan {
             takes: Duration::from_millis(5),
             ignores_cancel: false,
             leaves: None,
+            alias: false,
         };
         self.calls.get(number).copied().unwrap_or(after)
     }
@@ -353,6 +398,7 @@ impl Call {
             takes: coarse(Duration::from_millis(takes), grain),
             ignores_cancel: rng.random_bool(0.5),
             leaves: rng.random_ratio(manners.leave, 100).then_some(leaves),
+            alias: false,
         }
     }
 }

@@ -18,19 +18,22 @@ use crate::clock;
 use crate::config;
 use crate::domain::environment::{self, Environment};
 use crate::domain::function::{Code, Function, Network, Origin};
-use crate::domain::id::{FunctionId, FunctionName, RequestId, RuntimeId};
+use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId, RuntimeId};
 use crate::domain::invocation::Invocation;
 use crate::domain::limits::Mebibytes;
+use crate::domain::version::{self, Second, VersionId, Wish};
 use crate::pool::{self, Pool, keeper};
 use crate::runtime::code::Codes;
 use crate::runtime::manifest::SourceFile;
 use crate::runtime::package;
-use crate::scheduler::{self, Answer, Scheduler};
+use crate::scheduler::{self, Answer, Scheduler, Target};
 use crate::secrets::Secrets;
 use crate::sim::container::{Invoked, Script, Seen, Step, Watch};
 use crate::sim::engine::{STEM_MEMORY, Simulated, catalog};
 use crate::sim::oracle::{Oracle, Outcome, code_text, number};
-use crate::sim::plan::{CODES, Call, Does, Event, Leaves, Plan, Settings, StreamEnd, coarse};
+use crate::sim::plan::{
+    CODES, Call, Does, Event, Leaves, Plan, Pointing, Settings, StreamEnd, coarse,
+};
 use crate::sim::store::Packages;
 use crate::sim::time;
 use crate::sim::weather::{ENGINE_DEADLINE, Weather};
@@ -44,6 +47,8 @@ const CANCEL_GRACE: Duration = Duration::from_millis(200);
 const STEM_WINDOW: Duration = Duration::from_secs(5);
 /// How long the end of a worker is looked into, besides the engine's own deadline.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
+/// The name of every function's alias.
+const LIVE: &str = "live";
 /// How often it is looked for callers who were forgotten.
 const LOOK: Duration = Duration::from_millis(250);
 /// Whatever was on a bad way when the weather calmed down has ended within this time: a slow engine call, then a silent boot.
@@ -194,6 +199,7 @@ impl World {
             log_keep_bytes: 1 << 16,
             place: Default::default(),
             secrets: Arc::new(secrets),
+            dice: Some(plan.seed),
         };
         let scheduler = Scheduler::new(options, pool.clone());
         let stop = CancellationToken::new();
@@ -269,6 +275,8 @@ impl World {
                     self.oracle.note("the image is gone");
                     self.weather.lose_image();
                 }
+                Event::Publish(index) => self.publish(*index),
+                Event::Point(index, pointing) => self.point(*index, *pointing),
             }
         }
     }
@@ -328,11 +336,65 @@ impl World {
         }
     }
 
+    fn latest(&self, index: usize) -> Option<Arc<Target>> {
+        let id = self.written[index].2.as_ref()?;
+        self.scheduler.find(id.as_str())
+    }
+
+    fn publish(&self, index: usize) {
+        let Some(latest) = self.latest(index) else {
+            return;
+        };
+        let published = latest.published();
+        let made = published.publish(&latest.function, None, jiff::Timestamp::UNIX_EPOCH);
+        // Nothing may have changed since the last one.
+        if let Ok(version::Outcome::New(version, edit)) = made {
+            self.oracle.published(index, version.number);
+            self.scheduler.set_published(published.after(edit));
+        }
+    }
+
+    fn point(&self, index: usize, pointing: Pointing) {
+        let Some(latest) = self.latest(index) else {
+            return;
+        };
+        let published = latest.published();
+        let numbers: Vec<u64> = published.versions.keys().copied().collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let first = numbers[pointing.first % numbers.len()];
+        let second = pointing.second;
+        let second = second.map(|(nth, share)| (numbers[nth % numbers.len()], share));
+        let second = second.filter(|(number, _)| *number != first);
+        let wish = Wish {
+            version: Some(VersionId::Number(first)),
+            second: Some(second.map(|(version, share)| Second {
+                version,
+                weight: f64::from(share) / 100.0,
+            })),
+            ..Wish::default()
+        };
+        let name = AliasName::parse(LIVE).expect("a name");
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let made = match published.alias(LIVE) {
+            None => published.create_alias(name, wish, now),
+            Some(_) => published.update_alias(LIVE, wish, now),
+        };
+        let (_, edit) = made.expect("both are there");
+        self.oracle.pointed(index, first, second);
+        self.scheduler.set_published(published.after(edit));
+    }
+
     fn call(&self, number: usize, plan: Call) {
         let (oracle, scheduler) = (self.oracle.clone(), self.scheduler.clone());
         task::spawn(task::Kind::Local, "client", async move {
-            oracle.call_started(number, plan);
-            let Some(target) = scheduler.find(name(plan.function).as_str()) else {
+            let qualifier = plan.alias.then_some(LIVE);
+            let resolved = scheduler.resolve(name(plan.function).as_str(), qualifier);
+            let target = resolved.ok().map(|resolved| resolved.target);
+            let chosen = target.as_ref().map(|target| target.version);
+            oracle.call_started(number, plan, chosen);
+            let Some(target) = target else {
                 return oracle.call_ended(number, &Outcome::NoFunction);
             };
             let bound = MAX_WAIT + target.function.timeout() + EXIT_WAIT + ENGINE_DEADLINE * 2;
@@ -417,7 +479,8 @@ impl World {
         let busy = survey.idle + survey.busy + survey.starting + survey.waiting;
         self.expect(busy == 0, "workers are left");
         let live = self.written.iter().filter(|(_, _, id)| id.is_some());
-        self.expect(survey.slots == live.count(), "slots are left");
+        let slots = live.count() + self.scheduler.opened();
+        self.expect(survey.slots == slots, "slots are left");
         let min = self.plan.instance.stem_min;
         let filled = survey.stems.iter().all(|(_, count)| *count == min);
         self.expect(filled, "the stem pools are not as they should be");

@@ -154,6 +154,7 @@ impl World {
                 log_keep_bytes: 1 << 20,
                 place: Default::default(),
                 secrets: Arc::new(secrets),
+                dice: None,
             },
             pool.clone(),
         );
