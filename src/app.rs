@@ -119,7 +119,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         catalog.clone(),
         codes.clone(),
     );
-    let options = options::scheduler_options(&config, cores, secrets);
+    let traced = options::tracing(&config, &instance).context("no traces can be sent")?;
+    let (tracer, exporter) = traced.unzip();
+    let traces_stop = CancellationToken::new();
+    let exporting = exporter.map(|exporter| {
+        // Calls go on without it.
+        let exporting = exporter.run(traces_stop.clone());
+        task::spawn(task::Kind::Local, "traces", exporting)
+    });
+    let options = options::scheduler_options(&config, cores, secrets, tracer);
     let sharing = permits.map(|permits| {
         (
             Share::new(options::share_options(&config, &instance)),
@@ -334,6 +342,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             }
         }
         signal = signals.next() => tracing::warn!(signal, "another signal: containers left for the next start"),
+    }
+    if let Some(exporting) = exporting {
+        // Nothing comes any more. It bounds itself; another signal is in more of a hurry.
+        traces_stop.cancel();
+        tokio::select! {
+            _ended = exporting => {}
+            signal = signals.next() => tracing::warn!(signal, "another signal: spans may be lost"),
+        }
     }
     std::fs::remove_file(state.running()).context("the announcement cannot be withdrawn")?;
     tracing::info!("stopped");

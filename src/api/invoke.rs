@@ -16,12 +16,14 @@ use utoipa::ToSchema;
 use crate::api::body::Body;
 use crate::api::error::{self, Problem};
 use crate::api::idempotency::{self, Gathered, Idempotency, Turn, Worked};
+use crate::api::trace;
 use crate::domain::event::State;
 use crate::domain::fault::Fault;
 use crate::domain::function::LATEST;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::domain::limits::{EVENT_MAX, PAYLOAD_MAX};
+use crate::domain::trace::{Face, Trace};
 use crate::domain::version::VersionId;
 use crate::queue::Queue;
 use crate::scheduler::{Answer, Called, Resolved, Scheduler, Target};
@@ -80,11 +82,12 @@ pub async fn execute(
         .await;
     }
     let raw = is_raw(headers);
+    let trace = trace::begin(queue.scheduler(), headers, Face::Execute);
     if !later {
-        let called = call(queue.scheduler(), &resolved, payload, raw).await;
+        let called = call(queue.scheduler(), &resolved, payload, raw, trace).await;
         return respond(called, Some(&resolved.target));
     }
-    let submitted = submit(queue, RequestId::generate(), &resolved, raw, payload);
+    let submitted = submit(queue, RequestId::generate(), &resolved, raw, payload, trace);
     submitted.await.unwrap_or_else(|refusal| refusal)
 }
 
@@ -131,10 +134,11 @@ async fn once(
         Turn::Answer(response) => return response,
     };
     let (queue, gathers) = (queue.clone(), idempotency.clone());
+    let trace = trace::begin(queue.scheduler(), headers, Face::Execute);
     let work = async move {
         if later {
             // Under the id of the first attempt: if that got as far as the store, it is there once.
-            let submitted = submit(&queue, first, &resolved, raw, payload).await;
+            let submitted = submit(&queue, first, &resolved, raw, payload, trace).await;
             let ran = submitted.is_ok();
             let response = submitted.unwrap_or_else(|refusal| refusal);
             return Worked { response, ran };
@@ -143,7 +147,7 @@ async fn once(
             queue.scheduler(),
             &gathers,
             &resolved.target,
-            invocation(&resolved, payload, raw),
+            invocation(&resolved, payload, raw, trace),
         )
         .await
     };
@@ -184,12 +188,18 @@ fn over(limit: usize, payload: &Bytes) -> Option<Fault> {
     })
 }
 
-fn invocation(resolved: &Resolved, payload: Bytes, raw: bool) -> Invocation {
+fn invocation(
+    resolved: &Resolved,
+    payload: Bytes,
+    raw: bool,
+    trace: Option<Box<Trace>>,
+) -> Invocation {
     Invocation {
         request_id: RequestId::generate(),
         payload,
         raw,
         context: resolved.context.clone(),
+        trace,
     }
 }
 
@@ -208,11 +218,13 @@ async fn submit(
     resolved: &Resolved,
     raw: bool,
     payload: Bytes,
+    trace: Option<Box<Trace>>,
 ) -> Result<Response<Body>, Response<Body>> {
     if let Some(fault) = over(EVENT_MAX, &payload) {
         return Err(refuse(fault));
     }
-    match queue.submit(request_id, resolved, payload, raw).await {
+    let submitted = queue.submit(request_id, resolved, payload, raw, trace);
+    match submitted.await {
         Ok(()) => {}
         Err(store::Error::Full) => return Err(error::refused(&Problem::TooManyEvents)),
         Err(error) => {
@@ -255,11 +267,12 @@ pub async fn call(
     resolved: &Resolved,
     payload: Bytes,
     raw: bool,
+    trace: Option<Box<Trace>>,
 ) -> Called {
     if let Some(fault) = over(PAYLOAD_MAX, &payload) {
         return refused(fault);
     }
-    let invocation = invocation(resolved, payload, raw);
+    let invocation = invocation(resolved, payload, raw, trace);
     scheduler.invoke(&resolved.target, invocation).await
 }
 
@@ -278,6 +291,7 @@ fn refused(fault: Fault) -> Called {
         request_id: RequestId::generate(),
         phases: Phases::default(),
         start: None,
+        cause: None,
         result: Err(fault),
         log_tail: String::new(),
     }
@@ -290,6 +304,7 @@ fn respond(called: Called, target: Option<&Target>) -> Response<Body> {
         start,
         result,
         log_tail,
+        ..
     } = called;
     let mut response = match result {
         Ok(answer) => answered(answer, request_id),
@@ -396,6 +411,7 @@ mod tests {
                 run: Duration::from_secs(2),
             },
             start: Some((StartKind::Stem, StartReason::FirstCall)),
+            cause: None,
             result,
             log_tail: "last words\n".into(),
         }

@@ -58,14 +58,8 @@ impl Client {
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("the provider has what the default versions need")
-            .with_root_certificates(roots())
-            .with_no_client_auth();
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
+            .with_tls_config(tls())
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -127,8 +121,18 @@ impl Client {
 
 const INSIDE: &str = "its address is not on the internet, and webhooks may go nowhere else";
 
+/// With everybody whom the machine trusts.
+pub(super) fn tls() -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has what the default versions need")
+        .with_root_certificates(roots())
+        .with_no_client_auth()
+}
+
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

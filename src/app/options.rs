@@ -1,8 +1,9 @@
 //! What each part is told of the configuration. Called by the composition root; decides nothing but the few defaults that depend on the machine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::api::webhook;
+use crate::api::{collector, webhook};
 use crate::app::State;
 use crate::config::{self, Config};
 use crate::pool;
@@ -12,9 +13,12 @@ use crate::scheduler;
 use crate::scheduler::share;
 use crate::secrets::Secrets;
 use crate::store::events::Bounds;
+use crate::telemetry::traces::{self, Collector, Exporter, Tracer};
 
 /// The part of the machine's memory that workers may be sized for, unless configured.
 const MEMORY_PART: f64 = 0.7;
+/// Spans that could not be sent for so long are given up.
+const SPANS_RETRIED: Duration = Duration::from_secs(60);
 
 pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool::Options {
     let memory_budget = config
@@ -70,6 +74,7 @@ pub(super) fn scheduler_options(
     config: &Config,
     cores: usize,
     secrets: Arc<Secrets>,
+    traces: Option<Tracer>,
 ) -> scheduler::Options {
     scheduler::Options {
         limits: config.limits.clone(),
@@ -80,7 +85,32 @@ pub(super) fn scheduler_options(
         place: config.aws.place.clone(),
         secrets,
         dice: None,
+        traces,
     }
+}
+
+/// What decides which calls are traced, and what sends their spans, if any are.
+pub(super) fn tracing(
+    config: &Config,
+    instance: &str,
+) -> Result<Option<(Tracer, Exporter)>, collector::Error> {
+    let Some(config) = &config.traces else {
+        return Ok(None);
+    };
+    let client = collector::Client::new(config)?;
+    let options = traces::Options {
+        service: config.service.clone(),
+        instance: instance.to_owned(),
+        ratio: config.ratio,
+        queue: config.queue,
+        retry_for: SPANS_RETRIED,
+        flush: config.timeout,
+    };
+    let collector = Collector::new(move |message| {
+        let client = client.clone();
+        Box::pin(async move { client.post(message).await })
+    });
+    Ok(Some(Tracer::new(options, collector)))
 }
 
 pub(super) fn share_options(config: &Config, instance: &str) -> share::Options {

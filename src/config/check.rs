@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Reach, Server, Store, Tls, Urls, Worker,
+    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Reach, Server, Store, Tls, Traces, Urls,
+    Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::destination::Destination;
@@ -147,6 +148,7 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             line_bytes: read.whole::<usize>("logs.line_kb", 1..=1024) * 1024,
         },
         aws: read.aws(),
+        traces: read.traces(),
         log: Log {
             level: read.text("log.level", level),
             json: read.text("log.format", |text| match text {
@@ -241,6 +243,52 @@ fn is_domain(text: &str) -> bool {
         !label.is_empty() && label.len() <= 63 && !edges && label.chars().all(good)
     };
     text.len() <= 180 && text.split('.').all(label)
+}
+
+/// Where a collector is; without a path it is where collectors have it.
+fn endpoint(url: &str) -> Result<String, String> {
+    let wrong = |what: &str| format!("{what}, expected a URL like http://127.0.0.1:4318/v1/traces");
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let rest = rest.ok_or_else(|| wrong("begins with neither http:// nor https://"))?;
+    let strange = |c: char| !c.is_ascii_graphic();
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    match () {
+        () if url.contains(strange) => Err(wrong("has characters that belong into no URL")),
+        () if host.is_empty() || host.starts_with(':') => Err(wrong("names no host")),
+        () if host.contains('@') => {
+            Err("has a password in it, which belongs into traces.headers".into())
+        }
+        () if path.is_empty() => Ok(format!("{}/v1/traces", url.trim_end_matches('/'))),
+        () => Ok(url.to_owned()),
+    }
+}
+
+/// The values are not repeated in what is said of them: they may be secrets.
+fn headers(value: &Value) -> Result<Vec<(String, String)>, String> {
+    let list = value.as_array().expect("typed by its default").iter();
+    let named = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let spoken = |c: char| c == ' ' || c.is_ascii_graphic();
+    list.enumerate()
+        .map(|(at, item)| {
+            let text = item.as_str().expect("typed by its default");
+            let pair = text
+                .split_once('=')
+                .map(|(name, value)| (name.trim(), value.trim()));
+            match pair {
+                Some((name, value))
+                    if !name.is_empty() && name.chars().all(named) && value.chars().all(spoken) =>
+                {
+                    Ok((name.to_owned(), value.to_owned()))
+                }
+                _ => Err(format!(
+                    "number {} is no header, expected NAME=VALUE",
+                    at + 1
+                )),
+            }
+        })
+        .collect()
 }
 
 /// The filter syntax takes any single word for the name of a module, so a misspelt level would turn everything on for nobody.
@@ -359,6 +407,30 @@ impl Reader<'_> {
         }
     }
 
+    fn traces(&mut self) -> Option<Traces> {
+        let endpoint = self.text("traces.endpoint", |text| match text {
+            "" => Ok(None),
+            url => endpoint(url).map(Some),
+        });
+        let traces = Traces {
+            endpoint: endpoint.clone().unwrap_or_default(),
+            headers: self.value("traces.headers", headers),
+            timeout: self.time("traces.timeout"),
+            service: self.text("traces.service", |text| match text {
+                "" => Err("is empty, expected a name".into()),
+                name => Ok(name.to_owned()),
+            }),
+            ratio: self.value("traces.ratio", |value| {
+                let ratio = value.as_float().expect("typed by its default");
+                let good = (0.0..=1.0).contains(&ratio);
+                good.then_some(ratio)
+                    .ok_or_else(|| format!("{ratio} is out of range, expected 0.0 to 1.0"))
+            }),
+            queue: self.whole("traces.queue", 1..=1_000_000),
+        };
+        endpoint.map(|_| traces)
+    }
+
     fn time(&mut self, key: &str) -> Duration {
         self.text(key, |text| match duration(text)? {
             Duration::ZERO => Err("is zero, expected more".into()),
@@ -426,6 +498,41 @@ mod tests {
         }
         for bad in ["", "30", "soon", "-5s", "5s ago", "9000h 0", "99999999h"] {
             assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_collector_is_where_its_url_says() {
+        for (url, whole) in [
+            ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+            ("https://o.example/", "https://o.example/v1/traces"),
+            ("https://o.example/own/path", "https://o.example/own/path"),
+        ] {
+            assert_eq!(endpoint(url).as_deref(), Ok(whole));
+        }
+        for bad in [
+            "127.0.0.1:4318",
+            "grpc://o.example:4317",
+            "http://",
+            "http://:4318/",
+            "http://user:secret@o.example/",
+            "http://o.example/a b",
+        ] {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_are_pairs_and_their_values_are_not_told() {
+        let list = |items: &[&str]| headers(&Value::from(items.to_vec()));
+        let pair = ("x-key".to_owned(), "a=b c".to_owned());
+        assert_eq!(list(&["x-key = a=b c"]), Ok(vec![pair]));
+        for bad in ["secret", "=secret", "a b=secret", "a=secret\u{1}x"] {
+            let said = list(&["ok=1", bad]).expect_err("is refused");
+            assert!(
+                said.contains("number 2") && !said.contains("secret"),
+                "{said}"
+            );
         }
     }
 

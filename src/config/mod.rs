@@ -30,6 +30,8 @@ pub struct Config {
     pub worker: Worker,
     pub logs: Logs,
     pub aws: Aws,
+    /// `None` traces nothing.
+    pub traces: Option<Traces>,
     pub log: Log,
 }
 
@@ -199,6 +201,35 @@ impl Default for Urls {
             domain: "localhost".into(),
             by_host: None,
         }
+    }
+}
+
+/// Where spans of calls go.
+#[derive(Clone, PartialEq)]
+pub struct Traces {
+    /// The whole URL.
+    pub endpoint: String,
+    /// What every request has beside.
+    pub headers: Vec<(String, String)>,
+    pub timeout: Duration,
+    pub service: String,
+    pub ratio: f64,
+    /// Calls that wait to be sent.
+    pub queue: usize,
+}
+
+impl std::fmt::Debug for Traces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values of headers are secrets.
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Traces")
+            .field("endpoint", &self.endpoint)
+            .field("headers", &headers)
+            .field("timeout", &self.timeout)
+            .field("service", &self.service)
+            .field("ratio", &self.ratio)
+            .field("queue", &self.queue)
+            .finish()
     }
 }
 

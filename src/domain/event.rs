@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::destination::Destination;
 use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId};
 use crate::domain::invocation::{Phases, StartKind, StartReason};
+use crate::domain::trace::Carried;
 use crate::domain::version::VersionId;
 
 /// What was accepted.
@@ -38,6 +39,9 @@ pub struct Event {
     /// How many calls it comes from that were run one because of the other.
     #[serde(default)]
     pub depth: u32,
+    /// Of the call that was accepted: the attempts are part of it. None if nothing was traced then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Carried>,
 }
 
 impl Event {

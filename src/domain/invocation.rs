@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::RequestId;
+use crate::domain::trace::Trace;
 
 /// What goes in.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Invocation {
     pub raw: bool,
     /// Extra context as JSON text for the handler's context object; empty when there is none.
     pub context: Bytes,
+    /// Its place in a trace; none when nothing is traced.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// How the worker that answered came to be.

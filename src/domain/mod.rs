@@ -15,5 +15,6 @@ pub mod limits;
 pub mod pattern;
 pub mod route;
 pub mod start;
+pub mod trace;
 pub mod url;
 pub mod version;

@@ -40,6 +40,8 @@ pub struct Handed {
 #[derive(Debug, Clone, Copy)]
 pub struct Fresh {
     pub kind: StartKind,
+    /// Why it was reserved, as the ledger has it; known when it has ended.
+    pub cause: Option<&'static str>,
     pub start: Duration,
     pub init: Duration,
 }
@@ -225,6 +227,10 @@ impl Slot {
         let id = worker.remains.id.clone();
         let (given, need) = self.state.lock().started(worker, now);
         *self.failure.lock() = None;
+        let fresh = Fresh {
+            cause: Some(need.cause.as_str()),
+            ..fresh
+        };
         self.record(need, Some(fresh), Ok(id));
         self.deliver(given, Some(fresh), now)
     }
@@ -271,11 +277,14 @@ impl Slot {
             state.start_failed(of_platform, now)
         };
         *self.failure.lock() = Some(failed.fault.clone());
+        let cause = Some(need.cause.as_str());
         self.record(need, failed.fresh, Err(failed.fault.code()));
         let any = !told.is_empty();
         for token in told {
+            let mut failed = failed.clone();
+            failed.fresh = failed.fresh.map(|fresh| Fresh { cause, ..fresh });
             // A caller that left meanwhile has its outcome already.
-            token.send(Err(failed.clone())).ok();
+            token.send(Err(failed)).ok();
         }
         any
     }

@@ -37,6 +37,8 @@ pub struct Lease<G: Send + 'static> {
 pub struct Origin {
     pub kind: StartKind,
     pub reason: StartReason,
+    /// Why its worker was started, as the ledger has it; `None` if it was there.
+    pub cause: Option<&'static str>,
     /// Waiting that was not for a start of its own.
     pub queue: Duration,
     pub start: Duration,
@@ -185,6 +187,7 @@ impl Origin {
         Self {
             kind: StartKind::Warm,
             reason,
+            cause: None,
             queue,
             start: Duration::ZERO,
             init: Duration::ZERO,
@@ -199,6 +202,7 @@ impl Origin {
                 Self {
                     kind: fresh.kind,
                     reason: handed.reason,
+                    cause: fresh.cause,
                     queue: phases.queue,
                     start: phases.start,
                     init: phases.init,

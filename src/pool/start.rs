@@ -149,6 +149,12 @@ impl Pool {
         .await;
         let now = clock::now();
         let init = now.saturating_duration_since(begun);
+        let fresh = Fresh {
+            kind,
+            cause: None,
+            start,
+            init,
+        };
         match specialised {
             Ok(()) => {
                 if let Some(stems) = self.index.stems(&slot.key.runtime) {
@@ -156,7 +162,7 @@ impl Pool {
                 }
                 self.roster.serves(&worker.remains.id);
                 let limited = (worker.pid, worker.remains.container.clone());
-                if let Some(out) = slot.started(worker, Fresh { kind, start, init }, now) {
+                if let Some(out) = slot.started(worker, fresh, now) {
                     self.clear_away(out.remains.clone());
                 }
                 self.confirm_limits(&slot, limited.0, &limited.1).await;
@@ -170,11 +176,10 @@ impl Pool {
                 let log_tail = worker.pipe.tail().into();
                 self.clear_away(worker.remains.clone());
                 drop(worker);
-                let fresh = Some(Fresh { kind, start, init });
                 if slot.start_failed(&Failed {
                     fault,
                     log_tail,
-                    fresh,
+                    fresh: Some(fresh),
                 }) {
                     self.reconsider(&slot);
                 }

@@ -136,6 +136,7 @@ pub fn event(of: &Event, to: Destination, at: jiff::Timestamp) -> Event {
         redriven_at: None,
         destination: Some(to),
         depth: of.depth + 1,
+        trace: of.trace.clone(),
     }
 }
 
@@ -145,6 +146,7 @@ mod tests {
 
     use super::*;
     use crate::domain::id::{FunctionId, FunctionName};
+    use crate::domain::trace::Carried;
 
     fn claimed(payload: &'static str, raw: bool) -> Claimed {
         let event = Event {
@@ -159,6 +161,10 @@ mod tests {
             redriven_at: None,
             destination: None,
             depth: 3,
+            trace: Some(Carried {
+                parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+                state: String::new(),
+            }),
         };
         Claimed {
             event,
@@ -256,6 +262,7 @@ mod tests {
         let next = event(&claimed.event, to.clone(), jiff::Timestamp::UNIX_EPOCH);
         assert_ne!(next.request_id, claimed.event.request_id);
         assert_eq!((next.destination, next.depth), (Some(to), 4));
+        assert_eq!(next.trace, claimed.event.trace);
         assert!(!next.raw);
     }
 }

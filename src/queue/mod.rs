@@ -25,9 +25,10 @@ use crate::clock;
 use crate::domain::aws;
 use crate::domain::destination::{Asynchronous, Destination};
 use crate::domain::event::{Claimed, Event, Ran, Record, Settlement, Verdict};
-use crate::domain::fault::Fault;
+use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::{AliasName, FunctionName, RequestId};
 use crate::domain::invocation::{Invocation, Phases};
+use crate::domain::trace::{Carried, Face, Trace};
 use crate::domain::version::{Qualifier, VersionId};
 use crate::queue::delivery::{Answered, DEPTH_MAX, End};
 use crate::queue::retry::Failed;
@@ -37,7 +38,7 @@ use crate::store::dead_letters::Place;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{self, Store};
 use crate::task;
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, traces};
 
 /// Between two looks for events whose time has come, or whose process is gone. Events of this process are claimed at once.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -95,7 +96,9 @@ impl Queue {
         resolved: &Resolved,
         payload: Bytes,
         raw: bool,
+        trace: Option<Box<Trace>>,
     ) -> Result<(), store::Error> {
+        let arrived = clock::now();
         let target = &resolved.target;
         let event = Event {
             request_id,
@@ -110,6 +113,7 @@ impl Queue {
             redriven_at: None,
             destination: None,
             depth: 0,
+            trace: trace.as_ref().map(|trace| trace.carried()),
         };
         let kept = self.store.append(event, payload, self.options.bounds).await;
         metrics::event(match &kept {
@@ -117,6 +121,30 @@ impl Queue {
             Err(store::Error::Full) => "refused",
             Err(_) => "lost",
         });
+        let sampled = trace.filter(|trace| trace.sampled);
+        if let (Some(trace), Some(tracer)) = (sampled, self.scheduler.traces()) {
+            let took = clock::now().saturating_duration_since(arrived);
+            tracer.ended(traces::Call {
+                trace,
+                function: target.function.clone(),
+                version: target.version,
+                request_id,
+                ended_at: clock::wall(),
+                took,
+                phases: Phases::default(),
+                start: None,
+                cause: None,
+                fault: kept.as_ref().err().map(|error| traces::Failure {
+                    code: match error {
+                        store::Error::Full => "too_many_events",
+                        _ => "store_unavailable",
+                    },
+                    blame: Blame::Platform,
+                    message: error.to_string(),
+                }),
+                accepted: true,
+            });
+        }
         kept?;
         self.submitted.notify_one();
         Ok(())
@@ -430,11 +458,16 @@ impl Queue {
         let Some(target) = self.scheduler.version(latest, event.version) else {
             return Err(missing(&event.name, event.version.to_string()));
         };
+        let trace = self.scheduler.traces().map(|tracer| {
+            let parent = event.trace.as_ref().and_then(Carried::parent);
+            tracer.begin(parent, Face::Event, claimed.attempt)
+        });
         let invocation = Invocation {
             request_id: event.request_id,
             payload: claimed.payload.clone(),
             raw: event.raw,
             context: event.context.clone().into(),
+            trace,
         };
         let fits = |length: usize| told && length <= delivery::ANSWER_MAX;
         let called = self.scheduler.invoke(&target, invocation).await;

@@ -10,6 +10,7 @@ mod qualifiers;
 pub mod record;
 pub mod share;
 pub mod totals;
+mod traced;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,6 +44,7 @@ use crate::scheduler::share::{Share, Term};
 use crate::scheduler::totals::{Part, Totals};
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{self, FunctionMeters};
+use crate::telemetry::traces::Tracer;
 use crate::worker::specialise::Blueprint;
 
 pub use crate::scheduler::qualifiers::{Resolved, Unresolved, context};
@@ -168,6 +170,8 @@ pub struct Called {
     pub phases: Phases,
     /// How its worker came to be and why; `None` when it got none.
     pub start: Option<(StartKind, StartReason)>,
+    /// As the ledger has it, if the worker was started for a call: why that was.
+    pub cause: Option<&'static str>,
     pub result: Result<Answer, Fault>,
     /// The end of what the function printed; only with a fault.
     pub log_tail: String,
@@ -186,6 +190,8 @@ pub struct Options {
     pub secrets: Arc<Secrets>,
     /// What the dice of aliases with two versions are thrown from; `None`: each from somewhere else.
     pub dice: Option<u64>,
+    /// `None` traces nothing.
+    pub traces: Option<Tracer>,
 }
 
 #[derive(Debug)]
@@ -266,6 +272,11 @@ impl Scheduler {
     /// What functions' ARNs say.
     pub fn place(&self) -> &Place {
         &self.options.place
+    }
+
+    /// What decides whether a call is traced, if any may be.
+    pub fn traces(&self) -> Option<&Tracer> {
+        self.options.traces.as_ref()
     }
 
     /// Every function, in the order of creation.
@@ -491,12 +502,20 @@ impl Scheduler {
     }
 
     /// One call. Warm path.
-    pub async fn invoke(self: &Arc<Self>, target: &Arc<Target>, invocation: Invocation) -> Called {
+    pub async fn invoke(
+        self: &Arc<Self>,
+        target: &Arc<Target>,
+        mut invocation: Invocation,
+    ) -> Called {
         let arrived = clock::now();
+        if let Some(trace) = &invocation.trace {
+            invocation.context = trace.told(&invocation.context);
+        }
         let mut called = Called {
             request_id: invocation.request_id,
             phases: Phases::default(),
             start: None,
+            cause: None,
             result: Err(Fault::Draining),
             log_tail: String::new(),
         };
@@ -521,6 +540,9 @@ impl Scheduler {
         );
         if let Err(fault) = &called.result {
             target.failed(fault, called.request_id);
+        }
+        if let Some(trace) = invocation.trace.take() {
+            self.traced(target, trace, &mut called, whole);
         }
         called
     }
@@ -560,6 +582,7 @@ impl Scheduler {
             }
             Ok((lease, origin)) => {
                 called.start = Some((origin.kind, origin.reason));
+                called.cause = origin.cause;
                 let ran = dispatch::run(lease, &origin, &target.function, invocation).await;
                 called.phases = ran.phases;
                 called.log_tail = ran.log_tail;
@@ -575,6 +598,7 @@ impl Scheduler {
             }
             Err(failed) => {
                 called.phases = failed.phases(clock::now().saturating_duration_since(since));
+                called.cause = failed.fresh.and_then(|fresh| fresh.cause);
                 called.log_tail = (*failed.log_tail).to_owned();
                 called.result = Err(failed.fault);
             }

@@ -210,6 +210,7 @@ mod tests {
             request_id: RequestId::generate(),
             phases: Phases::default(),
             start: kind.map(|kind| (kind, StartReason::Idle)),
+            cause: None,
             result: match failed {
                 true => Err(Fault::Draining),
                 false => Ok(Answer::Whole {

@@ -200,6 +200,7 @@ impl World {
             place: Default::default(),
             secrets: Arc::new(secrets),
             dice: Some(plan.seed),
+            traces: None,
         };
         let scheduler = Scheduler::new(options, pool.clone());
         let stop = CancellationToken::new();
@@ -403,6 +404,7 @@ impl World {
                 payload: json!({ "call": number }).to_string().into(),
                 raw: false,
                 context: Bytes::new(),
+                trace: None,
             };
             let outcome = async {
                 match scheduler.invoke(&target, invocation).await.result {

@@ -128,6 +128,10 @@ fn describe() {
             "hearth_store_errors_total",
             "Calls to the store that failed, by operation.",
         ),
+        (
+            "hearth_spans_total",
+            "Spans of traced calls, by outcome: sent, refused, and dropped because of queue_full, unreachable, stopped.",
+        ),
     ];
     for (name, help) in counters {
         metrics::describe_counter!(name, Unit::Count, help);
@@ -482,6 +486,13 @@ pub fn delivered(destination: &'static str, ok: bool) {
 /// What was done for a call with an idempotency key.
 pub fn idempotent_call(outcome: &'static str) {
     metrics::counter!("hearth_idempotent_calls_total", "outcome" => outcome).increment(1);
+}
+
+/// What became of spans.
+pub fn spans(outcome: &'static str, count: usize) {
+    if count > 0 {
+        metrics::counter!("hearth_spans_total", "outcome" => outcome).increment(count as u64);
+    }
 }
 
 pub fn store_up(up: bool) {

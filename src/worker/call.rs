@@ -91,6 +91,7 @@ pub async fn begin(
         payload,
         raw,
         context,
+        ..
     } = invocation;
     let exchange = async {
         worker

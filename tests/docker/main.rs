@@ -14,6 +14,7 @@ mod engine;
 #[path = "../built.rs"]
 mod built;
 mod client;
+mod collector;
 mod containers;
 mod dockerd;
 mod languages;
@@ -57,6 +58,7 @@ mod sharing;
 mod starting;
 mod streaming;
 mod tls;
+mod tracing;
 mod updating;
 mod versioning;
 mod warming;

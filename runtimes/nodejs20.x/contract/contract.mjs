@@ -114,6 +114,8 @@ export const describes_context = async (event, context) => ({
   identity: context.identity?.cognitoIdentityId ?? null,
   client_custom: context.clientContext?.custom ?? null,
   trace_id: process.env._X_AMZN_TRACE_ID ?? null,
+  traceparent: context.traceparent ?? null,
+  tracestate: context.tracestate ?? null,
   in_task_root: fs.realpathSync(process.cwd()) === fs.realpathSync(process.env.LAMBDA_TASK_ROOT),
 });
 

@@ -1,4 +1,5 @@
-// The `context` a handler is given: AWS's fields and methods, plus `signal`, an AbortSignal that says nobody waits any more.
+// The `context` a handler is given: AWS's fields and methods, plus `signal`, an AbortSignal that says nobody waits any more, and the
+// call's place in its trace as the W3C writes it.
 
 /** What INIT said about the function: the same for every invocation of this worker. */
 export class Settings {
@@ -46,6 +47,8 @@ export class Context {
     this.logStreamName = settings.logStream;
     this.clientContext = extra?.client_context;
     this.identity = extra?.identity;
+    this.traceparent = extra?.traceparent;
+    this.tracestate = extra?.tracestate;
     this.invokedFunctionArn = extra?.invoked_function_arn ?? settings.arn;
     this.awsRequestId = requestId;
   }

@@ -41,6 +41,7 @@ export class Worker {
   #handler;
   #invocation;
   #last = 0; // stream of the last invocation
+  #traced = false; // the last invocation was part of a trace
   #onDone = () => this.#onInvocationDone();
 
   constructor(path) {
@@ -135,7 +136,13 @@ export class Worker {
     this.#state = BUSY;
     const invocation = new Invocation(this.#connection, stream, this.#onDone);
     this.#invocation = invocation;
-    if (extra?.trace_id) process.env._X_AMZN_TRACE_ID = extra.trace_id;
+    if (extra?.trace_id) {
+      process.env._X_AMZN_TRACE_ID = extra.trace_id;
+      this.#traced = true;
+    } else if (this.#traced) {
+      delete process.env._X_AMZN_TRACE_ID;
+      this.#traced = false;
+    }
     let event;
     if ((flags & wire.RAW) !== 0) {
       event = Buffer.from(payload);

@@ -137,6 +137,8 @@ def describes_context(event, context):
         "identity": context.identity.cognito_identity_id,
         "client_custom": context.client_context and context.client_context.custom,
         "trace_id": os.environ.get("_X_AMZN_TRACE_ID"),
+        "traceparent": context.traceparent,
+        "tracestate": context.tracestate,
         "in_task_root": os.path.samefile(os.getcwd(), os.environ["LAMBDA_TASK_ROOT"]),
     }
 

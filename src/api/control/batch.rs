@@ -20,12 +20,13 @@ use crate::api::access::{self, Caller};
 use crate::api::control::openapi::BatchErrors;
 use crate::api::control::{Control, functions};
 use crate::api::error::{self, ErrorDetail, Problem};
-use crate::api::{invoke, json};
+use crate::api::{invoke, json, trace};
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Phases;
 use crate::domain::key::{Grant, Scope};
 use crate::domain::limits::ANSWER_MAX;
+use crate::domain::trace::{Face, Trace};
 use crate::domain::version::VersionId;
 use crate::scheduler::{Answer, Scheduler};
 
@@ -96,7 +97,8 @@ pub async fn execute(
     let room = AtomicUsize::new(ANSWERS_MAX);
     let calls = items.into_iter().enumerate().map(|(place, item)| {
         let (scheduler, caller, room) = (control.scheduler.clone(), &*caller, &room);
-        async move { (place, result(&scheduler, caller, &item, room).await) }
+        let trace = || trace::begin(&control.scheduler, &headers, Face::Batch);
+        async move { (place, result(&scheduler, caller, &item, room, trace).await) }
     });
     // Not in order here, or a slow call at the front would hold up the start of those behind it.
     let mut results: Vec<_> = stream::iter(calls)
@@ -135,6 +137,7 @@ async fn result(
     caller: &Grant,
     item: &Bytes,
     room: &AtomicUsize,
+    trace: impl Fn() -> Option<Box<Trace>>,
 ) -> BatchResult {
     let (name, payload) = match read(item) {
         Ok(read) => read,
@@ -147,7 +150,7 @@ async fn result(
         Ok(resolved) => resolved,
         Err(unresolved) => return refused(&unresolved.into()),
     };
-    let called = invoke::call(scheduler, &resolved, payload, false).await;
+    let called = invoke::call(scheduler, &resolved, payload, false, trace()).await;
     let answer = match called.result {
         Ok(answer) => whole(answer).await,
         Err(fault) => Err(fault),

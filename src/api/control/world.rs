@@ -155,6 +155,7 @@ impl World {
                 place: Default::default(),
                 secrets: Arc::new(secrets),
                 dice: None,
+                traces: None,
             },
             pool.clone(),
         );

@@ -20,11 +20,13 @@ use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::stream::{self, End};
 use crate::api::lambda::{Asked, Lambda, ascii, empty, read};
+use crate::api::trace;
 use crate::domain::fault::{Fault, Report};
 use crate::domain::function::LATEST;
 use crate::domain::id::{AliasName, RequestId};
 use crate::domain::invocation::{Invocation, Phases, StartKind};
 use crate::domain::limits::{ANSWER_MAX, EVENT_MAX};
+use crate::domain::trace::{Face, Trace};
 use crate::scheduler::{self, Answer, Called, Resolved, Target};
 use crate::store;
 
@@ -53,6 +55,7 @@ struct Call {
     kind: Kind,
     tail: bool,
     context: Bytes,
+    trace: Option<Box<Trace>>,
     payload: Bytes,
 }
 
@@ -82,7 +85,9 @@ impl Call {
             let arn = format!("{}:{qualifier}", place.function(&named.name));
             Refusal::not_found(format!("Function not found: {arn}"))
         })?;
-        let context = context(face, asked, &named)?;
+        let headers = &asked.parts.headers;
+        let trace = trace::begin(&face.control.scheduler, headers, Face::Lambda);
+        let context = context(face, asked, &named, trace.is_some())?;
         let payload = std::mem::take(&mut asked.body);
         let payload = match payload.is_empty() {
             true => Bytes::from_static(b"{}"),
@@ -98,6 +103,7 @@ impl Call {
             kind: [Kind::RequestResponse, Kind::Event, Kind::DryRun][kind],
             tail,
             context,
+            trace,
             payload,
         })
     }
@@ -108,6 +114,7 @@ impl Call {
             payload: self.payload.clone(),
             raw: false,
             context: self.context.clone(),
+            trace: self.trace.clone(),
         };
         face.control
             .scheduler
@@ -272,6 +279,7 @@ async fn submit(face: &Lambda, call: Call) -> Result<Response<Body>, Refusal> {
         target,
         alias,
         context,
+        trace,
         payload,
         ..
     } = call;
@@ -288,8 +296,8 @@ async fn submit(face: &Lambda, call: Call) -> Result<Response<Body>, Refusal> {
     }
     let request_id = RequestId::generate();
     let queue = &face.control.queue;
-    let kept = queue.submit(request_id, &resolved, payload, false).await;
-    kept.map_err(|error| match error {
+    let kept = queue.submit(request_id, &resolved, payload, false, trace);
+    kept.await.map_err(|error| match error {
         store::Error::Full => Refusal::throttled("CallerRateLimitExceeded", "Rate Exceeded."),
         error => {
             tracing::warn!(function = %resolved.target.function.name, %error, "an asynchronous call could not be kept");
@@ -304,7 +312,7 @@ async fn submit(face: &Lambda, call: Call) -> Result<Response<Body>, Refusal> {
 }
 
 /// What a handler is told beside its event.
-fn context(face: &Lambda, asked: &Asked, named: &Named) -> Result<Bytes, Refusal> {
+fn context(face: &Lambda, asked: &Asked, named: &Named, traced: bool) -> Result<Bytes, Refusal> {
     let mut context = serde_json::Map::new();
     if let Some(text) = asked.header("x-amz-client-context") {
         let read = || {
@@ -318,7 +326,8 @@ fn context(face: &Lambda, asked: &Asked, named: &Named) -> Result<Bytes, Refusal
         })?;
         context.insert("client_context".into(), value);
     }
-    if let Some(trace) = asked.header("x-amzn-trace-id") {
+    // Of a call that is traced, the function is told its own place in the trace.
+    if !traced && let Some(trace) = asked.header(trace::AMZN_TRACE_ID) {
         context.insert("trace_id".into(), trace.into());
     }
     if named.qualifier.is_some() {

@@ -17,8 +17,10 @@ use serde::{Serialize, Serializer};
 
 use crate::api::error::to_json;
 use crate::api::route::{HOP_BY_HOP, Sender};
+use crate::api::trace::{AMZN_TRACE_ID, TRACEPARENT, TRACESTATE};
 use crate::domain::function::Function;
 use crate::domain::id::RequestId;
+use crate::domain::trace::Trace;
 
 /// The only stage there is; so AWS calls it, too.
 const STAGE: &str = "$default";
@@ -29,6 +31,8 @@ const ACCOUNT: &str = "anonymous";
 #[derive(Debug)]
 pub struct Request<'a> {
     pub head: &'a Parts,
+    /// What stands in the place of what the request says of its trace.
+    pub trace: Option<&'a Trace>,
     pub from: Sender,
     pub at: At<'a>,
     pub request_id: RequestId,
@@ -190,6 +194,7 @@ pub fn write(request: &Request<'_>) -> Bytes {
         cookies: cookies(headers),
         headers: Headers {
             given: headers,
+            trace: request.trace,
             host,
             from: request.from,
             signed: caller.is_some(),
@@ -319,6 +324,7 @@ impl Serialize for Pairs<'_> {
 /// this connection is left out.
 struct Headers<'a> {
     given: &'a HeaderMap,
+    trace: Option<&'a Trace>,
     host: &'a str,
     from: Sender,
     /// What let the request in is not the function's: it is good for another five minutes.
@@ -327,6 +333,8 @@ struct Headers<'a> {
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
+/// What is the call's own where it is traced: its function comes below it, and not below whoever sent the request.
+const TRACE: [&str; 3] = [TRACEPARENT, TRACESTATE, AMZN_TRACE_ID];
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -337,6 +345,9 @@ impl Serialize for Headers<'_> {
                 continue;
             }
             if self.signed && name == AUTHORIZATION {
+                continue;
+            }
+            if self.trace.is_some() && TRACE.contains(&name.as_str()) {
                 continue;
             }
             map.serialize_entry(name.as_str(), &self.joined(name.as_str()))?;
@@ -353,6 +364,13 @@ impl Serialize for Headers<'_> {
         if !self.given.contains_key(FORWARDED_PROTO) {
             let scheme = if self.from.tls { "https" } else { "http" };
             map.serialize_entry(FORWARDED_PROTO, scheme)?;
+        }
+        if let Some(trace) = self.trace {
+            map.serialize_entry(TRACEPARENT, &trace.traceparent())?;
+            map.serialize_entry(AMZN_TRACE_ID, &trace.amzn())?;
+            if !trace.state.is_empty() {
+                map.serialize_entry(TRACESTATE, &trace.state)?;
+            }
         }
         map.end()
     }

@@ -19,12 +19,13 @@ use serde::Serialize;
 use crate::api::body::Body;
 use crate::api::route::answer::Head;
 use crate::api::route::event::{At, Request};
-use crate::api::{error, invoke};
+use crate::api::{error, invoke, trace};
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
 use crate::domain::invocation::Invocation;
 use crate::domain::limits::{ANSWER_MAX, PAYLOAD_MAX};
+use crate::domain::trace::Face;
 use crate::router::routes::Matched;
 use crate::scheduler::{self, Answer, Called, Scheduler, Target};
 
@@ -76,8 +77,10 @@ pub async fn serve(
 ) -> Response<Body> {
     let target = found.entry;
     let request_id = RequestId::generate();
+    let trace = trace::begin(scheduler, &head.headers, Face::Route);
     let payload = event::write(&Request {
         head,
+        trace: trace.as_deref(),
         from,
         at: At::Route {
             function: &target.function,
@@ -96,6 +99,7 @@ pub async fn serve(
         payload,
         raw: false,
         context: Bytes::new(),
+        trace,
     };
     let whole = head.method != Method::HEAD;
     let told = |failed: Failed| failure(failed.status());

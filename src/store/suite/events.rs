@@ -11,6 +11,7 @@ use crate::domain::destination::Destination;
 use crate::domain::event::{Claimed, Event, Failure, Ran, Settlement, State, Verdict};
 use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId};
 use crate::domain::invocation::{Phases, StartKind, StartReason};
+use crate::domain::trace::Carried;
 use crate::domain::version::VersionId;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{Error, Store};
@@ -65,6 +66,10 @@ fn event() -> Event {
         redriven_at: None,
         destination: None,
         depth: 0,
+        trace: Some(Carried {
+            parent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".into(),
+            state: "a=1".into(),
+        }),
     }
 }
 

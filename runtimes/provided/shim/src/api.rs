@@ -151,6 +151,8 @@ fn event(invocation: Invocation, settings: &Settings) -> Reply {
         ),
         ("lambda-runtime-invoked-function-arn", Some(arn)),
         ("lambda-runtime-trace-id", said("trace_id")),
+        ("traceparent", said("traceparent")),
+        ("tracestate", said("tracestate")),
         ("lambda-runtime-client-context", said("client_context")),
         ("lambda-runtime-cognito-identity", said("identity")),
     ];

@@ -1,4 +1,5 @@
-"""The `context` a handler is given: AWS's attributes and methods, plus `set_content_type` for streamed answers."""
+"""The `context` a handler is given: AWS's attributes and methods, plus `set_content_type` for streamed answers, and the
+call's place in its trace as the W3C writes it."""
 
 import json
 import time
@@ -74,12 +75,16 @@ class LambdaContext:
         self.log_stream_name = settings.log_stream
         self.invoked_function_arn = settings.arn
         self.client_context = None
+        self.traceparent = None
+        self.tracestate = None
         self._deadline_ms = deadline_ms
         self._identity = None
         self._content_type = None
         if extra:
             self.invoked_function_arn = extra.get("invoked_function_arn") or settings.arn
             self._identity = extra.get("identity")
+            self.traceparent = extra.get("traceparent")
+            self.tracestate = extra.get("tracestate")
             if extra.get("client_context") is not None:
                 self.client_context = ClientContext(extra["client_context"])
 

@@ -38,6 +38,7 @@ class Worker:
         self._settings = None
         self._handler = None
         self._last = 0  # stream of the last invocation
+        self._traced = False  # the last invocation was part of a trace
 
     def serve(self):
         """Until SHUTDOWN."""
@@ -124,6 +125,10 @@ class Worker:
         context = LambdaContext(self._settings, request_id, deadline_ms, extra)
         if extra and "trace_id" in extra:
             os.environ["_X_AMZN_TRACE_ID"] = extra["trace_id"]
+            self._traced = True
+        elif self._traced:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)
+            self._traced = False
         if flags & wire.RAW:
             event = bytes(body[at:])
         elif at == len(body):

@@ -28,7 +28,10 @@ async fn died(world: &World, name: &str, payload: &'static str) -> RequestId {
     let resolved = world.scheduler.resolve(name, None).expect("there");
     let id = RequestId::generate();
     let payload = Bytes::from_static(payload.as_bytes());
-    let submitted = world.queue.submit(id, &resolved, payload, false).await;
+    let submitted = world
+        .queue
+        .submit(id, &resolved, payload, false, None)
+        .await;
     submitted.expect("is kept");
     let store: &dyn Store = &*world.store;
     let claimed = store.claim("test", 10, BOUNDS.keep).await.expect("claimed");

@@ -14,13 +14,13 @@ use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 
 use crate::api::body::Body;
-use crate::api::error;
 use crate::api::lambda::auth::{self, Refused, Unproven};
 use crate::api::lambda::errors::{ERROR_TYPE, REQUEST_ID, Refusal};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Lambda, body, invoke};
 use crate::api::route::event::{self, At, Caller};
 use crate::api::route::{self, Failed, Mode, Sender};
+use crate::api::{error, trace};
 use crate::clock;
 use crate::domain::fault::Blame;
 use crate::domain::function::LATEST;
@@ -28,6 +28,7 @@ use crate::domain::id::RequestId;
 use crate::domain::invocation::Invocation;
 use crate::domain::key::Grant;
 use crate::domain::limits::PAYLOAD_MAX;
+use crate::domain::trace::{Face, Trace};
 use crate::domain::url::{AuthType, InvokeMode, Url};
 use crate::scheduler::{Resolved, Target, context};
 
@@ -116,7 +117,10 @@ async fn answer(
     };
     let resolved = resolve(face, asked).ok_or_else(Refusal::forbidden)?;
     let request_id = RequestId::generate();
-    let payload = write(face, asked, request_id, caller.as_deref(), &body);
+    let scheduler = &face.control.scheduler;
+    let trace = trace::begin(scheduler, &asked.parts.headers, Face::Url);
+    let said = (caller.as_deref(), trace.as_deref());
+    let payload = write(face, asked, request_id, said, &body);
     drop(body);
     if payload.len() > PAYLOAD_MAX {
         return Err(invoke::refusal(&route::too_large(&payload)).into());
@@ -126,13 +130,13 @@ async fn answer(
         payload,
         raw: false,
         context: resolved.context,
+        trace,
     };
     let mode = match asked.url.mode {
         None | Some(InvokeMode::Buffered) => Mode::Gathered,
         Some(InvokeMode::Stream) => Mode::Unread,
     };
     let whole = asked.parts.method != Method::HEAD;
-    let scheduler = &face.control.scheduler;
     Ok(route::call(scheduler, &resolved.target, invocation, whole, mode, told).await)
 }
 
@@ -159,12 +163,13 @@ fn write(
     face: &Lambda,
     asked: &Asked<'_>,
     request_id: RequestId,
-    caller: Option<&Grant>,
+    (caller, trace): (Option<&Grant>, Option<&Trace>),
     body: &[u8],
 ) -> Bytes {
     let id = asked.url.id.as_str();
     event::write(&event::Request {
         head: asked.parts,
+        trace,
         from: asked.from,
         at: At::Url {
             id,

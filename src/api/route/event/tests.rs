@@ -7,6 +7,7 @@ use super::*;
 use crate::domain::function::{Code, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId};
 use crate::domain::limits::Mebibytes;
+use crate::domain::trace::{Face, SpanId, TraceId};
 
 fn function(route: &str) -> Function {
     let at = "2026-01-02T03:04:05.678Z".parse().expect("a time");
@@ -44,12 +45,22 @@ fn event(request: http::request::Builder, body: &[u8]) -> Value {
 }
 
 fn event_over(tls: bool, request: http::request::Builder, body: &[u8]) -> Value {
+    event_in(None, tls, request, body)
+}
+
+fn event_in(
+    trace: Option<&Trace>,
+    tls: bool,
+    request: http::request::Builder,
+    body: &[u8],
+) -> Value {
     let address = IpAddr::from([192, 0, 2, 7]);
     let from = Sender { address, tls };
     let (head, ()) = request.body(()).expect("a request").into_parts();
     let function = function("/orders/{id}");
     let bytes = write(&Request {
         head: &head,
+        trace,
         from,
         at: At::Route {
             function: &function,
@@ -73,6 +84,35 @@ fn an_event_says_how_the_request_came() {
         let got = event_over(tls, request.uri("/orders/1"), b"");
         assert_eq!(got["headers"]["x-forwarded-proto"], "https");
     }
+}
+
+#[test]
+fn an_event_has_its_own_place_in_the_trace_if_it_is_traced() {
+    let theirs = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = || {
+        let request = http::Request::builder().uri("/orders/1");
+        let request = request.header("traceparent", theirs);
+        request
+            .header("tracestate", "a=1")
+            .header("X-Amzn-Trace-Id", "Root=x")
+    };
+    let got = event(request(), b"");
+    assert_eq!(got["headers"]["traceparent"], theirs);
+    assert_eq!(got["headers"]["x-amzn-trace-id"], "Root=x");
+    let trace = Trace {
+        id: TraceId::generate(),
+        parent: None,
+        span: SpanId::generate(),
+        run: SpanId::generate(),
+        sampled: true,
+        state: "b=2".into(),
+        face: Face::Route,
+        attempt: 0,
+    };
+    let got = event_in(Some(&trace), false, request(), b"");
+    assert_eq!(got["headers"]["traceparent"], trace.traceparent());
+    assert_eq!(got["headers"]["tracestate"], "b=2");
+    assert_eq!(got["headers"]["x-amzn-trace-id"], trace.amzn());
 }
 
 #[test]
