@@ -36,6 +36,7 @@ use parking_lot::Mutex;
 use redb::{Database, WriteTransaction};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::clock;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
@@ -48,6 +49,7 @@ use crate::store::embedded::tables::Tables;
 use crate::store::versions::Versions;
 use crate::store::{Content, Error, Store, record};
 use crate::task;
+use crate::telemetry::metrics;
 
 /// Requests that may wait for the writer. More are refused: by then a disk is stuck, and waiting longer helps nobody.
 const QUEUE_MAX: usize = 1024;
@@ -274,6 +276,7 @@ impl Embedded {
         operation: &'static str,
         request: impl FnOnce(Answer<T>) -> Request,
     ) -> Result<T, Error> {
+        let begun = clock::now();
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().expect("is there until it is dropped");
         queue.try_send(request(answer)).map_err(|e| {
@@ -284,7 +287,14 @@ impl Embedded {
         })?;
         // No answer means the writer panicked over it; it says so in the log and goes on with the next.
         let answered = answered.await;
-        answered.unwrap_or_else(|_gone| Err(unavailable(operation)(Fault::Stopped)))
+        let answer = answered.unwrap_or_else(|_gone| Err(unavailable(operation)(Fault::Stopped)));
+        let broken = matches!(
+            answer,
+            Err(Error::Unavailable { .. } | Error::DiskFull { .. })
+        );
+        let took = clock::now().saturating_duration_since(begun);
+        metrics::store_call("embedded", took, !broken);
+        answer
     }
 
     /// Does something within the next transaction, and has its result once that is kept.

@@ -39,6 +39,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
+use crate::clock;
 use crate::config::redis as url;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
@@ -181,8 +182,12 @@ impl Calls {
             let mut connection = self.pool.get().await.map_err(Fault::Connection)?;
             work(&mut connection).await
         };
+        let begun = clock::now();
         let done = tokio::time::timeout(self.deadline, call).await;
-        done.unwrap_or(Err(Fault::Deadline(self.deadline)))
+        let done = done.unwrap_or(Err(Fault::Deadline(self.deadline)));
+        let took = clock::now().saturating_duration_since(begun);
+        metrics::store_call("redis", took, done.is_ok());
+        done
     }
 
     /// The same for a script, which looks at whether this is the Redis that is meant.

@@ -154,6 +154,10 @@ fn describe() {
             "hearth_engine_call_seconds",
             "Calls to the container engine, by operation and outcome.",
         ),
+        (
+            "hearth_store_call_seconds",
+            "Exchanges with the store, by store (embedded, redis) and outcome.",
+        ),
     ];
     for (name, help) in histograms {
         metrics::describe_histogram!(name, Unit::Seconds, help);
@@ -469,6 +473,13 @@ pub fn certificate_read(used: bool) {
 
 pub fn store_error(operation: &'static str) {
     metrics::counter!("hearth_store_errors_total", "operation" => operation).increment(1);
+}
+
+/// An exchange with the store has ended; `store` is embedded or redis.
+pub fn store_call(store: &'static str, took: Duration, ok: bool) {
+    let outcome = if ok { "ok" } else { "error" };
+    metrics::histogram!("hearth_store_call_seconds", "store" => store, "outcome" => outcome)
+        .record(took.as_secs_f64());
 }
 
 /// Something became of an asynchronous call.

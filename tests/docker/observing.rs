@@ -8,6 +8,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::client::Client;
+use crate::collector::Collector;
 use crate::server::{Server, State};
 use crate::sharing::Redis;
 use crate::wait::{PATIENCE, blocking, eventually};
@@ -203,8 +204,8 @@ async fn put(server: &Server, name: &str, code: &str, round: usize) {
 }
 
 /// The queries of a dashboard, each with its panel's title, as Grafana would send them.
-fn queries(dashboard: &str) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(grafana().join("dashboards").join(dashboard)).unwrap();
+fn queries(file: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(grafana().join("dashboards").join(file)).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let mut found = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
@@ -215,7 +216,8 @@ fn queries(dashboard: &str) -> Vec<(String, String)> {
                 .replace("$__rate_interval", "10m")
                 .replace("$instance", ".+")
                 .replace("$function", "observed-.+");
-            found.push((panel["title"].as_str().unwrap().to_owned(), expression));
+            let title = panel["title"].as_str().unwrap();
+            found.push((format!("{file}: {title}"), expression));
         }
     }
     found
@@ -225,7 +227,10 @@ fn queries(dashboard: &str) -> Vec<(String, String)> {
 async fn every_panel_has_data_and_no_alert_fires() {
     let redis = Redis::start();
     let url = redis.url();
+    let collector = Collector::start().await;
+    let endpoint = collector.url();
     let settings = [
+        ("traces.endpoint", endpoint.as_str()),
         ("store.url", url.as_str()),
         ("pool.stem_min", "1"),
         ("pool.stem_max", "1"),
@@ -234,11 +239,10 @@ async fn every_panel_has_data_and_no_alert_fires() {
     server.settled(1).await;
     let mut prometheus = Prometheus::watching(&server);
     prometheus.ready().await;
-    let queries: Vec<_> = ["overview.json", "function.json"]
-        .into_iter()
-        .flat_map(queries)
-        .collect();
-    assert!(queries.len() > 50, "{} queries", queries.len());
+    let dashboards = std::fs::read_dir(grafana().join("dashboards")).unwrap();
+    let names = dashboards.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let queries: Vec<_> = names.flat_map(|name| queries(&name)).collect();
+    assert!(queries.len() > 100, "{} queries", queries.len());
     let deadline = std::time::Instant::now() + PATIENCE;
     for round in 0.. {
         load(&server, round).await;
