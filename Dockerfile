@@ -40,6 +40,9 @@ COPY runtimes runtimes
 RUN for script in runtimes/*/build.sh; do "$script"; done
 
 FROM ${BASE_IMAGE}
+# Whom TLS is trusted with, where webhooks, traces or Redis speak it.
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates >/dev/null \
+ && rm -rf /var/lib/apt/lists/*
 COPY --from=build /usr/local/bin/hearth /usr/local/bin/hearth
 COPY --from=runtimes /src/runtimes /usr/share/hearth/runtimes
 COPY LICENSE /usr/share/doc/hearth/LICENSE

@@ -25,6 +25,7 @@ missing_packages() {
     command -v redis-server >/dev/null || echo redis-server
     command -v strace >/dev/null || echo strace
     command -v promtool >/dev/null || echo prometheus
+    command -v docker-compose >/dev/null || echo docker-compose
     if ! command -v docker >/dev/null || { [ "$1" = no ] && ! command -v dockerd >/dev/null; }; then
         # Newer releases keep the client in a package of its own; where there is none, a pattern
         # that matches nothing is no error.

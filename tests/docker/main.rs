@@ -29,6 +29,7 @@ mod batching;
 mod benching;
 mod breaking;
 mod cli;
+mod composed;
 mod deploying;
 mod destinations;
 mod ending;

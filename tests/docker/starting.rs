@@ -1,9 +1,11 @@
 //! The ledger of starts: every cause there is, brought about and found.
 
+use std::process::Command;
+
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::server::Server;
+use crate::server::{Server, without_settings};
 use crate::wait::eventually;
 
 const CODE: &str = "\
@@ -154,4 +156,39 @@ async fn the_ledger_knows_who_was_killed_and_who_had_to_make_room() {
             "{cause}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_with_a_network_of_its_own_takes_no_stem_worker_and_says_so() {
+    let server = Server::start(&[("pool.stem_min", "1"), ("pool.stem_max", "1")]);
+    server.settled(1).await;
+    let settings = json!({"network": "egress"});
+    server.deploy("outward", CODE, settings).await;
+    server.deploy("inward", CODE, json!({})).await;
+    server.call("outward", &json!(0)).await.expect(200);
+    server.call("inward", &json!(0)).await.expect(200);
+    let outward = newest(&server, "outward", "first_call").await;
+    assert_eq!(
+        (&outward["kind"], &outward["not_stem"]),
+        (&json!("cold"), &json!("own_network"))
+    );
+    let inward = newest(&server, "inward", "first_call").await;
+    assert_eq!(
+        (&inward["kind"], &inward["not_stem"]),
+        (&json!("stem"), &Value::Null)
+    );
+
+    // As a person asks.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
+    without_settings(&mut command)
+        .args(["starts", "outward"])
+        .env("HEARTH_STATE_DIR", server.state().path());
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    let said = String::from_utf8(said.stdout).unwrap();
+    let line = said
+        .lines()
+        .find(|line| line.contains("cold"))
+        .expect(&said);
+    assert!(line.contains("it had not been called before"), "{line}");
 }
