@@ -193,6 +193,11 @@ impl Queue {
         self.store.depth().await
     }
 
+    /// Events without an end that there may be.
+    pub fn room(&self) -> u64 {
+        self.options.bounds.unfinished
+    }
+
     /// Runs what is due until `stop`, and then to its end what was begun.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut running = FuturesUnordered::new();

@@ -27,6 +27,10 @@ pub struct Bounds {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
     pub unfinished: u64,
+    /// Of them, those that somebody has.
+    pub running: u64,
+    /// Since when one could be run that nobody has; `None` if there is none such.
+    pub due_since: Option<jiff::Timestamp>,
     pub dead: u64,
 }
 

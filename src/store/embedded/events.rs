@@ -34,6 +34,9 @@ const DONE: TableDefinition<'_, (u64, Text), ()> = TableDefinition::new("events_
 /// Those of them that failed and whose payloads are kept.
 pub(super) const DEAD: TableDefinition<'_, (u64, Text), ()> = TableDefinition::new("events_dead");
 
+/// Rows that are looked at to find those that run; this many run at the same time nowhere.
+const RUNNING_SCAN: usize = 2000;
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Known {
     pub(super) event: Event,
@@ -340,14 +343,43 @@ fn stored(database: &Database, id: &str) -> Result<Option<Record>, Fault> {
 }
 
 fn depth(database: &Database) -> Result<Depth, Fault> {
-    let count = || {
-        let transaction = database.begin_read()?;
-        Ok(Depth {
-            unfinished: transaction.open_table(DUE)?.len()?,
-            dead: transaction.open_table(DEAD)?.len()?,
-        })
+    let now = milliseconds();
+    let transaction = database.begin_read().map_err(database_fault)?;
+    let known = transaction.open_table(KNOWN).map_err(database_fault)?;
+    let due = transaction.open_table(DUE).map_err(database_fault)?;
+    let dead = transaction.open_table(DEAD).map_err(database_fault)?;
+    let of = |id: &str| -> Result<Option<Known>, Fault> {
+        let value = known.get(id).map_err(database_fault)?;
+        let known = value.map(|value| record::decode(&format!("event {id}"), value.value()));
+        Ok(known.transpose()?)
     };
-    count().map_err(Fault::Database)
+    let rows = due.range((now + 1, "")..).map_err(database_fault)?;
+    let mut running = 0;
+    // Leases end soon, and what is tried again later comes after them.
+    for row in rows.take(RUNNING_SCAN) {
+        let row = row.map_err(database_fault)?.0;
+        let known = of(row.value().1)?;
+        running += u64::from(known.is_some_and(|known| known.state == State::Running));
+    }
+    let mut rows = due.range(..(now + 1, "")).map_err(database_fault)?;
+    let due_since = match rows.next() {
+        None => None,
+        Some(row) => {
+            let row = row.map_err(database_fault)?.0;
+            let (at, id) = row.value();
+            match i64::try_from(at) {
+                // Given back by a process that is gone.
+                Ok(0) | Err(_) => of(id)?.map(|known| known.event.began_at()),
+                Ok(at) => jiff::Timestamp::from_millisecond(at).ok(),
+            }
+        }
+    };
+    Ok(Depth {
+        unfinished: due.len().map_err(database_fault)?,
+        running,
+        due_since,
+        dead: dead.len().map_err(database_fault)?,
+    })
 }
 
 pub(super) fn with<T>(

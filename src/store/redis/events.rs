@@ -165,7 +165,25 @@ return answer
 ";
 
 const DEPTH: &str = r"
-return {tostring(redis.call('XLEN', stream) + redis.call('ZCARD', later)), tostring(redis.call('ZCARD', dead))}
+local running, since, last = 0, nil, nil
+if redis.call('EXISTS', stream) == 1 then
+  local group = redis.call('XINFO', 'GROUPS', stream)[1]
+  if group then
+    for at = 1, #group, 2 do
+      if group[at] == 'pending' then running = group[at + 1] end
+      if group[at] == 'last-delivered-id' then last = group[at + 1] end
+    end
+  end
+  local next = redis.call('XRANGE', stream, last and '(' .. last or '-', '+', 'COUNT', 1)[1]
+  if next then since = tonumber(string.match(next[1], '^%d+')) end
+end
+local first = redis.call('ZRANGE', later, 0, 0, 'WITHSCORES')
+local at = tonumber(first[2])
+if at and at <= now and not (since and since < at) then since = at end
+local unfinished = redis.call('XLEN', stream) + redis.call('ZCARD', later)
+local answer = {}
+for n, count in ipairs({unfinished, running, since or 0, redis.call('ZCARD', dead)}) do answer[n] = string.format('%.0f', count) end
+return answer
 ";
 
 pub(super) struct EventScripts {
@@ -435,10 +453,16 @@ impl Events for Redis {
             let read = async {
                 let answer = self.run_for_events(&self.events.depth, &[]).await?;
                 match &answer[..] {
-                    [unfinished, dead] => Ok(Depth {
-                        unfinished: number(unfinished)?,
-                        dead: number(dead)?,
-                    }),
+                    [unfinished, running, since, dead] => {
+                        let since = Some(number::<i64>(since)?).filter(|since| *since > 0);
+                        Ok(Depth {
+                            unfinished: number(unfinished)?,
+                            running: number(running)?,
+                            due_since: since
+                                .and_then(|since| jiff::Timestamp::from_millisecond(since).ok()),
+                            dead: number(dead)?,
+                        })
+                    }
                     other => Err(unexpected(other)),
                 }
             };

@@ -168,15 +168,24 @@ async fn events_are_claimed_in_their_order_and_no_more_than_asked_for(store: Arc
         // The embedded store has them in the order of milliseconds.
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert_eq!(store.depth().await.expect("counted").unfinished, 5);
+    let depth = store.depth().await.expect("counted");
+    assert_eq!((depth.unfinished, depth.running), (5, 0));
+    let mut since = depth.due_since.expect("all of them could run");
     let mut claimed = Vec::new();
     for wanted in [2, 2, 1] {
+        let depth = store.depth().await.expect("counted");
+        assert_eq!(depth.running, claimed.len() as u64);
+        let next = depth.due_since.expect("some of them could run");
+        assert!(next >= since, "the first in line has waited longest");
+        since = next;
         let some = claim(&*store, "a", 2, LONG).await;
         assert_eq!(some.len(), wanted);
         claimed.extend(some.into_iter().map(|c| c.event.request_id));
     }
     assert_eq!(claimed, appended);
-    assert_eq!(store.depth().await.expect("counted").unfinished, 5);
+    let depth = store.depth().await.expect("counted");
+    assert_eq!((depth.unfinished, depth.running), (5, 5));
+    assert_eq!(depth.due_since, None, "somebody has every one");
 }
 
 async fn a_claim_that_is_over_is_somebody_elses(store: Arc<dyn Store>) {
@@ -231,7 +240,8 @@ async fn an_attempt_that_failed_is_made_again_when_its_time_comes(store: Arc<dyn
     let record = record.expect("is there");
     assert_eq!((record.state, record.attempts), (State::Queued, 1));
     assert_eq!(record.failure, Some(failure("one")));
-    assert_eq!(store.depth().await.expect("counted").unfinished, 1);
+    let depth = store.depth().await.expect("counted");
+    assert_eq!((depth.unfinished, depth.running), (1, 0));
     let second = claimable(&*store, "b").await;
     assert_eq!((&second.event, second.attempt), (&event, 2));
     // Clocks may differ by the millisecond they are cut off at.
