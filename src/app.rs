@@ -144,6 +144,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         options::webhooks(config.events.webhooks),
         options::queue_options(&config.events, &instance),
     );
+    let (address, running) = watch::channel(None);
     let control = Control::new(
         queue.clone(),
         store.clone(),
@@ -155,7 +156,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             state: state.root.clone(),
         },
         stop.clone(),
-    );
+    )
+    .with_doctor(options::doctor(&config, running));
     let reader = Reader {
         control: control.clone(),
         store,
@@ -202,6 +204,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
     let mut signals = Signals::listen().context("signals cannot be listened to")?;
     announce(&state, &url, &config.aws.place.region)?;
+    address.send_replace(Some(url.clone()));
     tracing::info!(
         url,
         functions = restored.unwrap_or_default(),

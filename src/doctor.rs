@@ -1,6 +1,6 @@
 //! Looks at everything Hearth needs from the machine, as `hearth serve` with the same configuration would find it, and says how to
-//! mend what is wrong. Changes nothing: what it makes to try something out is gone when it is done. Called by `hearth doctor`;
-//! beside `app`, because like it this looks at every part.
+//! mend what is wrong. Changes nothing: what it makes to try something out is gone when it is done. Called by `hearth doctor`,
+//! and by a running Hearth when somebody asks it over the API. Like `app`, this looks at every part.
 
 mod certificate;
 mod engine;

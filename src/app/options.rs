@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
+use crate::api::control::checks::{Check, Doctor};
 use crate::api::{collector, webhook};
 use crate::app::State;
 use crate::config::{self, Config};
+use crate::doctor;
 use crate::pool;
 use crate::queue;
 use crate::queue::webhook::Webhooks;
@@ -19,6 +23,27 @@ use crate::telemetry::traces::{self, Collector, Exporter, Tracer};
 const MEMORY_PART: f64 = 0.7;
 /// Spans that could not be sent for so long are given up.
 const SPANS_RETRIED: Duration = Duration::from_secs(60);
+
+/// The doctor, as one asks it over the API.
+pub(super) fn doctor(config: &Config, running: watch::Receiver<Option<String>>) -> Doctor {
+    let config = Arc::new(config.clone());
+    Doctor::new(move || {
+        let (config, running) = (config.clone(), running.borrow().clone());
+        Box::pin(async move {
+            let findings = doctor::examine(&config, running.as_deref()).await;
+            findings.into_iter().map(check).collect()
+        })
+    })
+}
+
+fn check(finding: doctor::Finding) -> Check {
+    Check {
+        about: finding.about,
+        verdict: finding.verdict.as_str(),
+        found: finding.found,
+        mend: finding.mend,
+    }
+}
 
 pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool::Options {
     let memory_budget = config

@@ -6,7 +6,7 @@ use crate::{fires, is_word, named, none, program, silent};
 /// Modules that anybody but `domain` may name.
 const GROUND: [&str; 4] = ["clock", "domain", "task", "telemetry"];
 /// Lowest first. Modules in the same row do not know each other.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["config", "secrets"],
     &["engine", "store"],
     &["runtime"],
@@ -17,7 +17,8 @@ const LAYERS: [&[&str]; 12] = [
     &["queue"],
     &["api"],
     &["gateway"],
-    &["app", "doctor"],
+    &["doctor"],
+    &["app"],
     &["sim"],
 ];
 /// Where a lower module is out of sight all the same.

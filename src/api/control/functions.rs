@@ -14,7 +14,7 @@ use crate::api::control::Control;
 use crate::api::control::document::{FunctionChange, FunctionDocument, FunctionPage, NewFunction};
 use crate::api::control::intake::{Name, Query};
 use crate::api::control::openapi::{
-    CodeErrors, CreateErrors, DeleteErrors, ListErrors, ReadErrors, UpdateErrors,
+    CreateErrors, DeleteErrors, ListErrors, PackageErrors, ReadErrors, UpdateErrors,
 };
 use crate::api::error::{self, Problem};
 use crate::domain::function::Function;
@@ -177,15 +177,40 @@ pub async fn delete(
 /// Download a function's code
 #[utoipa::path(
     get, path = "/functions/{id}/code", tag = "functions", operation_id = "get_function_code",
-    params(("id" = String, Path, description = "id or name")),
+    params(
+        ("id" = String, Path, description = "id or name"),
+        ("version" = Option<u64>, Query, minimum = 1, description = "the code of this version; the function's as it is now if left out"),
+    ),
     responses(
         (status = 200, content_type = "application/zip", body = [u8], description = "the zip, whatever way the code came in"),
-        CodeErrors,
+        PackageErrors,
     )
 )]
-pub async fn code(State(control): State<Control>, Name(id): Name) -> Result<Response, Problem> {
+pub async fn code(
+    State(control): State<Control>,
+    Name(id): Name,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let mut query = Query::of(&uri)?;
+    let number = query.parsed("version", |text| match text.parse::<u64>() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("must be the number of a version".into()),
+    });
+    query.finish()?;
     let target = find(&control, &id)?;
-    let sha256 = &target.function.code.sha256;
+    let code = match number {
+        None => &target.function.code,
+        Some(number) => match target.published().version(number) {
+            Some(version) => &version.function.code,
+            None => {
+                return Err(Problem::NoVersion {
+                    function: id,
+                    qualifier: number.to_string(),
+                });
+            }
+        },
+    };
+    let sha256 = &code.sha256;
     let zip = match control.deploy.store.code(sha256).await {
         Ok(Some(zip)) => zip,
         Ok(None) => {

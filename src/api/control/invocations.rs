@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::access::{self, Caller};
 use crate::api::control::Control;
 use crate::api::control::functions::json;
-use crate::api::control::intake::Name;
-use crate::api::control::openapi::CodeErrors;
+use crate::api::control::intake::{Name, Query};
+use crate::api::control::openapi::{CodeErrors, LettersErrors};
 use crate::api::control::overview::{PhasesDocument, millis};
 use crate::api::error::Problem;
 use crate::domain::destination::Destination;
@@ -22,6 +22,7 @@ use crate::domain::function::Function;
 use crate::domain::id::RequestId;
 use crate::domain::key::Scope;
 use crate::scheduler::record::Call;
+use crate::store::events::Depth;
 use crate::telemetry::metrics;
 
 /// How it stands with a call.
@@ -141,6 +142,33 @@ impl InvocationDocument {
     }
 }
 
+/// How it stands with all asynchronous calls together.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Queue)]
+pub struct QueueDocument {
+    /// For their turn, or for the time at which they are tried again.
+    pub waiting: u64,
+    pub running: u64,
+    /// Since when the first in line could be run; null if none is late.
+    #[schema(required = true, format = DateTime)]
+    pub due_since: Option<String>,
+    /// Waiting and running ones there may be; more are refused.
+    pub room: u64,
+    pub dead_letters: u64,
+}
+
+impl QueueDocument {
+    fn of(depth: &Depth, room: u64) -> Self {
+        Self {
+            waiting: depth.unfinished.saturating_sub(depth.running),
+            running: depth.running,
+            due_since: depth.due_since.map(|at| at.to_string()),
+            room,
+            dead_letters: depth.dead,
+        }
+    }
+}
+
 fn lines(function: &str, request_id: &RequestId) -> String {
     format!("/functions/{function}/logs?request_id={request_id}")
 }
@@ -148,6 +176,24 @@ fn lines(function: &str, request_id: &RequestId) -> String {
 /// None, where the clock was set back meanwhile.
 fn between(began: jiff::Timestamp, ended: jiff::Timestamp) -> Duration {
     Duration::try_from(ended.duration_since(began)).unwrap_or_default()
+}
+
+/// Read how the queue stands
+///
+/// Asynchronous calls that wait or run, of all functions, and of all processes that share the store.
+#[utoipa::path(
+    get, path = "/invocations/", tag = "calls", operation_id = "get_queue",
+    responses((status = 200, body = QueueDocument, description = "at this moment"), LettersErrors)
+)]
+pub async fn queue(State(control): State<Control>, uri: Uri) -> Result<Response, Problem> {
+    Query::of(&uri)?.finish()?;
+    let depth = control.queue.depth().await.map_err(|error| {
+        metrics::store_error("count the events");
+        tracing::warn!(%error, "the events could not be counted");
+        Problem::StoreUnavailable
+    })?;
+    let queue = QueueDocument::of(&depth, control.queue.room());
+    Ok(json(StatusCode::OK, &queue))
 }
 
 /// Read an invocation

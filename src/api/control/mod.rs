@@ -6,6 +6,7 @@ pub mod aliases;
 pub mod asynchronous;
 pub mod batch;
 pub mod change;
+pub mod checks;
 pub mod code;
 pub mod dead_letters;
 pub mod deploy;
@@ -45,6 +46,7 @@ use tower::ServiceExt;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::api::control::checks::Doctor;
 use crate::api::control::deploy::Deploy;
 use crate::api::control::intake::Room;
 use crate::api::control::locks::Locks;
@@ -61,7 +63,13 @@ use crate::store::change::News;
 use crate::store::{self, Store};
 
 /// The paths that are written with a slash at their end; all others are written without.
-const COLLECTIONS: [&str; 4] = ["/dead-letters", "/functions", "/keys", "/runtimes"];
+const COLLECTIONS: [&str; 5] = [
+    "/dead-letters",
+    "/functions",
+    "/invocations",
+    "/keys",
+    "/runtimes",
+];
 
 /// Who may follow the overview at the same time.
 const LOOKERS: usize = 64;
@@ -81,6 +89,7 @@ pub struct Control {
     revoking: Arc<Mutex<()>>,
     /// Room for those who follow the overview.
     lookers: Arc<Semaphore>,
+    doctor: Doctor,
     /// Ends the answers that would never end.
     stop: CancellationToken,
 }
@@ -116,8 +125,16 @@ impl Control {
             keys,
             revoking: Arc::default(),
             lookers: Arc::new(Semaphore::new(LOOKERS)),
+            doctor: Doctor::new(|| Box::pin(std::future::ready(Vec::new()))),
             stop,
         }
+    }
+
+    /// The same, with somebody who looks at the machine.
+    #[must_use]
+    pub fn with_doctor(mut self, doctor: Doctor) -> Self {
+        self.doctor = doctor;
+        self
     }
 
     pub fn idempotency(&self) -> &Arc<Idempotency> {
@@ -184,6 +201,7 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(aliases::get, aliases::update, aliases::delete))
         .routes(routes!(execute::execute))
         .routes(routes!(batch::execute))
+        .routes(routes!(invocations::queue))
         .routes(routes!(invocations::read))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::read, dead_letters::discard))
@@ -192,6 +210,7 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(logs::read))
         .routes(routes!(starts::list))
         .routes(routes!(overview::read))
+        .routes(routes!(checks::read))
         .routes(routes!(overview::calls))
         .routes(routes!(runtimes::list))
         .routes(routes!(keys::list, keys::create))

@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 
+use crate::api::control::checks::{Check, Doctor};
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
 use crate::config;
@@ -210,7 +211,16 @@ impl World {
             &limits,
             places,
             stop.clone(),
-        );
+        )
+        .with_doctor(Doctor::new(|| {
+            let leak = Check {
+                about: "roof".into(),
+                verdict: "failed",
+                found: "leaks".into(),
+                mend: Some("a bucket".into()),
+            };
+            async { vec![leak] }.boxed()
+        }));
         Self {
             queue,
             router: control::router(control.clone()),

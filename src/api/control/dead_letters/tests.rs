@@ -76,6 +76,13 @@ async fn letters_are_listed_read_queued_again_and_discarded() {
     let wrong = world.get("/dead-letters/?limit=0&cursor=x&what=1").await;
     assert_eq!(wrong.fields(), ["limit", "cursor", "what"]);
 
+    let queue = world.get("/invocations").await.json();
+    let wanted =
+        json!({"waiting": 0, "running": 0, "due_since": null, "room": 3, "dead_letters": 2});
+    assert_eq!(queue, wanted);
+    let wrong = world.get("/invocations/?what=1").await;
+    assert_eq!(wrong.fields(), ["what"]);
+
     let letter = world.get(&format!("/dead-letters/{one}")).await.json();
     assert_eq!(letter["payload"], json!({"n": 1}));
     assert_eq!(
@@ -96,6 +103,12 @@ async fn letters_are_listed_read_queued_again_and_discarded() {
         (&known["state"], &known["attempts"]),
         (&json!("queued"), &json!(0))
     );
+    let queue = world.get("/invocations/").await.json();
+    assert_eq!(
+        (&queue["waiting"], &queue["dead_letters"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(queue["due_since"].is_string(), "{queue}");
     let gone = world.delete(&format!("/dead-letters/{two}")).await;
     assert_eq!(gone.status, 204);
     assert!(ids(&world.get("/dead-letters/").await).is_empty());

@@ -40,6 +40,32 @@ async fn ran(world: &World, called: &str) -> (String, String) {
 }
 
 #[tokio::test]
+async fn the_code_of_a_version_is_what_it_was() {
+    let world = World::empty();
+    published(&world, "f", &["one", "two"]).await;
+    let now = world.get("/functions/f/code").await.body;
+    let one = world.get("/functions/f/code?version=1").await;
+    assert_eq!(one.status, 200);
+    assert_ne!(one.body, now);
+    assert_eq!(world.get("/functions/f/code?version=2").await.body, now);
+    let gone = world.get("/functions/f/code?version=3").await;
+    assert_eq!(gone.status, 404);
+    assert_eq!(gone.json()["error"]["code"], "not_found");
+    for (query, field) in [
+        ("version=0", "version"),
+        ("version=x", "version"),
+        ("what=1", "what"),
+    ] {
+        let wrong = world.get(&format!("/functions/f/code?{query}")).await;
+        assert_eq!(
+            (wrong.status.as_u16(), wrong.fields()),
+            (400, vec![field.to_owned()]),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_version_is_published_called_and_deleted() {
     let world = World::empty();
     let f = world.create("f").await;
