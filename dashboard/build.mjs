@@ -24,7 +24,7 @@ const options = {
   bundle: true,
   splitting: true,
   format: "esm",
-  target: ["es2022", "chrome110", "firefox115", "safari16.4"],
+  target: ["es2022", "chrome123", "firefox120", "safari17.5"],
   minify: true,
   legalComments: "none",
   jsx: "automatic",
