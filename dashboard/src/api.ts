@@ -32,6 +32,10 @@ export interface Fn {
   route: string | null;
   max_concurrency: number | null;
   reserved_concurrency: number | null;
+  max_retries?: number | null;
+  max_event_age?: number | null;
+  on_success?: string | null;
+  on_failure?: string | null;
   network: "none" | "egress";
   code: { sha256: string; size: number; origin: "inline" | "zip" | "path"; path?: string };
   version: string;
@@ -111,6 +115,49 @@ export interface Call {
   phases: Phases;
   error: string | null;
   blame: string | null;
+}
+
+/** An asynchronous call. */
+export interface Invocation {
+  request_id: string;
+  function: string;
+  version: string;
+  destination?: string;
+  state: "queued" | "running" | "succeeded" | "failed";
+  attempts: number;
+  accepted_at: string;
+  finished_at: string | null;
+  error: { code: string; message: string } | null;
+}
+
+export interface DeadLetter extends Invocation {
+  payload?: unknown;
+  payload_base64?: string;
+}
+
+export interface Queue {
+  waiting: number;
+  running: number;
+  due_since: string | null;
+  room: number;
+  dead_letters: number;
+}
+
+export interface Version {
+  number: number;
+  description: string;
+  handler: string;
+  code: { sha256: string; size: number };
+  digest: string;
+  function_revision: number;
+  created_at: string;
+}
+
+export interface Alias {
+  name: string;
+  version: string;
+  second: { version: string; weight: number } | null;
+  revision: number;
 }
 
 export interface LogLine {

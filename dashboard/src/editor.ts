@@ -128,7 +128,7 @@ export function open(parent: HTMLElement, options: Options): Editor {
           indentWithTab,
         ]),
         options.small ? [] : [lineNumbers(), highlightActiveLineGutter(), highlightActiveLine(), highlightSelectionMatches(), autocompletion()],
-        options.small ? linter(jsonParseLinter(), { delay: 300 }) : [],
+        options.small && !options.readOnly ? linter(jsonParseLinter(), { delay: 300 }) : [],
         highlightSpecialChars(),
         history(),
         drawSelection(),

@@ -1,19 +1,30 @@
 // What goes on, followed once for all pages: one connection, closed while nobody looks.
 import { signal } from "@preact/signals";
 import { type Account, allFunctions, ApiError, type Fn, get, type Overview, type Pool, type Runtime, type Traffic } from "./api";
-import { follow, type State } from "./stream";
+import { follow, type State, wake } from "./stream";
 
 export const account = signal<Account | null | undefined>(undefined);
 export const functions = signal<Fn[] | undefined>(undefined);
 export const functionsError = signal<string>("");
 export const traffic = signal<ReadonlyMap<string, Traffic>>(new Map());
 export const pool = signal<Pool | null>(null);
+/** Whoever is on the page is not signed in any more: the key was revoked, the session is over, or Hearth was started again. */
+export const lost = signal(false);
+/** This browser's other pages: they have the same session. */
+export const pages = new BroadcastChannel("hearth");
 export const connection = signal<State>("connecting");
 export const runtimes = signal<Runtime[] | undefined>(undefined);
 /** Server time minus ours, in milliseconds: ages are told by the server's clock. */
 export const skew = signal(0);
 
 export const may = (scope: string) => !!account.value?.scopes.some((own) => own === scope || own === "admin");
+
+/** Somebody signed in, here or on another of this browser's pages. Another's page is not taken over. */
+export function signedIn(now: Account) {
+  if (lost.value && now.name !== account.value?.name) return location.reload();
+  account.value = now;
+  lost.value = false;
+}
 
 let changes = -1;
 let running: AbortController | undefined;
@@ -52,7 +63,11 @@ function begin() {
   const on = ({ event, data }: { event: string; data: string }) => {
     if (event === "message") seen(JSON.parse(data) as Overview);
   };
-  void follow(() => "/dashboard/events", running.signal, on, (state) => (connection.value = state));
+  void follow(() => "/dashboard/events", running.signal, on, (state) => {
+    connection.value = state;
+    // Whatever was missed, and by whatever other process it is counted now.
+    if (state === "open") changes = -1;
+  });
 }
 
 function end() {
@@ -61,8 +76,8 @@ function end() {
 }
 
 export function start() {
-  changes = -1;
   begin();
+  wake();
 }
 
 export function stop() {

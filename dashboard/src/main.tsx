@@ -4,8 +4,10 @@ import { render } from "preact";
 import { lazy, Suspense } from "preact/compat";
 import { useEffect } from "preact/hooks";
 import { type Account, ApiError, get, whenSignedOut, write } from "./api";
-import { account, connection, may, start, stop } from "./live";
+import { forgetMade } from "./call";
+import { account, connection, lost, may, pages, signedIn, start, stop } from "./live";
 import { CreatePage } from "./pages/create";
+import { EventsPage } from "./pages/events";
 import { FunctionPage } from "./pages/function";
 import { FunctionsPage } from "./pages/functions";
 import { PoolPage } from "./pages/pool";
@@ -21,8 +23,11 @@ const HOME = "/dashboard/";
 
 async function whoAmI() {
   try {
-    account.value = await get<Account | null>("/dashboard/session");
+    const now = await get<Account | null>("/dashboard/session");
+    if (now) signedIn(now);
+    else if (!lost.value) account.value = null;
   } catch (error) {
+    if (lost.value) return;
     account.value = null;
     if (!(error instanceof ApiError && error.status === 401)) say((error as Error).message, true);
   }
@@ -30,19 +35,22 @@ async function whoAmI() {
 
 async function signOut() {
   await write("DELETE", "/dashboard/session").catch(() => {});
+  forgetMade();
   account.value = null;
 }
 
+// What is on the page may be worth something: it stays, out of sight, for whoever signs in again.
 whenSignedOut(() => {
-  if (account.value) {
-    account.value = null;
-    say("You have been signed out.", true);
-  }
+  if (!account.value || lost.value) return;
+  lost.value = true;
+  // Unless another page has a new session meanwhile.
+  void whoAmI();
 });
+pages.onmessage = () => lost.value && void whoAmI();
 
 effect(() => {
-  if (account.value) start();
-  else stop();
+  if (!account.value) stop();
+  else if (!lost.value) start();
 });
 
 function decoded(part: string): string {
@@ -61,6 +69,7 @@ function page(at: string) {
     return second ? <FunctionPage key={second} name={second} tab={third ?? "code"} /> : <FunctionsPage />;
   }
   if (first === "create") return <CreatePage />;
+  if (first === "queue") return <EventsPage />;
   if (first === "pool") return <PoolPage />;
   if (first === "system") return <SystemPage />;
   return (
@@ -76,6 +85,7 @@ function Header() {
   const at = path.value;
   const items: [string, string, boolean][] = [
     [HOME, "Functions", at === HOME || at.startsWith("/dashboard/functions") || at === "/dashboard/create"],
+    ["/dashboard/queue", "Events", at === "/dashboard/queue"],
     ["/dashboard/pool", "Pool", at === "/dashboard/pool"],
     ["/dashboard/system", "System", at === "/dashboard/system"],
     ["/docs", "API", at.startsWith("/docs")],
@@ -133,14 +143,17 @@ function App() {
   }
   return (
     <>
-      <a class="skip" href="#main">
-        Skip to the page
-      </a>
-      <Header />
-      <main id="main" tabIndex={-1}>
-        <Suspense fallback={<Loading what="the page" />}>{page(path.value)}</Suspense>
-      </main>
-      <Confirmation />
+      {lost.value && <SignIn />}
+      <div hidden={lost.value}>
+        <a class="skip" href="#main">
+          Skip to the page
+        </a>
+        <Header />
+        <main id="main" tabIndex={-1}>
+          <Suspense fallback={<Loading what="the page" />}>{page(path.value)}</Suspense>
+        </main>
+        <Confirmation />
+      </div>
       <Toasts />
     </>
   );

@@ -25,7 +25,13 @@ export async function follow(path: () => string, signal: AbortSignal, on: (happe
       const headers: Record<string, string> = { accept: "text/event-stream" };
       if (last) headers["last-event-id"] = last;
       const response = await send(path(), { headers, signal });
-      if (response.status === 401 || response.status === 403 || response.status === 404) return state("waiting");
+      if (response.status === 403 || response.status === 404) return state("waiting");
+      if (response.status === 401) {
+        // Nothing to try until somebody signs in again.
+        state("waiting");
+        await pause(Infinity, signal);
+        continue;
+      }
       if (!response.ok || !response.body) throw new Error(String(response.status));
       state("open");
       wait = FIRST_WAIT;
@@ -71,9 +77,23 @@ export function parse(part: string): Happening | undefined {
   return found;
 }
 
+const sleepers = new Set<() => void>();
+
+/** Has everybody who waits try again now. */
+export function wake() {
+  for (const go of [...sleepers]) go();
+}
+
 function pause(time: number, signal: AbortSignal): Promise<void> {
   return new Promise((done) => {
-    const timer = setTimeout(done, time);
-    signal.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+    const go = () => {
+      clearTimeout(timer);
+      sleepers.delete(go);
+      signal.removeEventListener("abort", go);
+      done();
+    };
+    const timer = Number.isFinite(time) ? setTimeout(go, time) : undefined;
+    sleepers.add(go);
+    signal.addEventListener("abort", go);
   });
 }

@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ms } from "./format";
+import { lost } from "./live";
 
 // ---- asking before something is done
 
@@ -47,11 +48,17 @@ export function Confirmation() {
 
 export function Dialog({ title, close, children }: { title: string; close: () => void; children: ComponentChildren }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  // It would stand in the way of whoever has to sign in again.
+  const shown = !lost.value;
   useEffect(() => {
-    const before = document.activeElement as HTMLElement | null;
-    dialog.current?.showModal();
-    return () => before?.focus?.();
-  }, []);
+    if (!shown) return;
+    const [own, before] = [dialog.current, document.activeElement as HTMLElement | null];
+    own?.showModal();
+    return () => {
+      own?.close();
+      before?.focus?.();
+    };
+  }, [shown]);
   return (
     <dialog
       ref={dialog}
@@ -144,6 +151,20 @@ export function Copy({ text, label = "Copy" }: { text: string; label?: string })
     <button type="button" class="small" onClick={copy}>
       {done ? "Copied" : label}
     </button>
+  );
+}
+
+/** How much there is of what there may be. */
+export function Gauge({ label, value, most, text }: { label: string; value: number; most: number; text: string }) {
+  const part = most ? Math.min(1, value / most) : 0;
+  return (
+    <div class="card gauge">
+      <span class="muted">{label}</span>
+      <b class="num">{text}</b>
+      <div class="meter" role="meter" aria-label={label} aria-valuemin={0} aria-valuemax={most} aria-valuenow={value} aria-valuetext={text}>
+        <span class={part > 0.9 ? "full" : ""} style={{ width: `${100 * part}%` }} />
+      </div>
+    </div>
   );
 }
 

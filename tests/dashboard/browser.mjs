@@ -106,6 +106,9 @@ function counted(png) {
   return { colours: seen.size, most: Math.max(...seen.values()) / (width * lines) };
 }
 
+/** Has the server ended and started again, at the same address. */
+export const startAgain = () => process.kill(Number(process.env.TEST_RUNNER), "SIGUSR1");
+
 /** A request as no browser would send it. */
 export function raw(path, { method = "GET", headers = {}, body } = {}) {
   return new Promise((done, failed) => {
@@ -120,10 +123,10 @@ export function raw(path, { method = "GET", headers = {}, body } = {}) {
 }
 
 /** The native API, with the key. */
-export async function api(method, path, body) {
+export async function api(method, path, body, headers = {}) {
   const response = await fetch(url + path, {
     method,
-    headers: { authorization: `Bearer ${key}`, ...(body === undefined ? {} : { "content-type": "application/json" }) },
+    headers: { authorization: `Bearer ${key}`, ...headers, ...(body === undefined ? {} : { "content-type": "application/json" }) },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
   return { status: response.status, body: await response.text() };

@@ -1,10 +1,14 @@
 // A person's way through the dashboard, from signing in to deleting what was made; and what others try.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 import { zipSync } from "../../dashboard/node_modules/fflate/esm/index.mjs";
-import { accessible, api, key, launch, looks, raw, url } from "./browser.mjs";
+import { accessible, api, key, launch, looks, raw, startAgain, url } from "./browser.mjs";
 
 const NAME = "shown-in-browser";
+/** A function whose events end as dead letters. */
+const FAILS = "fails-for-good";
+const RAISES = "def handler(event, context): raise ValueError(event['why'])\n";
 /** Would be noticed if it ever were more than text. */
 const EVIL = `<img src=x onerror="globalThis.evil=1"><script>globalThis.evil=1</script>"'><svg onload=globalThis.evil=1>`;
 const CODE = `import json
@@ -23,7 +27,7 @@ before(async () => {
 });
 after(async () => {
   await browser?.close();
-  for (const name of [NAME, "from-a-zip", "evil"]) await api("DELETE", `/functions/${name}`);
+  for (const name of [NAME, FAILS, "from-a-zip", "dropped"]) await api("DELETE", `/functions/${name}`);
 });
 
 const open = async (path) => {
@@ -50,6 +54,24 @@ const run = async (event) => {
   return page.getByLabel("Answer", { exact: true });
 };
 
+/** An event that is a dead letter when this returns; its id. */
+const dies = async (why) => {
+  const { status, body } = await api("POST", `/functions/${FAILS}/execute`, { why }, { "x-amz-invocation-type": "Event" });
+  assert.equal(status, 202, body);
+  const id = JSON.parse(body).request_id;
+  await ends(id, "failed");
+  return id;
+};
+const ends = async (id, state) => {
+  for (const from = Date.now(); ; ) {
+    const { body } = await api("GET", `/invocations/${id}`);
+    const now = JSON.parse(body);
+    if (now.state === state) return;
+    assert.ok(Date.now() - from < 60_000, body);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+};
+
 test("the pages are small, compressed, kept, and allow nothing", async () => {
   const index = await raw("/dashboard/", { headers: { "accept-encoding": "gzip" } });
   assert.equal(index.status, 200);
@@ -71,6 +93,16 @@ test("the pages are small, compressed, kept, and allow nothing", async () => {
     assert.equal(again.status, 304);
     assert.equal(again.body.length, 0);
   }
+  // Everything there is, the editor and what no page may need included, as the least able browser would get it.
+  const list = await readFile(new URL("../../dashboard/dist/assets.txt", import.meta.url), "utf8");
+  let all = index.body.length;
+  for (const path of list.trim().split("\n").map((line) => line.split("\t")[0]).filter((path) => path !== "index.html")) {
+    const { status, headers, body } = await raw(`/dashboard/${path}`, { headers: { "accept-encoding": "gzip" } });
+    assert.deepEqual([status, headers["content-encoding"]], [200, "gzip"], path);
+    all += body.length;
+  }
+  console.log(`to transfer, with gzip: ${Math.ceil(all / 1024)} KiB`);
+  assert.ok(all > 50_000 && all <= 300 * 1024, `${all} bytes`);
   assert.equal((await raw("/dashboard/assets/none.js")).status, 404);
   assert.equal((await raw("/dashboard/", { method: "POST", headers: { "content-length": 0 } })).status, 405);
 });
@@ -101,6 +133,21 @@ test("a key opens a session, a wrong one does not", async () => {
   assert.equal(await page.evaluate(() => document.cookie), "");
   assert.equal(await page.evaluate(() => JSON.stringify(localStorage)).then((text) => text.includes(key)), false);
   expected.length = 0;
+});
+
+test("the first paint is told", async () => {
+  await open("/dashboard/");
+  await page.getByRole("heading", { name: "Functions" }).waitFor();
+  const times = await page.evaluate(
+    () =>
+      new Promise((done) => {
+        const tell = (paint) => done({ paint, loaded: performance.getEntriesByType("navigation")[0].loadEventEnd });
+        new PerformanceObserver((list) => tell(list.getEntriesByName("first-contentful-paint")[0].startTime)).observe({ type: "paint", buffered: true });
+      }),
+  );
+  // How fast that is depends on the machine; that it is told does not.
+  console.log(`first contentful paint ${Math.round(times.paint)} ms, loaded ${Math.round(times.loaded)} ms`);
+  assert.ok(times.paint > 0 && times.loaded > 0, JSON.stringify(times));
 });
 
 test("a session is the dashboard's alone", async () => {
@@ -298,6 +345,156 @@ test("versions are published, an alias is shifted and goes back", async () => {
   await page.getByText("a new version was deployed").first().waitFor();
 });
 
+test("the code of a version is rolled back to", async () => {
+  await api("PUT", `/functions/${NAME}`, { code: "def handler(event, context): return 'a mistake'\n" });
+  await open(`/dashboard/functions/${NAME}/versions`);
+  await button("Roll back to version 1").click();
+  const dialog = page.getByRole("dialog");
+  await accessible(page, "rolling back");
+  await dialog.getByRole("button", { name: "Roll back" }).click();
+  await page.getByText("has the code of version 1 again").waitFor();
+  await page.getByText("is deployed", { exact: true }).waitFor();
+  await tab("Code and test").click();
+  await codeEditor().getByText("from the browser").waitFor();
+  await (await run({ text: "rolled" })).getByText("rolled").waitFor();
+  const { code } = JSON.parse((await api("GET", `/functions/${NAME}`)).body);
+  assert.equal(code.origin, "inline", "it can still be written here");
+});
+
+test("a call is run again on any version, and the answers are compared", async () => {
+  await open(`/dashboard/functions/${NAME}`);
+  await codeEditor().getByText("from the browser").waitFor();
+  await (await run({ text: EVIL })).getByText("onerror").waitFor();
+  const changed = await api("PUT", `/functions/${NAME}`, { code: CODE.replace("from the browser", "from another revision") });
+  assert.equal(changed.status, 200, changed.body);
+  await tab("Calls").click();
+  await button(/ok/).first().click();
+  const again = page.getByRole("region", { name: "Run it again" });
+  const payload = again.getByLabel("Payload to run it with");
+  assert.deepEqual(JSON.parse(await payload.inputValue()), { text: EVIL }, "what it was called with");
+  await again.getByText("With the payload this page sent").waitFor();
+  await again.getByRole("button", { name: "Run again" }).click();
+  await again.getByText("Another answer than back then").waitFor();
+  const difference = again.getByRole("group", { name: "Answers" });
+  await difference.locator(".cm-deletedChunk").getByText("from the browser").waitFor();
+  await difference.locator(".cm-changedLine").getByText("from another revision").waitFor();
+  await accessible(page, "what is different");
+  // The version that was published before answers as it did.
+  await again.getByLabel("Run it on").selectOption("1");
+  await again.getByRole("button", { name: "Run again" }).click();
+  await again.getByText("The same answer as back then").waitFor();
+  // Two against each other: an alias and the function as it is.
+  await again.getByLabel("Run it on").selectOption("live");
+  await again.getByLabel("Compare with").selectOption("$LATEST");
+  await again.getByRole("button", { name: "Run again" }).click();
+  await again.getByText("Another answer than the function as it is").waitFor();
+  await payload.fill("{ not json");
+  await again.getByRole("alert").waitFor();
+  assert.ok(await again.getByRole("button", { name: "Run again" }).isDisabled());
+  // What others called it with, nobody kept.
+  const called = await raw(`/functions/${NAME}/execute`, { method: "POST", body: "{}", headers: { authorization: `Bearer ${key}` } });
+  await page.getByLabel("Search calls").fill(called.headers["x-request-id"]);
+  await button(/ok/).first().click();
+  await again.getByText("Hearth keeps no payload").waitFor();
+  await page.getByLabel("Search calls").fill("no such call");
+  await page.getByText(/None of the latest/).waitFor();
+  assert.equal(await page.evaluate(() => globalThis.evil), undefined);
+  await api("PUT", `/functions/${NAME}`, { code: CODE });
+});
+
+test("dead letters are looked into, redriven and deleted", async () => {
+  const made = await api("POST", "/functions/", { name: FAILS, language: "python", code: RAISES, max_retries: 0 });
+  assert.equal(made.status, 201, made.body);
+  await open("/dashboard/queue");
+  const letters = card("Dead letters");
+  await letters.getByText("None. An event that failed for good").waitFor();
+  const ids = [];
+  for (const why of [EVIL, "second", "third", "fourth"]) ids.push(await dies(why));
+  // They show up by themselves, the last that failed first.
+  const row = (why) => letters.locator("button.letter").filter({ hasText: why });
+  await row("fourth").waitFor();
+  assert.equal(await letters.locator("button.letter").count(), 4);
+  await page.getByLabel("Queue", { exact: true }).getByText("not at all").waitFor();
+  await row("onerror").click();
+  const opened = letters.getByRole("group", { name: "Dead letter" });
+  await opened.getByText("function_error: ").waitFor();
+  assert.deepEqual(JSON.parse(await opened.getByLabel("Payload").innerText()), { why: EVIL });
+  await accessible(page, "a dead letter");
+  assert.equal(await page.locator("img, main script, svg[onload]").count(), 0);
+  // What it failed with is mended; then it is run again and ends well.
+  await api("PUT", `/functions/${FAILS}`, { code: "def handler(event, context): return event['why']\n" });
+  await opened.getByRole("button", { name: "Redrive" }).click();
+  await page.getByText("It is queued again.").waitFor();
+  await row("onerror").waitFor({ state: "detached" });
+  await ends(ids[0], "succeeded");
+  await page.getByRole("textbox", { name: "Find an event" }).fill(ids[0]);
+  await button("Find").click();
+  await card("Find an event").getByText("succeeded").waitFor();
+  // Deleting asks.
+  await row("second").click();
+  await opened.getByRole("button", { name: "Delete" }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  assert.equal((await api("GET", `/dead-letters/${ids[1]}`)).status, 200);
+  await opened.getByRole("button", { name: "Delete" }).click();
+  await dialog.getByRole("button", { name: "Delete dead letter" }).click();
+  await page.getByText("The dead letter is deleted.").waitFor();
+  await row("second").waitFor({ state: "detached" });
+  assert.equal((await api("GET", `/dead-letters/${ids[1]}`)).status, 404);
+  // One can be tried before that.
+  await row("third").click();
+  await opened.getByRole("button", { name: "Try it in the test panel" }).click();
+  await eventEditor().getByText('"third"').waitFor();
+  await page.goBack();
+  // The rest together.
+  await letters.getByLabel("Of which function").selectOption(FAILS);
+  await row("fourth").waitFor();
+  await button("Redrive all").click();
+  await dialog.getByRole("button", { name: "Redrive all" }).click();
+  await page.getByText("2 events are queued again.").waitFor();
+  await letters.getByText(`None of ${FAILS}.`).waitFor();
+  for (const id of ids.slice(2)) await ends(id, "succeeded");
+  assert.equal(await page.evaluate(() => globalThis.evil), undefined);
+  // What cannot be had is said, and asked for again.
+  expected.push("/dead-letters/", "/invocations/");
+  await page.route(/\/(dead-letters|invocations)\//, (route) => route.abort());
+  await open("/dashboard/queue");
+  await letters.getByText("That did not work").waitFor();
+  await page.getByText("What is shown is not up to date").waitFor();
+  await page.unroute(/\/(dead-letters|invocations)\//);
+  await letters.getByRole("button", { name: "Try again" }).click();
+  await letters.getByText("None. An event").waitFor();
+  expected.length = 0;
+});
+
+test("an event is queued from the test panel", async () => {
+  await open(`/dashboard/functions/${NAME}`);
+  await write(eventEditor(), '{"text": "for later"}');
+  await button("Queue").click();
+  await page.getByText("It is queued as").waitFor();
+  const id = await page.locator("code.request").innerText();
+  await ends(id, "succeeded");
+});
+
+test("a zip that is dropped on the page is deployed", async () => {
+  await open("/dashboard/create");
+  await page.getByRole("radio", { name: /python/i }).check();
+  const zip = zipSync({ "app.py": new TextEncoder().encode("def handler(event, context): return 'dropped here'\n") });
+  const data = await page.evaluateHandle((bytes) => {
+    const data = new DataTransfer();
+    data.items.add(new File([new Uint8Array(bytes)], "dropped.zip", { type: "application/zip" }));
+    return data;
+  }, [...zip]);
+  await page.dispatchEvent("main", "dragover", { dataTransfer: data });
+  await page.locator(".drop.over").waitFor();
+  await page.dispatchEvent("main", "drop", { dataTransfer: data });
+  await page.getByText("dropped.zip").waitFor();
+  await page.getByRole("textbox", { name: "Handler" }).fill("app.handler");
+  await button("Create function").click();
+  await page.getByRole("heading", { name: "dropped" }).waitFor();
+  await (await run({})).getByText("dropped here").waitFor();
+});
+
 test("a zip is deployed and stays what it is", async () => {
   await open("/dashboard/create");
   await page.getByRole("radio", { name: /python/i }).check();
@@ -329,9 +526,93 @@ test("functions are found, and the pool shows who works", async () => {
   await button(/^Calls/).click();
   const column = page.getByRole("columnheader", { name: /Calls/ });
   assert.equal(await column.getAttribute("aria-sort"), "descending");
+  await page.getByRole("row", { name: new RegExp(NAME) }).getByText(/^(warm|busy|failing)$/).waitFor();
   await page.getByRole("link", { name: "Pool" }).click();
   await page.locator(".tile.idle").getByText(NAME).first().waitFor();
   await page.getByText("Live", { exact: true }).first().waitFor();
+});
+
+test("everything is reached without a mouse", async () => {
+  await open("/dashboard/");
+  await page.getByRole("row", { name: new RegExp(NAME) }).waitFor();
+  await page.keyboard.press("Tab");
+  await page.getByRole("link", { name: "Skip to the page" }).and(page.locator(":focus")).waitFor();
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  await page.getByLabel("Search functions").and(page.locator(":focus")).waitFor();
+  await page.keyboard.type(NAME);
+  await page.getByRole("row", { name: /from-a-zip/ }).waitFor({ state: "detached" });
+  // Whatever is between, the function itself is one of the next stops.
+  const link = page.getByRole("link", { name: NAME, exact: true }).and(page.locator(":focus"));
+  for (let stop = 0; stop < 20 && !(await link.count()); stop++) await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.getByRole("heading", { name: NAME }).waitFor();
+  await tab("Code and test").focus();
+  await page.keyboard.press("ArrowRight");
+  await page.getByRole("log").waitFor();
+  await tab("Log").and(page.locator(":focus")).waitFor();
+  await page.keyboard.press("ArrowLeft");
+  await page.keyboard.press("ArrowLeft");
+  const remove = button("Delete function");
+  await remove.focus();
+  await page.keyboard.press("Enter");
+  await page.getByRole("dialog").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  await remove.and(page.locator(":focus")).waitFor();
+});
+
+test("the page is live again when Hearth was started again, and nothing on it is lost", async () => {
+  const follows = await context.newPage();
+  try {
+    await follows.goto(`${url}/dashboard/functions/${NAME}/log`);
+    await follows.getByText("Following").waitFor();
+    await open(`/dashboard/functions/${NAME}`);
+    await page.getByText("Live", { exact: true }).first().waitFor();
+    await write(codeEditor(), `${CODE}# not deployed yet\n`);
+    await card("Code").getByText("Not deployed", { exact: true }).waitFor();
+    // Nothing answers for a while, and then the session is unknown.
+    expected.push("/");
+    startAgain();
+    await page.getByText("Your session is over, or Hearth was started again").waitFor();
+    await page.getByLabel("Key", { exact: true }).fill(key);
+    await button("Sign in").click();
+    await page.getByText("Live", { exact: true }).first().waitFor();
+    await codeEditor().getByText("# not deployed yet").waitFor();
+    await card("Code").getByText("Not deployed", { exact: true }).waitFor();
+    // It counts what the new process serves.
+    await (await run({ text: "after the restart" })).getByText("after the restart").waitFor();
+    const calls = page.locator(".stats").getByText("Calls").locator("..");
+    await calls.getByText("1", { exact: true }).waitFor();
+    await card("Code").getByRole("button", { name: "Discard" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Discard changes" }).click();
+    // A page that was only looked at goes on too, with what is printed from now on.
+    const late = follows.getByLabel("Key", { exact: true });
+    await follows.getByText("Your session is over").or(follows.getByText("Following")).first().waitFor();
+    if (await late.isVisible()) {
+      await late.fill(key);
+      await follows.getByRole("button", { name: "Sign in" }).click();
+    }
+    await follows.getByText("Following").waitFor();
+    await api("POST", `/functions/${NAME}/execute`, { text: "printed after it" });
+    await follows.getByRole("log").getByText("seen: printed after it").waitFor();
+  } finally {
+    await follows.close();
+    expected.length = 0;
+  }
+});
+
+test("the system page tells limits and what the doctor finds", async () => {
+  await api("PUT", `/functions/${NAME}`, { max_concurrency: 7 });
+  await open("/dashboard/system");
+  await card("Limits").getByText("at most 7 at once").waitFor();
+  await card("Limits").getByText("of which 0 are under way").waitFor();
+  await button("Check the machine").click();
+  await card("Doctor").getByText("engine version").waitFor();
+  await card("Doctor").getByText(url).first().waitFor();
+  await button("Check again").waitFor();
+  await accessible(page, "the doctor");
+  await api("PUT", `/functions/${NAME}`, { max_concurrency: null });
 });
 
 test("keys are made for less, shown once, and revoked", async () => {
@@ -354,6 +635,10 @@ test("keys are made for less, shown once, and revoked", async () => {
 });
 
 test("every page can be used by everybody, on a phone and on a desk", async () => {
+  await api("PUT", `/functions/${FAILS}`, { code: RAISES });
+  await dies("for the picture");
+  await api("PUT", `/functions/${NAME}`, { code: `${CODE}# for the picture\n` });
+  await api("POST", `/functions/${NAME}/execute`, { text: "one live line" });
   const pages = {
     functions: ["/dashboard/", () => page.getByRole("row", { name: new RegExp(NAME) }).waitFor()],
     code: [`/dashboard/functions/${NAME}`, () => codeEditor().getByText("def handler").waitFor()],
@@ -363,6 +648,7 @@ test("every page can be used by everybody, on a phone and on a desk", async () =
     versions: [`/dashboard/functions/${NAME}/versions`, () => page.getByText("Version 1", { exact: true }).waitFor()],
     settings: [`/dashboard/functions/${NAME}/settings`, () => page.getByLabel("Description").waitFor()],
     create: ["/dashboard/create", () => page.getByRole("radio").first().waitFor()],
+    events: ["/dashboard/queue", () => page.getByText("for the picture").first().waitFor()],
     pool: ["/dashboard/pool", () => page.locator(".tile").first().waitFor()],
     system: ["/dashboard/system", () => page.getByText("ready", { exact: true }).waitFor()],
     docs: ["/docs", () => page.getByRole("heading", { name: "Create a function" }).waitFor()],
@@ -370,6 +656,11 @@ test("every page can be used by everybody, on a phone and on a desk", async () =
   for (const [name, [path, there]] of Object.entries(pages)) {
     await open(path);
     await there();
+    if (name === "calls") await button(/ok/).first().click();
+    if (name === "events") {
+      await page.locator("button.letter").first().click();
+      await page.getByRole("group", { name: "Dead letter" }).waitFor();
+    }
     if (name === "code") {
       await run({ text: "for the picture" });
       await page.locator(".waterfall").waitFor();

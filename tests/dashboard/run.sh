@@ -12,11 +12,13 @@ built=${CARGO_TARGET_DIR:-target}
 case $built in /*) ;; *) built=$PWD/$built ;; esac
 work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-dashboard.XXXXXX")
 server=""
+tests=""
 
 clean_up() {
     local status=$?
-    trap - EXIT
+    trap - EXIT USR1
     set +e
+    [ -z "$tests" ] || kill "$tests" 2>/dev/null
     if [ -n "$server" ]; then
         as_root kill "$server" 2>/dev/null
         # It removes its containers before it ends.
@@ -44,12 +46,22 @@ fi
 scripts/dashboard.sh
 cargo build --locked --quiet --bin hearth
 runtimes/provided/build.sh
-# Not through a function: its number would be that of a shell around it.
-root=()
-[ "$(id -u)" = 0 ] || root=(sudo -n)
-"${root[@]}" "$built/debug/hearth" serve --state-dir "$work/state" --listen 127.0.0.1:0 --runtimes runtimes \
-    --set pool.stem_min=1 --set pool.stem_max=2 --set server.failed_keys=3 2>"$work/log" &
-server=$!
+# Sets its number, so not in a shell of its own.
+serve() {
+    local root=()
+    [ "$(id -u)" = 0 ] || root=(sudo -n)
+    "${root[@]}" "$built/debug/hearth" serve --state-dir "$work/state" --listen "$1" --runtimes runtimes \
+        --set pool.stem_min=1 --set pool.stem_max=2 --set server.failed_keys=3 2>>"$work/log" &
+    server=$!
+}
+# What a page does when Hearth is started again under it: a test asks for it with a signal.
+start_again() {
+    as_root kill "$server"
+    wait "$server" || die "the server did not end well"
+    serve "${url#http://}"
+}
+
+serve 127.0.0.1:0
 announced() { as_root test -s "$work/state/instance.json" && as_root test -s "$work/state/admin.key"; }
 wait_for 60 announced || die "no server"
 url=$(as_root python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["url"])' "$work/state/instance.json")
@@ -58,5 +70,15 @@ key=$(as_root cat "$work/state/admin.key")
 wait_for 900 within 5 curl -fsS "$url/readyz" || die "never ready"
 
 mkdir -p "$built/dashboard-shots"
-TEST_URL=$url TEST_KEY=$key TEST_BROWSER=$(browser) TEST_SHOTS=$built/dashboard-shots \
-    within "${DASHBOARD_TIMEOUT:-600}" node --test --test-reporter=spec tests/dashboard/*.test.mjs
+trap start_again USR1
+# Not `within`: its number would be that of a shell around it.
+TEST_URL=$url TEST_KEY=$key TEST_BROWSER=$(browser) TEST_SHOTS=$built/dashboard-shots TEST_RUNNER=$$ \
+    timeout --kill-after=5 "${DASHBOARD_TIMEOUT:-600}" node --test --test-reporter=spec tests/dashboard/*.test.mjs &
+tests=$!
+# A signal ends the wait, and not the tests.
+status=0
+while kill -0 "$tests" 2>/dev/null; do
+    wait "$tests" && status=0 || status=$?
+done
+tests=""
+exit "$status"

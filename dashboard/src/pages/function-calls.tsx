@@ -1,9 +1,11 @@
 // A function's latest calls, each of which can be opened.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Call, type Fn, fnPath, get, type LogLine } from "../api";
+import { printed } from "../call";
 import { clock, ms } from "../format";
 import { traffic } from "../live";
 import { Badge, Empty, Failed, Loading, Waterfall } from "../ui";
+import { Again } from "./function-again";
 
 type Filter = "all" | "failed" | "started";
 
@@ -11,6 +13,7 @@ export function Calls({ fn }: { fn: Fn }) {
   const [calls, setCalls] = useState<Call[]>();
   const [error, setError] = useState("");
   const [filter, setFilter] = useState<Filter>("all");
+  const [search, setSearch] = useState("");
   const [open, setOpen] = useState("");
   // Read again when the live counts say that there were more, and not otherwise.
   const counted = traffic.value.get(fn.id)?.calls ?? 0;
@@ -37,7 +40,12 @@ export function Calls({ fn }: { fn: Fn }) {
       </Empty>
     );
   }
-  const shown = calls.filter((call) => (filter === "failed" ? call.error : filter === "started" ? call.start && call.start !== "warm" : true));
+  const words = search.trim().toLowerCase();
+  const shown = calls.filter(
+    (call) =>
+      (filter === "failed" ? call.error : filter === "started" ? call.start && call.start !== "warm" : true) &&
+      (!words || [call.request_id, call.error, call.start].some((text) => text?.toLowerCase().includes(words))),
+  );
   return (
     <section class="card" aria-label="Calls">
       <div class="bar">
@@ -54,8 +62,17 @@ export function Calls({ fn }: { fn: Fn }) {
             </button>
           ))}
         </div>
+        <input
+          type="search"
+          placeholder="Request id, error or start"
+          aria-label="Search calls"
+          value={search}
+          onInput={(event) => setSearch(event.currentTarget.value)}
+        />
         <span class="grow" />
-        <span class="muted">the latest {calls.length}</span>
+        <span class="muted">
+          {shown.length === calls.length ? `the latest ${calls.length}` : `${shown.length} of the latest ${calls.length}`}
+        </span>
       </div>
       {shown.length === 0 ? (
         <div class="empty">
@@ -86,11 +103,7 @@ export function Calls({ fn }: { fn: Fn }) {
 function Opened({ fn, call }: { fn: Fn; call: Call }) {
   const [lines, setLines] = useState<LogLine[]>();
   useEffect(() => {
-    const path = fnPath(fn.id, `/logs?limit=500&request_id=${encodeURIComponent(call.request_id)}`);
-    get<{ items: LogLine[] }>(path).then(
-      ({ items }) => setLines(items),
-      () => setLines([]),
-    );
+    printed(fn, call.request_id).then(setLines, () => setLines([]));
   }, [call.request_id]);
   return (
     <div class="opened">
@@ -102,6 +115,7 @@ function Opened({ fn, call }: { fn: Fn; call: Call }) {
         Request <code>{call.request_id}</code>
         {call.blame && ` · blame: ${call.blame}`}
       </p>
+      <Again fn={fn} call={call} />
     </div>
   );
 }

@@ -19,6 +19,10 @@ interface Form {
   route: string;
   max_concurrency: string;
   reserved_concurrency: string;
+  max_retries: string;
+  max_event_age: string;
+  on_success: string;
+  on_failure: string;
   network: string;
   environment: Pair[];
   tags: Pair[];
@@ -35,6 +39,10 @@ const formOf = (fn: Fn): Form => ({
   route: fn.route ?? "",
   max_concurrency: fn.max_concurrency?.toString() ?? "",
   reserved_concurrency: fn.reserved_concurrency?.toString() ?? "",
+  max_retries: fn.max_retries?.toString() ?? "",
+  max_event_age: fn.max_event_age?.toString() ?? "",
+  on_success: fn.on_success ?? "",
+  on_failure: fn.on_failure ?? "",
   network: fn.network,
   environment: pairs(fn.environment),
   tags: pairs(fn.tags),
@@ -45,10 +53,10 @@ function changeOf(fn: Fn, form: Form): Record<string, unknown> {
   const change: Record<string, unknown> = {};
   for (const name of ["name", "handler", "description", "network"] as const) if (form[name] !== before[name]) change[name] = form[name];
   for (const name of ["timeout", "memory"] as const) if (form[name] !== before[name]) change[name] = Number(form[name]);
-  for (const name of ["max_concurrency", "reserved_concurrency"] as const) {
+  for (const name of ["max_concurrency", "reserved_concurrency", "max_retries", "max_event_age"] as const) {
     if (form[name] !== before[name]) change[name] = form[name] === "" ? null : Number(form[name]);
   }
-  if (form.route !== before.route) change.route = form.route || null;
+  for (const name of ["route", "on_success", "on_failure"] as const) if (form[name] !== before[name]) change[name] = form[name] || null;
   for (const name of ["environment", "tags"] as const) {
     const now = form[name].filter(({ key }) => key);
     if (JSON.stringify(now) !== JSON.stringify(before[name])) change[name] = Object.fromEntries(now.map(({ key, value }) => [key, value]));
@@ -83,14 +91,14 @@ export function Settings({ fn, changed, remove }: { fn: Fn; changed: (fn: Fn) =>
     }
     setBusy(false);
   };
-  const text = (name: "name" | "handler" | "description" | "route", label: string, hint: string, more = {}) => (
+  const text = (name: "name" | "handler" | "description" | "route" | "on_success" | "on_failure", label: string, hint: string, more = {}) => (
     <Field label={label} hint={hint} error={wrong(name)}>
       {(attributes) => (
         <input {...attributes} {...more} spellcheck={false} value={form[name]} onInput={(event) => set(name, event.currentTarget.value)} />
       )}
     </Field>
   );
-  const number = (name: "timeout" | "memory" | "max_concurrency" | "reserved_concurrency", label: string, hint: string, more = {}) => (
+  const number = (name: "timeout" | "memory" | "max_concurrency" | "reserved_concurrency" | "max_retries" | "max_event_age", label: string, hint: string, more = {}) => (
     <Field label={label} hint={hint} error={wrong(name)}>
       {(attributes) => (
         <input {...attributes} {...more} type="number" inputMode="numeric" value={form[name]} onInput={(event) => set(name, event.currentTarget.value)} />
@@ -122,6 +130,16 @@ export function Settings({ fn, changed, remove }: { fn: Fn; changed: (fn: Fn) =>
               </select>
             )}
           </Field>
+        </fieldset>
+        <fieldset>
+          <legend>Asynchronous calls</legend>
+          {number("max_retries", "Retries", "0 to 2. Empty is as the server is configured.", { min: 0, max: 2, placeholder: "the server's" })}
+          {number("max_event_age", "Longest age in seconds", "An older event is given up. Empty is as the server is configured.", {
+            min: 60,
+            placeholder: "the server's",
+          })}
+          {text("on_success", "Told of success", "function:NAME, a URL, or with Redis stream:KEY", { placeholder: "nobody", maxLength: 2048 })}
+          {text("on_failure", "Told of failure", "Nobody: then it is a dead letter", { placeholder: "nobody", maxLength: 2048 })}
         </fieldset>
         <Pairs
           legend="Environment"

@@ -1,66 +1,16 @@
 // A call to try a function with: an event to write, and everything there is to know about the answer.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, type ErrorDetail, type Fn, fnPath, get, type LogLine, type Phases, problem, send } from "../api";
+import { ApiError, type Fn, type LogLine } from "../api";
+import { call, forget, later, notJson, type Outcome, printed, save, saved as kept, shown } from "../call";
 import { CodeEditor } from "../code-editor";
 import type { Editor } from "../editor";
 import { ms } from "../format";
 import { may } from "../live";
+import { Link } from "../router";
 import { Badge, Copy, say, Waterfall } from "../ui";
-
-interface Saved {
-  name: string;
-  payload: string;
-}
-
-interface Outcome {
-  status: number;
-  body: string;
-  type: string;
-  error?: ErrorDetail;
-  requestId: string;
-  start: string;
-  reason: string;
-  phases?: Phases;
-  total: number;
-  log: LogLine[];
-}
 
 const FIRST = '{\n  "name": "Ada"\n}';
 const SHOWN_MAX = 200_000;
-const SAVED_MAX = 50;
-
-const place = (fn: Fn) => `hearth.events.${fn.id}`;
-
-function kept(fn: Fn): Saved[] {
-  try {
-    const all = JSON.parse(localStorage.getItem(place(fn)) ?? "[]") as Saved[];
-    return Array.isArray(all) ? all.filter((one) => typeof one?.name === "string" && typeof one?.payload === "string") : [];
-  } catch {
-    return [];
-  }
-}
-
-function keep(fn: Fn, all: Saved[]) {
-  try {
-    localStorage.setItem(place(fn), JSON.stringify(all.slice(0, SAVED_MAX)));
-  } catch {
-    say("The browser keeps nothing here.", true);
-  }
-}
-
-/** The phases and the kind of start, out of the header they come in. */
-export function timing(header: string): { phases: Phases; start: string; reason: string } {
-  const phases: Phases = { queue: 0, start: 0, init: 0, run: 0 };
-  let [start, reason] = ["", ""];
-  for (const part of header.split(",")) {
-    const name = part.trim().split(";")[0] as keyof Phases;
-    const took = /dur=([\d.]+)/.exec(part)?.[1];
-    if (name in phases && took) phases[name] = Number(took);
-    const desc = /desc="([^":]*): ([^"]*)"/.exec(part);
-    if (desc) [start, reason] = [desc[1] ?? "", desc[2] ?? ""];
-  }
-  return { phases, start, reason };
-}
 
 const REASONS: Record<string, string> = {
   idle: "a worker was idle",
@@ -74,41 +24,24 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
   const [payload, setPayload] = useState(() => kept(fn)[0]?.payload ?? FIRST);
   const [saved, setSaved] = useState(() => kept(fn));
   const [name, setName] = useState("");
-  const [outcome, setOutcome] = useState<Outcome>();
+  const [outcome, setOutcome] = useState<Outcome & { log: LogLine[] }>();
+  const [queued, setQueued] = useState("");
   const [failed, setFailed] = useState("");
   const [busy, setBusy] = useState(false);
   const editor = useRef<Editor | undefined>(undefined);
   const latest = useRef(payload);
   latest.current = payload;
 
-  let wrong = "";
-  try {
-    if (payload.trim()) JSON.parse(payload);
-  } catch (error) {
-    wrong = (error as Error).message;
-  }
+  const wrong = notJson(payload);
 
   const run = async () => {
     if (busy) return;
     setBusy(true);
     setFailed("");
-    const begun = performance.now();
+    setQueued("");
     try {
-      const response = await send(fnPath(fn.id, "/execute"), {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body: latest.current.trim() || "{}",
-      });
-      const { phases, start, reason } = timing(response.headers.get("server-timing") ?? "");
-      const requestId = response.headers.get("x-request-id") ?? "";
-      const type = response.headers.get("content-type") ?? "";
-      const body = response.ok ? await response.text() : "";
-      const error = response.ok ? undefined : (await problem(response)).detail;
-      const total = performance.now() - begun;
-      const lines = await get<{ items: LogLine[] }>(fnPath(fn.id, `/logs?limit=500&request_id=${encodeURIComponent(requestId)}`)).catch(() => ({
-        items: [],
-      }));
-      setOutcome({ status: response.status, body, type, error, requestId, start, reason, phases, total, log: lines.items });
+      const outcome = await call(fn, latest.current);
+      setOutcome({ ...outcome, log: await printed(fn, outcome.requestId).catch(() => []) });
     } catch (error) {
       setOutcome(undefined);
       setFailed(error instanceof ApiError ? error.message : String(error));
@@ -119,24 +52,27 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
     handle(() => void run());
   });
 
-  const save = () => {
+  const queue = async () => {
+    setBusy(true);
+    setFailed("");
+    try {
+      const id = await later(fn, latest.current);
+      setOutcome(undefined);
+      setQueued(id);
+    } catch (error) {
+      setFailed((error as Error).message);
+    }
+    setBusy(false);
+  };
+  const saveIt = () => {
     const called = name.trim() || `Event ${saved.length + 1}`;
-    const next = [{ name: called, payload }, ...saved.filter((one) => one.name !== called)];
-    keep(fn, next);
-    setSaved(next);
+    setSaved(save(fn, { name: called, payload }));
     setName("");
     say(`“${called}” is saved in this browser.`);
   };
-  const pick = (called: string) => {
-    const one = saved.find((one) => one.name === called);
-    if (!one) return;
+  const pick = (one: { payload: string }) => {
     setPayload(one.payload);
     editor.current?.set(one.payload);
-  };
-  const forget = (called: string) => {
-    const next = saved.filter((one) => one.name !== called);
-    keep(fn, next);
-    setSaved(next);
   };
 
   if (!may("invoke")) {
@@ -155,6 +91,9 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
       <div class="bar">
         <h2>Test</h2>
         <span class="grow" />
+        <button type="button" disabled={busy || !!wrong} onClick={queue} title="Asynchronous: accepted at once, run later">
+          Queue
+        </button>
         <button type="button" class="primary" disabled={busy || !!wrong} onClick={run} aria-keyshortcuts="Control+Enter" title="Ctrl+Enter">
           {busy ? "Running…" : "Run"}
         </button>
@@ -180,15 +119,15 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
           value={name}
           onInput={(event) => setName(event.currentTarget.value)}
         />
-        <button type="button" disabled={!!wrong} onClick={save}>
+        <button type="button" disabled={!!wrong} onClick={saveIt}>
           Save
         </button>
         {saved.map((one) => (
           <span class="chip" key={one.name}>
-            <button type="button" class="link" onClick={() => pick(one.name)}>
+            <button type="button" class="link" onClick={() => pick(one)}>
               {one.name}
             </button>
-            <button type="button" class="link" aria-label={`Forget ${one.name}`} onClick={() => forget(one.name)}>
+            <button type="button" class="link" aria-label={`Forget ${one.name}`} onClick={() => setSaved(forget(fn, one.name))}>
               ×
             </button>
           </span>
@@ -196,25 +135,21 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
       </div>
       <div aria-live="polite">
         {failed && <p class="pad error">{failed}</p>}
+        {queued && (
+          <p class="pad">
+            It is queued as <code class="request">{queued}</code>. <Copy text={queued} /> What becomes of it is on the page{" "}
+            <Link to="/dashboard/queue">Events</Link>.
+          </p>
+        )}
         {outcome && <Answer outcome={outcome} />}
       </div>
     </section>
   );
 }
 
-function pretty(outcome: Outcome): string {
-  const text = outcome.body;
-  if (!outcome.type.includes("json")) return text;
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
-}
-
-function Answer({ outcome }: { outcome: Outcome }) {
+function Answer({ outcome }: { outcome: Outcome & { log: LogLine[] } }) {
   const { error } = outcome;
-  const text = error ? [error.type ? `${error.type}: ${error.message}` : error.message, ...(error.stack ?? [])].join("\n") : pretty(outcome);
+  const text = shown(outcome);
   return (
     <div class="answer">
       <div class="bar">

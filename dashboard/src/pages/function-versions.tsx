@@ -1,27 +1,11 @@
 // What was published of a function, and the names that point at it: an alias is moved, or shares its calls between two versions.
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, type Fn, fnPath, get, write } from "../api";
+import { type Alias, ApiError, bytes, type Fn, fnPath, get, type Version, write } from "../api";
 import { ago, size } from "../format";
 import { skew } from "../live";
 import { Badge, confirm, Failed, Field, Loading, say } from "../ui";
 
-interface Version {
-  number: number;
-  description: string;
-  code: { sha256: string; size: number };
-  digest: string;
-  function_revision: number;
-  created_at: string;
-}
-
-interface Alias {
-  name: string;
-  version: string;
-  second: { version: string; weight: number } | null;
-  revision: number;
-}
-
-export function Versions({ fn }: { fn: Fn }) {
+export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void }) {
   const [versions, setVersions] = useState<Version[]>();
   const [aliases, setAliases] = useState<Alias[]>();
   const [error, setError] = useState("");
@@ -62,6 +46,23 @@ export function Versions({ fn }: { fn: Fn }) {
       danger: true,
     });
     if (sure) await act(`Version ${version.number} is deleted.`, () => write("DELETE", fnPath(fn.id, `/versions/${version.number}`)));
+  };
+
+  const rollBack = async (version: Version) => {
+    const sure = await confirm({
+      title: `Roll back to version ${version.number}?`,
+      text: `Its code and its handler are deployed as the function's next revision. Other settings, and what was published, stay as they are.`,
+      action: "Roll back",
+    });
+    if (!sure) return;
+    await act(`${fn.name} has the code of version ${version.number} again.`, async () => {
+      const [zip, { asText, base64, unpack }] = await Promise.all([bytes(fnPath(fn.id, `/code?version=${version.number}`)), import("../zip")]);
+      const files = [...(await unpack(zip)).values()];
+      const only = files.length === 1 ? asText(files[0] ?? new Uint8Array()) : undefined;
+      // What was written here stays something to write in.
+      const code = fn.code.origin === "inline" && only !== undefined && version.handler === fn.handler ? { inline: only } : { zip: base64(zip) };
+      changed(await write<Fn>("PUT", fnPath(fn.id), { code, handler: version.handler, revision: fn.revision }));
+    });
   };
 
   if (error) return <Failed text={error} again={load} />;
@@ -106,6 +107,19 @@ export function Versions({ fn }: { fn: Fn }) {
                 <span class="muted grow">
                   {version.description} from revision {version.function_revision}, {size(version.code.size)}, {ago(version.created_at, Date.now() + skew.value)}
                 </span>
+                {fn.code.origin === "path" ? null : version.code.sha256 === fn.code.sha256 && version.handler === fn.handler ? (
+                  <span class="muted">is deployed</span>
+                ) : (
+                  <button
+                    type="button"
+                    class="small"
+                    disabled={busy}
+                    onClick={() => rollBack(version)}
+                    aria-label={`Roll back to version ${version.number}`}
+                  >
+                    Roll back
+                  </button>
+                )}
                 <button type="button" class="small" disabled={busy} onClick={() => remove(version)} aria-label={`Delete version ${version.number}`}>
                   Delete
                 </button>

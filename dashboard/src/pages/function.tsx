@@ -133,7 +133,7 @@ export function FunctionPage({ name, tab }: { name: string; tab: string }) {
         {tab === "log" && <Log key={fn.id} fn={fn} />}
         {tab === "calls" && <Calls key={fn.id} fn={fn} />}
         {tab === "starts" && <Starts key={fn.id} fn={fn} />}
-        {tab === "versions" && <Versions key={fn.id} fn={fn} />}
+        {tab === "versions" && <Versions key={fn.id} fn={fn} changed={changed} />}
         {tab === "settings" && <Settings key={fn.revision} fn={fn} changed={changed} remove={remove} />}
       </div>
     </>

@@ -1,20 +1,52 @@
 // All functions: what there is, how it is called, and how long that takes.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { fnPath, type Fn, type Traffic } from "../api";
+import { fnPath, type Fn, type Pool, type Traffic, type Worker } from "../api";
 import { ago, count, ms, percent } from "../format";
-import { functions, functionsError, may, refreshFunctions, skew, traffic } from "../live";
+import { functions, functionsError, may, pool, refreshFunctions, skew, traffic } from "../live";
 import { go, Link } from "../router";
 import { Badge, Empty, Failed, Loading, Sparkline } from "../ui";
 
-type Column = "name" | "calls" | "failed" | "p50" | "p99" | "cold" | "updated";
+type Column = "name" | "state" | "calls" | "failed" | "p50" | "p99" | "cold" | "updated";
 
 const NONE: Traffic = { id: "", name: "", calls: 0, failed: 0, warm: 0, stem: 0, cold: 0, p50: null, p99: null, spans: [] };
 
-const value = (column: Column, fn: Fn, seen: Traffic): number | string => {
+/** What it is doing, the most urgent first. */
+const STATES = ["failing", "busy", "starting", "warm", "cold"] as const;
+type State = (typeof STATES)[number];
+
+const SAYS: Record<State, string> = {
+  failing: "of its calls in the last 5 minutes, at least half failed",
+  busy: "a worker runs a call",
+  starting: "a worker is being started",
+  warm: "a worker is there and idle",
+  cold: "no worker is there: the next call starts one",
+};
+const KINDS: Record<State, string> = { failing: "bad", busy: "route", starting: "stem", warm: "good", cold: "plain" };
+
+/** By the workers it has, which only some keys see. */
+function stateOf(fn: Fn, seen: Traffic, workers: ReadonlyMap<string, Set<Worker["state"]>> | undefined): State | undefined {
+  const [calls, failed] = seen.spans.reduce(([calls, failed], [more, bad]) => [calls + more, failed + bad], [0, 0]);
+  if (failed && failed * 2 >= calls) return "failing";
+  if (!workers) return undefined;
+  const own = workers.get(fn.name);
+  return own?.has("busy") ? "busy" : own?.has("idle") ? "warm" : own?.has("starting") ? "starting" : "cold";
+}
+
+function workersOf(pool: Pool): ReadonlyMap<string, Set<Worker["state"]>> {
+  const all = new Map<string, Set<Worker["state"]>>();
+  for (const worker of pool.workers) {
+    if (worker.function) all.set(worker.function, (all.get(worker.function) ?? new Set()).add(worker.state));
+  }
+  return all;
+}
+
+const value = (column: Column, fn: Fn, seen: Traffic, state: State | undefined): number | string => {
   switch (column) {
     case "name":
       return fn.name;
+    case "state":
+      return state ? STATES.length - STATES.indexOf(state) : 0;
     case "updated":
       return fn.updated_at;
     case "failed":
@@ -28,6 +60,7 @@ const value = (column: Column, fn: Fn, seen: Traffic): number | string => {
 
 const COLUMNS: [Column, string, string][] = [
   ["name", "Function", ""],
+  ["state", "State", "whether a worker is there, and whether its calls succeed"],
   ["calls", "Calls", "since Hearth was started"],
   ["failed", "Errors", "part of the calls without an answer of the function"],
   ["p50", "p50", "half of the latest 200 calls took no longer"],
@@ -69,10 +102,12 @@ export function FunctionsPage() {
   const text = (fn: Fn) => `${fn.name} ${fn.language} ${fn.description} ${fn.route ?? ""} ${Object.entries(fn.tags).flat().join(" ")}`.toLowerCase();
   const { by, down } = sort.value;
   const seen = (fn: Fn) => traffic.value.get(fn.id) ?? NONE;
+  const workers = pool.value ? workersOf(pool.value) : undefined;
+  const state = (fn: Fn) => stateOf(fn, seen(fn), workers);
   const shown = all
     .filter((fn) => words.every((word) => text(fn).includes(word)))
     .sort((a, b) => {
-      const [x, y] = [value(by, a, seen(a)), value(by, b, seen(b))];
+      const [x, y] = [value(by, a, seen(a), state(a)), value(by, b, seen(b), state(b))];
       const order = typeof x === "string" ? x.localeCompare(y as string) : x - (y as number);
       return (down ? -order : order) || a.name.localeCompare(b.name);
     });
@@ -127,7 +162,7 @@ export function FunctionsPage() {
                   <th
                     key={column}
                     scope="col"
-                    class={column === "name" ? "" : `num c-${column}`}
+                    class={column === "name" ? "" : `${column === "state" ? "" : "num "}c-${column}`}
                     aria-sort={by === column ? (down ? "descending" : "ascending") : "none"}
                     title={hint}
                   >
@@ -144,7 +179,7 @@ export function FunctionsPage() {
             </thead>
             <tbody>
               {shown.map((fn) => (
-                <Row key={fn.id} fn={fn} seen={seen(fn)} />
+                <Row key={fn.id} fn={fn} seen={seen(fn)} state={state(fn)} />
               ))}
             </tbody>
           </table>
@@ -154,7 +189,7 @@ export function FunctionsPage() {
   );
 }
 
-function Row({ fn, seen }: { fn: Fn; seen: Traffic }) {
+function Row({ fn, seen, state }: { fn: Fn; seen: Traffic; state: State | undefined }) {
   const to = `/dashboard${fnPath(fn.name)}`;
   const recent = seen.spans.reduce((sum, [calls]) => sum + calls, 0);
   return (
@@ -167,6 +202,15 @@ function Row({ fn, seen }: { fn: Fn; seen: Traffic }) {
           <span class="wide">changed {ago(fn.updated_at, Date.now() + skew.value)}</span>
         </span>
       </th>
+      <td class="c-state">
+        {state ? (
+          <span title={SAYS[state]}>
+            <Badge kind={KINDS[state]}>{state}</Badge>
+          </span>
+        ) : (
+          "–"
+        )}
+      </td>
       <td class="num c-calls">{count(seen.calls)}</td>
       <td class={seen.failed ? "num bad c-failed" : "num c-failed"}>{percent(seen.failed, seen.calls)}</td>
       <td class="num c-p50">{ms(seen.p50)}</td>

@@ -4,7 +4,7 @@ import { fnPath, type Pool, type Worker } from "../api";
 import { count, size, span } from "../format";
 import { may, pool, skew } from "../live";
 import { go } from "../router";
-import { Empty, Loading } from "../ui";
+import { Empty, Gauge, Loading } from "../ui";
 
 const STATES: [Worker["state"], string][] = [
   ["busy", "busy"],
@@ -82,19 +82,6 @@ export function PoolPage() {
       ))}
       {seen.total > seen.workers.length && <p class="muted">{seen.total - seen.workers.length} more are not shown.</p>}
     </>
-  );
-}
-
-function Gauge({ label, value, most, text }: { label: string; value: number; most: number; text: string }) {
-  const part = most ? Math.min(1, value / most) : 0;
-  return (
-    <div class="card gauge">
-      <span class="muted">{label}</span>
-      <b class="num">{text}</b>
-      <div class="meter" role="meter" aria-label={label} aria-valuemin={0} aria-valuemax={most} aria-valuenow={value} aria-valuetext={text}>
-        <span class={part > 0.9 ? "full" : ""} style={{ width: `${100 * part}%` }} />
-      </div>
-    </div>
   );
 }
 

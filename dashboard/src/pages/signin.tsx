@@ -1,7 +1,7 @@
 // Signing in: a key is exchanged for a session, and kept nowhere.
 import { useState } from "preact/hooks";
 import { type Account, ApiError, write } from "../api";
-import { account } from "../live";
+import { lost, pages, signedIn } from "../live";
 import { Field } from "../ui";
 
 export function SignIn() {
@@ -14,7 +14,8 @@ export function SignIn() {
     setBusy(true);
     setWrong("");
     try {
-      account.value = await write<Account>("POST", "/dashboard/session", { key });
+      signedIn(await write<Account>("POST", "/dashboard/session", { key }));
+      pages.postMessage("signed in");
     } catch (error) {
       const status = error instanceof ApiError ? error.status : 0;
       setWrong(status === 401 ? "This key does not open anything here." : (error as Error).message);
@@ -31,7 +32,13 @@ export function SignIn() {
           </svg>
         </div>
         <h1>Hearth</h1>
-        <p class="muted">Serverless functions on your own machine, already warm.</p>
+        {lost.value ? (
+          <p class="muted" role="alert">
+            Your session is over, or Hearth was started again. What you were doing is still here: sign in and go on.
+          </p>
+        ) : (
+          <p class="muted">Serverless functions on your own machine, already warm.</p>
+        )}
         <Field
           label="Key"
           error={wrong || undefined}

@@ -1,8 +1,9 @@
 // Who may come in, whether everything works, and which languages there are.
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, get, type Key, send, write } from "../api";
-import { date } from "../format";
-import { account, loadRuntimes, may, runtimes } from "../live";
+import { ApiError, fnPath, get, type Key, type Queue, send, write } from "../api";
+import { date, size } from "../format";
+import { account, functions, loadRuntimes, may, pool, runtimes } from "../live";
+import { Link } from "../router";
 import { Badge, confirm, Copy, Dialog, Failed, Field, Loading, say } from "../ui";
 
 export function SystemPage() {
@@ -21,6 +22,8 @@ export function SystemPage() {
         </div>
       </div>
       <Health />
+      {may("admin") && <Checks />}
+      {may("admin") && <Limits />}
       {may("admin") && <Keys />}
       <section class="card" aria-label="Runtimes">
         <div class="bar">
@@ -42,6 +45,63 @@ export function SystemPage() {
         </ul>
       </section>
     </>
+  );
+}
+
+interface Check {
+  about: string;
+  verdict: "ok" | "warning" | "failed" | "skipped";
+  found: string;
+  mend: string | null;
+}
+
+const VERDICTS: Record<Check["verdict"], string> = { ok: "good", warning: "stem", failed: "bad", skipped: "plain" };
+
+/** The doctor, who is asked and does not look by itself: that takes a moment. */
+function Checks() {
+  const [checks, setChecks] = useState<Check[]>();
+  const [error, setError] = useState("");
+  const [busy, setBusy] = useState(false);
+  const look = async () => {
+    setBusy(true);
+    setError("");
+    try {
+      setChecks((await get<{ checks: Check[] }>("/overview/checks")).checks);
+    } catch (problem) {
+      setError((problem as Error).message);
+    }
+    setBusy(false);
+  };
+  return (
+    <section class="card" aria-label="Doctor">
+      <div class="bar">
+        <h2>Doctor</h2>
+        <span class="grow" />
+        <button type="button" disabled={busy} onClick={look}>
+          {busy ? "Looking…" : checks ? "Check again" : "Check the machine"}
+        </button>
+      </div>
+      <div aria-live="polite">
+        {error ? (
+          <Failed text={error} />
+        ) : checks ? (
+          <ul class="plain-list">
+            {checks.map((check) => (
+              <li key={check.about}>
+                <Badge kind={VERDICTS[check.verdict]}>{check.verdict}</Badge>
+                <b>{check.about}</b>
+                <span class="grow">
+                  {check.found}
+                  {check.mend && <span class="sub">{check.mend}</span>}
+                </span>
+              </li>
+            ))}
+          </ul>
+        ) : (
+          <p class="hint pad">Looks at everything Hearth needs of this machine: engine, mounts, images, store, disks, limits. It changes nothing.</p>
+        )}
+      </div>
+    </section>
   );
 }
 
@@ -69,7 +129,70 @@ function Health() {
       </div>
       {text && <p class="pad error">{text}</p>}
       <p class="hint pad">
-        Numbers for a monitoring system are at <code>/metrics</code>; <code>hearth doctor</code> checks the machine.
+        Numbers for a monitoring system are at <code>/metrics</code>.
+      </p>
+    </section>
+  );
+}
+
+/** What is not set here: they are the server's configuration. */
+function Limits() {
+  const [queue, setQueue] = useState<Queue>();
+  const [error, setError] = useState("");
+  const load = () => {
+    setError("");
+    get<Queue>("/invocations/").then(setQueue, (problem: Error) => setError(problem.message));
+  };
+  useEffect(load, []);
+  const seen = pool.value;
+  const own = (functions.value ?? []).filter((fn) => fn.max_concurrency !== null || fn.reserved_concurrency !== null);
+  return (
+    <section class="card" aria-label="Limits">
+      <div class="bar">
+        <h2>Limits</h2>
+      </div>
+      {error ? (
+        <Failed text={error} again={load} />
+      ) : !seen || !queue ? (
+        <Loading what="limits" />
+      ) : (
+        <dl class="facts pad">
+          <dt>Calls at once</dt>
+          <dd>
+            {seen.concurrency_limit.toLocaleString("en")}, of which {seen.concurrency.toLocaleString("en")} are under way
+          </dd>
+          <dt>Memory of workers</dt>
+          <dd>
+            {size(seen.memory_total)}, of which {size(seen.memory_reserved)} are reserved
+          </dd>
+          <dt>Containers created at once</dt>
+          <dd>{seen.lanes.bound}</dd>
+          <dt>Stem workers</dt>
+          <dd>{seen.stems[0] ? `${seen.stems[0].least} to ${seen.stems[0].most} of a runtime, as demand has it` : "none"}</dd>
+          <dt>Events in the queue</dt>
+          <dd>
+            {queue.room.toLocaleString("en")}, of which {(queue.waiting + queue.running).toLocaleString("en")} are there
+          </dd>
+          <dt>Functions with their own</dt>
+          <dd>
+            {own.length === 0
+              ? "none"
+              : own.map((fn) => (
+                  <div key={fn.id}>
+                    <Link to={`/dashboard${fnPath(fn.name, "/settings")}`}>{fn.name}</Link>{" "}
+                    {[
+                      fn.max_concurrency !== null && `at most ${fn.max_concurrency} at once`,
+                      fn.reserved_concurrency !== null && `${fn.reserved_concurrency} reserved`,
+                    ]
+                      .filter(Boolean)
+                      .join(", ")}
+                  </div>
+                ))}
+          </dd>
+        </dl>
+      )}
+      <p class="hint pad">
+        They are set in the server's configuration file; <code>hearth serve --dump-config</code> shows it.
       </p>
     </section>
   );
