@@ -69,7 +69,7 @@ export function EventsPage() {
         <div>
           <h1>Events</h1>
           <p class="muted">
-            Calls that are answered at once and run later: each is run at least once, tried again when it fails, and in the end kept here
+            Calls that are accepted at once and run later: each at least once, again when it fails, and kept here when it fails for good
           </p>
         </div>
       </div>
