@@ -73,8 +73,10 @@ fn call(trace: Box<Trace>) -> Call {
         code: Code {
             sha256: String::new(),
             size: 0,
+            unpacked_size: None,
             origin: Origin::Inline,
         },
+        layers: Vec::new(),
         environment: Environment::default(),
         description: String::new(),
         tags: BTreeMap::new(),
