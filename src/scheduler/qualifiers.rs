@@ -307,12 +307,14 @@ impl Scheduler {
         }
     }
 
-    /// Versions that were opened, of all functions.
+    /// Places in the pool that versions have, of all functions: one that was never called has none.
     #[cfg(test)]
-    pub fn opened(&self) -> usize {
+    pub fn slots_of_versions(&self) -> usize {
         let targets = self.targets();
-        let opened = targets.iter().map(|t| t.qualifiers.opened().count());
-        opened.sum()
+        let opened = targets.iter().flat_map(|target| target.qualifiers.opened());
+        opened
+            .filter(|(_, version)| version.slot.get().is_some_and(Result::is_ok))
+            .count()
     }
 
     fn version_target(

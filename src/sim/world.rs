@@ -481,7 +481,7 @@ impl World {
         let busy = survey.idle + survey.busy + survey.starting + survey.waiting;
         self.expect(busy == 0, "workers are left");
         let live = self.written.iter().filter(|(_, _, id)| id.is_some());
-        let slots = live.count() + self.scheduler.opened();
+        let slots = live.count() + self.scheduler.slots_of_versions();
         self.expect(survey.slots == slots, "slots are left");
         let min = self.plan.instance.stem_min;
         let filled = survey.stems.iter().all(|(_, count)| *count == min);
