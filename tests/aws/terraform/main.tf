@@ -37,6 +37,7 @@ resource "aws_lambda_function" "shop" {
   timeout                        = 12
   publish                        = true
   reserved_concurrent_executions = 3
+  layers                         = [aws_lambda_layer_version.words.arn]
 
   environment {
     variables = {
@@ -92,6 +93,43 @@ resource "aws_lambda_permission" "live" {
   function_name = aws_lambda_function.shop.function_name
   qualifier     = aws_lambda_alias.live.name
   principal     = "s3.amazonaws.com"
+}
+
+resource "aws_lambda_layer_version" "words" {
+  layer_name          = "${var.name}-words"
+  filename            = var.package
+  source_code_hash    = filebase64sha256(var.package)
+  compatible_runtimes = ["python3.12", "python3.13"]
+}
+
+resource "aws_lambda_function_event_invoke_config" "shop" {
+  function_name                = aws_lambda_function.shop.function_name
+  qualifier                    = aws_lambda_alias.live.name
+  maximum_retry_attempts       = 1
+  maximum_event_age_in_seconds = 600
+
+  destination_config {
+    on_failure {
+      destination = aws_lambda_function.plain.arn
+    }
+  }
+}
+
+resource "aws_lambda_function_url" "shop" {
+  function_name      = aws_lambda_function.shop.function_name
+  qualifier          = aws_lambda_alias.live.name
+  authorization_type = "NONE"
+
+  cors {
+    allow_origins = ["*"]
+    allow_methods = ["GET"]
+  }
+}
+
+resource "aws_lambda_provisioned_concurrency_config" "live" {
+  function_name                     = aws_lambda_function.shop.function_name
+  qualifier                         = aws_lambda_alias.live.name
+  provisioned_concurrent_executions = 1
 }
 
 resource "aws_lambda_invocation" "first" {
