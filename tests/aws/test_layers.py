@@ -53,6 +53,7 @@ def zipped(files):
         for name, content in files.items():
             entry = zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0))
             entry.external_attr = 0o755 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
     return out.getvalue()
 
@@ -181,7 +182,7 @@ class Publishing(Layered):
         self.assertIn("Value 'a!' at 'layerName' failed to satisfy constraint: Member must satisfy regular expression pattern", said)
         said = self.refused("InvalidParameterValueException", 400, publish, LayerName=name, Content={"ZipFile": b"no zip"})
         self.assertEqual(said, "Could not unzip uploaded file. Please check your file, then try to upload again.")
-        for content in ({"S3Bucket": "b", "S3Key": "k"}, {}):
+        for content in ({"S3Bucket": "bucket", "S3Key": "k"}, {}):
             self.refused("InvalidParameterValueException", 400, publish, LayerName=name, Content=content)
         out = zipfile.ZipInfo("python/out", (2020, 1, 1, 0, 0, 0))
         out.external_attr = 0o120777 << 16
