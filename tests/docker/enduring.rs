@@ -403,9 +403,9 @@ async fn endures(
     }
     for record in &passed {
         let told = &record["responsePayload"]["errorMessage"];
-        let n = &record["requestPayload"]["n"];
+        let n = record["requestPayload"]["n"].to_string();
         let interrupted = record["responsePayload"]["errorType"] == "interrupted";
-        assert!(interrupted || *told == n.to_string(), "{record}");
+        assert!(interrupted || *told == n, "{record}");
     }
     let begun = |id: &String| ends[id]["attempts"].as_u64().expect("a number");
     let once_more = |kind| of_kind(kind).iter().filter(|id| begun(id) > 1).count();

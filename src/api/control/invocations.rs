@@ -300,9 +300,8 @@ mod tests {
         world.create("f").await;
         let resolved = world.scheduler.resolve("f", None).expect("there");
         let id = RequestId::generate();
-        let submitted = world
-            .queue
-            .submit(id, &resolved, Bytes::from_static(b"1"), false);
+        let payload = Bytes::from_static(b"1");
+        let submitted = world.queue.submit(id, &resolved, payload, false, None);
         submitted.await.expect("is kept");
         let known = read(&world, &id.to_string()).await;
         assert_eq!(
