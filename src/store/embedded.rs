@@ -15,13 +15,13 @@ mod answers;
 mod dead_letters;
 mod events;
 mod layers;
+mod lock;
 mod packages;
 mod permits;
 mod tables;
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -242,7 +242,7 @@ impl Embedded {
 
     fn try_open(dir: &Path) -> Result<Arc<Self>, Fault> {
         std::fs::create_dir_all(dir).map_err(Fault::file("create", dir))?;
-        let lock = lock(&dir.join(LOCK))?;
+        let lock = lock::lock(&dir.join(LOCK))?;
         let database = open_database(&dir.join(DATABASE))?;
         let packages = Arc::new(Packages::open(&dir.join("packages"))?);
         events::open(&database).map_err(Fault::Database)?;
@@ -663,40 +663,6 @@ fn open_database(path: &Path) -> Result<Database, Fault> {
         }),
         _ => Ok(database),
     }
-}
-
-/// Takes the state directory for this process. The database has a lock of its own, but that one is given up when the database
-/// is opened again after a fault.
-fn lock(path: &Path) -> Result<File, Fault> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(Fault::file("open", path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-            let by = known.then(|| format!(", pid {}", pid.trim()));
-            return Err(Fault::InUse {
-                path: path.parent().unwrap_or(path).into(),
-                by: by.unwrap_or_default(),
-            });
-        }
-        Err(TryLockError::Error(e)) => return Err(Fault::file("lock", path)(e)),
-    }
-    // Only so that the message above can name it; a full disk is no reason not to start.
-    let noted = file
-        .set_len(0)
-        .and_then(|()| writeln!(file, "{}", std::process::id()));
-    if let Err(error) = noted {
-        tracing::debug!(%error, "cannot note the pid in the lock file");
-    }
-    Ok(file)
 }
 
 #[cfg(test)]
