@@ -25,7 +25,7 @@ use crate::config;
 use crate::domain::aws::Place;
 use crate::domain::environment::Variables;
 use crate::domain::fault::{Blame, Fault, Throttle};
-use crate::domain::function::Function;
+use crate::domain::function::{Function, Network};
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::domain::version::{Published, VersionId};
@@ -312,6 +312,9 @@ impl Scheduler {
         });
         self.pool.prepare(packages);
         self.count(&replaced);
+        if let Some(new) = &replaced.new {
+            self.keep_network(new);
+        }
         if let Some(old) = replaced.old {
             self.close_unless_current(&old);
             self.close_versions(&old);
@@ -345,6 +348,7 @@ impl Scheduler {
         }
         let mut packages = BTreeSet::new();
         for target in &targets {
+            self.keep_network(target);
             self.provision(target);
             packages.extend(target.function.packages().map(str::to_owned));
         }
@@ -484,6 +488,15 @@ impl Scheduler {
                 }))
         });
         slot.as_ref().map_err(String::as_str)
+    }
+
+    /// A function's network is there for as long as it has a slot: one with a network has it from the beginning, and before its old one ends.
+    fn keep_network(&self, target: &Target) {
+        if target.function.network == Network::Egress
+            && let Err(why) = self.slot(target)
+        {
+            tracing::debug!(function = %target.function.name, why, "no slot");
+        }
     }
 
     /// Ends the target's workers, and the place for them: who still comes with an old snapshot of the table finds it closed.

@@ -15,9 +15,9 @@ import urllib.request
 import uuid
 import zipfile
 
-from support import ARN, LAMBDA, REGION, ROLE, Case, aws, package, written
+from support import ACCOUNT, ARN, LAMBDA, REGION, ROLE, Case, aws, package, written
 
-LAYER = f"arn:aws:lambda:{REGION}:000000000000:layer:"
+LAYER = f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:"
 ARN_FORM = (
     r"(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)"
     r"|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+)"
@@ -348,7 +348,7 @@ class Attaching(Layered):
         far = arns[0].replace(REGION, "eu-south-2")
         said = self.refused(kind, 400, LAMBDA.create_function, Code=code, Layers=[far], **create)
         self.assertEqual(said, f"Layers are not in the same region as the function. Layers are expected to be in region {REGION}.")
-        theirs = arns[0].replace("000000000000", "017000801446")
+        theirs = arns[0].replace(ACCOUNT, "017000801446")
         self.refused("AccessDeniedException", 403, LAMBDA.create_function, Code=code, Layers=[theirs], **create)
         six = [self.layer(says(str(number))) for number in range(6)]
         said = self.refused(kind, 400, LAMBDA.create_function, Code=code, Layers=six, **create)

@@ -15,7 +15,7 @@ import urllib3
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from support import ARN, ENDPOINT, LAMBDA, REGION, ROLE, Case, aws, package
+from support import ACCOUNT, ARN, ENDPOINT, LAMBDA, REGION, ROLE, Case, aws, package
 from test_signing import native
 
 KEY, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
@@ -371,8 +371,8 @@ class Signed(Urls):
         for method, path, body in (("GET", "a/b%2Fc?x=1&y=%20z", b""), ("POST", "", b'{"a": "\xc3\xa9"}'), ("DELETE", "a//b", b"")):
             event = self.event(signed(method, url + path, body))
             iam = event["requestContext"]["authorizer"]["iam"]
-            self.assertEqual((iam["accountId"], iam["userArn"].split("/")[0]), ("000000000000", "arn:aws:iam::000000000000:user"))
-            self.assertEqual(event["requestContext"]["accountId"], "000000000000")
+            self.assertEqual((iam["accountId"], iam["userArn"].split("/")[0]), (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user"))
+            self.assertEqual(event["requestContext"]["accountId"], ACCOUNT)
             self.assertNotIn("authorization", event["headers"])
         self.forbidden(signed("GET", url, secret=SECRET + "x"))
         self.forbidden(signed("GET", url, key="AKIANOBODY"))

@@ -281,7 +281,7 @@ fn writer(dir: &Path) -> Writer {
         path: dir.join(DATABASE),
         database: None,
         packages: Arc::new(Packages::open(&dir.join("packages")).expect("opens")),
-        _lock: lock(&dir.join(LOCK)).expect("is free"),
+        _lock: lock::lock(&dir.join(LOCK)).expect("is free"),
     }
 }
 
