@@ -30,7 +30,7 @@ use crate::domain::key::Grant;
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::domain::trace::{Face, Trace};
 use crate::domain::url::{AuthType, InvokeMode, Url};
-use crate::scheduler::{Resolved, Target, context};
+use crate::scheduler::{Resolved, Target};
 
 use self::address::Address;
 
@@ -142,21 +142,9 @@ async fn answer(
 
 /// What runs, and what its context says.
 fn resolve(face: &Lambda, asked: &Asked<'_>) -> Option<Resolved> {
-    let function = &asked.latest.function;
-    if asked.qualifier == LATEST {
-        return Some(Resolved {
-            target: asked.latest.clone(),
-            alias: None,
-            context: Bytes::new(),
-        });
-    }
-    let scheduler = &face.control.scheduler;
-    let resolved = scheduler.resolve(function.id.as_str(), Some(asked.qualifier));
-    let arn = face.settings.place.function(&function.name);
-    Some(Resolved {
-        context: context(&format!("{arn}:{}", asked.qualifier)),
-        ..resolved.ok()?
-    })
+    let id = asked.latest.function.id.as_str();
+    let qualifier = (asked.qualifier != LATEST).then_some(asked.qualifier);
+    face.control.scheduler.resolve(id, qualifier).ok()
 }
 
 fn write(
