@@ -47,7 +47,7 @@ use crate::telemetry::metrics::{self, FunctionMeters};
 use crate::telemetry::traces::Tracer;
 use crate::worker::specialise::Blueprint;
 
-pub use crate::scheduler::qualifiers::{Resolved, Unresolved, context};
+pub use crate::scheduler::qualifiers::{Resolved, Unresolved};
 // What a call comes back as and what it printed. The faces get these from here: workers are out of their sight.
 pub use crate::worker::call::{Answer, Body};
 pub use crate::worker::logs::{Book, Line};

@@ -112,7 +112,7 @@ impl Pointer {
 }
 
 /// What a call's context says when it was called by another ARN than its worker's own.
-pub fn context(invoked_arn: &str) -> Bytes {
+fn context(invoked_arn: &str) -> Bytes {
     // An ARN of names and numbers holds nothing that JSON escapes.
     format!(r#"{{"invoked_function_arn":"{invoked_arn}"}}"#).into()
 }
