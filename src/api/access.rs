@@ -47,6 +47,9 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
         ("overview", None) | ("dashboard", Some("events")) if rest.is_empty() => {
             Need::Scope(Scope::Deploy)
         }
+        // Which layers a key is for, the handler sees: their names are not functions'.
+        ("layers", None) => Need::Scope(Scope::Deploy),
+        ("layers", Some(_)) if rest.is_empty() => Need::Scope(Scope::Deploy),
         ("functions", None) => Need::Scope(Scope::Deploy),
         ("functions", Some("execute")) if rest.is_empty() && *method == Method::POST => {
             Need::Scope(Scope::Invoke)
@@ -164,6 +167,10 @@ mod tests {
             (&post, "/dead-letters/redrive", Of(Invoke)),
             (&get, "/dead-letters/x/redrive", Of(Admin)),
             (&get, "/functions/f/invocations", Function(Deploy, "f")),
+            (&get, "/layers/", Of(Deploy)),
+            (&post, "/layers", Of(Deploy)),
+            (&Method::DELETE, "/layers/x:1", Of(Deploy)),
+            (&get, "/layers/x/y", Of(Admin)),
             (&get, "/overview", Of(Deploy)),
             (&get, "/overview/x", Of(Admin)),
             (&get, "/overview/checks", Of(Admin)),

@@ -121,6 +121,8 @@ pub enum Problem {
     UrlTaken { function: String, qualifier: String },
     #[error("{qualifier:?} of function {function:?} has no URL")]
     NoUrl { function: String, qualifier: String },
+    #[error("there is no layer version {0:?}")]
+    NoLayer(String),
     #[error("function {function:?} has an alias {alias:?} already")]
     AliasTaken { function: String, alias: String },
     /// Aliases, named in the text, point at it.
@@ -212,6 +214,7 @@ impl Problem {
             | Problem::NoDeadLetter(_)
             | Problem::NotProvisioned { .. }
             | Problem::NoUrl { .. }
+            | Problem::NoLayer(_)
             | Problem::NoKey(_)
             | Problem::NoPath(_) => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -265,6 +268,7 @@ impl Problem {
             | Problem::NoAlias { .. }
             | Problem::NoDeadLetter(_)
             | Problem::NoUrl { .. }
+            | Problem::NoLayer(_)
             | Problem::NoKey(_)
             | Problem::NoPath(_) => "not_found",
             Problem::NotProvisioned { .. } => "not_provisioned",
@@ -335,6 +339,7 @@ impl Problem {
             | Problem::NoAlias { .. }
             | Problem::NotProvisioned { .. }
             | Problem::NoUrl { .. }
+            | Problem::NoLayer(_)
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
             | Problem::VersionInUse(_)

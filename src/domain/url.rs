@@ -107,6 +107,16 @@ pub struct Cors {
     pub max_age_seconds: Option<u32>,
 }
 
+impl Cors {
+    /// Of each list, and of what is in it, as AWS has them.
+    pub const LIST_MAX: usize = 100;
+    pub const METHODS_MAX: usize = 6;
+    pub const METHOD_MAX: usize = 6;
+    pub const HEADER_MAX: usize = 1024;
+    pub const ORIGIN_MAX: usize = 253;
+    pub const AGE_MAX_SECONDS: u32 = 86_400;
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Url {
     pub id: UrlId,

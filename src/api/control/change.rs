@@ -218,6 +218,36 @@ impl Fields {
         })
     }
 
+    /// A text that is moved and not copied: it may be tens of megabytes.
+    pub fn taken(&mut self, field: &str) -> Option<String> {
+        match self.given.remove(field)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.faults.add(field, must_be_text(&other));
+                None
+            }
+        }
+    }
+
+    /// The fields of an object that is a field, to be closed again; `Some(None)` where it is null.
+    pub fn open(&mut self, field: &str) -> Option<Option<Fields>> {
+        self.nullable(field, |value| match value {
+            Value::Object(given) => Ok(Fields {
+                given: given.clone(),
+                faults: Faults::default(),
+            }),
+            other => Err(must_be("an object", other)),
+        })
+    }
+
+    /// What is wrong inside joins what else is.
+    pub fn close(&mut self, field: &str, inner: Fields) {
+        for fault in inner.finish(&[], field).0 {
+            self.faults
+                .add(format!("{field}.{}", fault.field), fault.message);
+        }
+    }
+
     /// How asynchronous calls are run.
     pub fn asynchronous(&mut self) -> Change {
         Change {
@@ -487,7 +517,7 @@ pub fn text(value: &Value) -> Result<&str, String> {
     value.as_str().ok_or_else(|| must_be("a text", value))
 }
 
-fn whole(value: &Value, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
+pub fn whole(value: &Value, range: RangeInclusive<u32>, unit: &str) -> Result<u32, String> {
     value
         .as_u64()
         .and_then(|n| u32::try_from(n).ok())

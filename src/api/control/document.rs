@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::control::urls::FunctionUrlDocument;
 use crate::domain::destination::Destination;
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::VersionDigest;
@@ -62,22 +63,10 @@ pub struct FunctionDocument<'a> {
     updated_at: jiff::Timestamp,
     /// Where it is called, on this server.
     url: String,
-    /// Where it answers plain HTTP beside its route, as AWS's clients made it.
+    /// Where it answers plain HTTP beside its route.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     function_urls: Vec<FunctionUrlDocument<'a>>,
-}
-
-/// A function URL.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = FunctionUrl)]
-pub struct FunctionUrlDocument<'a> {
-    /// The alias it leads to, or `$LATEST`.
-    qualifier: &'a str,
-    /// `NONE`, or `AWS_IAM` for callers who sign.
-    auth_type: &'static str,
-    /// On this server; requests that name it in their host need not have it in their path.
-    url: String,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -130,14 +119,8 @@ impl<'a> FunctionDocument<'a> {
 
     /// The same with the URLs it has.
     pub fn at(self, published: &'a Published) -> Self {
-        let urls = published.head.urls.iter();
-        let urls = urls.map(|(qualifier, url)| FunctionUrlDocument {
-            qualifier,
-            auth_type: url.auth.as_str(),
-            url: format!("/lambda-url/{}/", url.id),
-        });
         Self {
-            function_urls: urls.collect(),
+            function_urls: FunctionUrlDocument::all(published),
             ..self
         }
     }
@@ -202,8 +185,8 @@ pub struct NewFunction {
     /// Instead of `code`: a file or directory on the server, packed now.
     #[schema(nullable = false)]
     pub code_path: Option<String>,
-    /// Versions of layers, `name:number`, whose content is below `/opt`; at most 5, and of each layer one. They are published by the AWS
-    /// face. What all of it holds together may be as large as one package.
+    /// Versions of layers, `name:number`, whose content is below `/opt`; at most 5, and of each layer one. What all of it holds together
+    /// may be as large as one package.
     #[schema(nullable = false, max_items = 5)]
     pub layers: Option<Vec<String>>,
     /// `module.function`. With inline code it defaults to the runtime's own, and `module` names the file the code is written to; with

@@ -19,6 +19,7 @@ pub mod functions;
 pub mod intake;
 pub mod invocations;
 pub mod keys;
+pub mod layers;
 pub mod locks;
 pub mod logs;
 pub mod openapi;
@@ -28,6 +29,7 @@ pub mod runtimes;
 pub mod starts;
 #[cfg(test)]
 mod tests;
+pub mod urls;
 pub mod versions;
 pub mod watch;
 #[cfg(test)]
@@ -63,11 +65,12 @@ use crate::store::change::News;
 use crate::store::{self, Store};
 
 /// The paths that are written with a slash at their end; all others are written without.
-const COLLECTIONS: [&str; 5] = [
+const COLLECTIONS: [&str; 6] = [
     "/dead-letters",
     "/functions",
     "/invocations",
     "/keys",
+    "/layers",
     "/runtimes",
 ];
 
@@ -197,6 +200,7 @@ fn routes() -> OpenApiRouter<Control> {
             asynchronous::put,
             asynchronous::delete
         ))
+        .routes(routes!(urls::list, urls::put, urls::delete))
         .routes(routes!(aliases::list, aliases::create))
         .routes(routes!(aliases::get, aliases::update, aliases::delete))
         .routes(routes!(execute::execute))
@@ -212,6 +216,8 @@ fn routes() -> OpenApiRouter<Control> {
         .routes(routes!(overview::read))
         .routes(routes!(checks::read))
         .routes(routes!(overview::calls))
+        .routes(routes!(layers::list, layers::publish))
+        .routes(routes!(layers::read_one, layers::delete))
         .routes(routes!(runtimes::list))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))

@@ -39,6 +39,8 @@ const NOT_PROVISIONED: (u16, &str) = (
     404,
     "There is no such function, or nothing is provisioned for the qualifier: `not_provisioned`",
 );
+const NO_URL: (u16, &str) = (404, "There is no such function, or alias, or it has no URL");
+const NO_LAYER: (u16, &str) = (404, "There is no such version of a layer");
 const NO_KEY: (u16, &str) = (404, "There is no such key");
 const LAST_KEY: (u16, &str) = (409, "It is the last that can make others: `last_admin_key`");
 const TOO_SLOW: (u16, &str) = (408, "The body did not arrive");
@@ -82,6 +84,11 @@ refusing! {
     ProvisionedErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_PROVISIONED;
     ProvisionErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
     UnprovisionErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NOT_PROVISIONED, CONFLICT, INTERNAL, UNAVAILABLE;
+    UrlErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_URL, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
+    UrlDeleteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_URL, CONFLICT, INTERNAL, UNAVAILABLE;
+    LayersErrors: INVALID, UNAUTHORIZED, FORBIDDEN, UNAVAILABLE;
+    LayerErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_LAYER, UNAVAILABLE, NO_ROOM;
+    NewLayerErrors: INVALID, UNAUTHORIZED, FORBIDDEN, TOO_SLOW, CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE, NO_ROOM;
     AliasErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION;
     NewAliasErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, ALIAS_CONFLICT, TOO_LARGE, INTERNAL, UNAVAILABLE;
     AliasWriteErrors: INVALID, UNAUTHORIZED, FORBIDDEN, NO_VERSION, TOO_SLOW, ALIAS_CONFLICT, PRECONDITION, TOO_LARGE,
@@ -149,6 +156,7 @@ impl IntoResponses for CallErrors {
     tags(
         (name = "functions", description = "What is deployed"),
         (name = "versions", description = "Copies that do not change, and names that point at them"),
+        (name = "layers", description = "Content that functions share"),
         (name = "calls", description = "Running functions"),
         (name = "logs", description = "What functions print"),
         (name = "keys", description = "Who may come in"),

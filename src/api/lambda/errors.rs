@@ -275,6 +275,7 @@ impl From<Problem> for Refusal {
             | Problem::NoAlias { .. }
             | Problem::NotProvisioned { .. }
             | Problem::NoUrl { .. }
+            | Problem::NoLayer(_)
             | Problem::NoInvocation(_)
             | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)

@@ -7,22 +7,19 @@ use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::api::body::Body;
-use crate::api::control::code::{self as packages, Incoming};
+use crate::api::control::deploy::layers::Wanted;
 use crate::api::error::Problem;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::list::{self, Page};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, code, document, empty, json as answer, names};
-use crate::clock;
 use crate::domain::aws::Place;
-use crate::domain::fault::Blame;
 use crate::domain::function::Function;
 use crate::domain::id::{LAYER_NAME_MAX, LayerName};
 use crate::domain::key::Grant;
 use crate::domain::layer::{self, Id, Version};
 use crate::domain::limits::LAYERS_MAX;
-use crate::task;
 
 /// As AWS prints them in its messages.
 const NAME: &str =
@@ -117,35 +114,15 @@ pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body
             None => Refusal::parameter("Please provide a source for layer content."),
         });
     };
-    let places = face.control.deploy.places.clone();
-    let packed = task::blocking("pack layer", move || {
-        packages::pack(Incoming::Zip(zip), &places)
-    });
-    let package = packed.await.map_err(|error| match &error {
-        packages::Error::Package(package) if package.blame() == Blame::Platform => {
-            tracing::error!(%error, "a layer could not be packed");
-            Refusal::from(Problem::Internal)
-        }
-        error => Problem::invalid("code", error.to_string()).into(),
-    })?;
-    let wanted = Version {
-        id: Id { name, number: 0 },
+    let wanted = Wanted {
+        name,
         description: description.unwrap_or_default(),
         license,
         runtimes,
         architectures,
-        content: layer::Content {
-            sha256: package.code.sha256.clone(),
-            size: package.code.size,
-            unpacked_size: package.code.unpacked_size.unwrap_or_default(),
-        },
-        created_at: clock::wall(),
-        revision: 1,
-        policy: Vec::new(),
     };
-    let deploy = &face.control.deploy;
-    let room = asked.room;
-    let version = deploy.publish_layer(wanted, package, room).await?;
+    let (deploy, room) = (&face.control.deploy, asked.room);
+    let version = deploy.publish_layer(wanted, ("code", zip), room).await?;
     let asker = (&asked.caller, &asked.parts);
     let document = document_of(face, asker, &version)?;
     Ok(answer(StatusCode::CREATED, &document))

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::api::control::code::Package;
+use crate::api::control::code::{self, Incoming, Package};
 use crate::api::control::deploy::{ATTEMPTS, Deploy, apart};
 use crate::api::control::draft::Draft;
 use crate::api::error::Problem;
-use crate::domain::fault::with_sources;
+use crate::clock;
+use crate::domain::fault::{Blame, with_sources};
 use crate::domain::function::Function;
+use crate::domain::id::LayerName;
 use crate::domain::key::{Grant, Scope};
-use crate::domain::layer::{Attached, Edit, Id, Version};
+use crate::domain::layer::{Attached, Content, Edit, Id, Version};
 use crate::domain::limits::PACKAGE_UNPACKED_MAX;
 use crate::runtime::package;
 use crate::store;
@@ -22,6 +24,16 @@ use crate::telemetry::metrics;
 
 /// The field everything that is wrong with them is found in.
 pub const FIELD: &str = "layers";
+
+/// What a version of a layer is to be, without its content.
+#[derive(Debug)]
+pub struct Wanted {
+    pub name: LayerName,
+    pub description: String,
+    pub license: Option<String>,
+    pub runtimes: Option<Vec<String>>,
+    pub architectures: Option<Vec<String>>,
+}
 
 impl Deploy {
     /// Gives a draft the layers it shall have. One that `current` has already it keeps, whether or not it can still be found.
@@ -54,13 +66,42 @@ impl Deploy {
         self.measure(&mut draft.function).await
     }
 
-    /// Publishes a version under the next number of its layer; the one `version` has does not count. `room` is held to the end.
+    /// Publishes base64 of a zip under the next number of a layer. What is wrong with the zip is a fault of `field`. `room` is held to the end.
     pub async fn publish_layer(
         self: &Arc<Self>,
-        version: Version,
-        package: Package,
+        wanted: Wanted,
+        (field, zip): (&'static str, String),
         room: Option<OwnedSemaphorePermit>,
     ) -> Result<Version, Problem> {
+        let places = self.places.clone();
+        let packed = task::blocking("pack layer", move || {
+            code::pack(Incoming::Zip(zip), &places)
+        });
+        let package = packed.await.map_err(|error| match &error {
+            code::Error::Package(package) if package.blame() == Blame::Platform => {
+                tracing::error!(%error, "a layer could not be packed");
+                Problem::Internal
+            }
+            error => Problem::invalid(field, error.to_string()),
+        })?;
+        let version = Version {
+            id: Id {
+                name: wanted.name,
+                number: 0,
+            },
+            description: wanted.description,
+            license: wanted.license,
+            runtimes: wanted.runtimes,
+            architectures: wanted.architectures,
+            content: Content {
+                sha256: package.code.sha256.clone(),
+                size: package.code.size,
+                unpacked_size: package.code.unpacked_size.unwrap_or_default(),
+            },
+            created_at: clock::wall(),
+            revision: 1,
+            policy: Vec::new(),
+        };
         let this = self.clone();
         apart("publish layer", async move {
             let _room = room;

@@ -18,13 +18,6 @@ use crate::domain::id::AliasName;
 use crate::domain::url::{AuthType, Cors, InvokeMode, Url, Wish};
 
 const QUALIFIER: &str = r"((?!^\d+$)^[0-9a-zA-Z-_]+$)";
-/// Of each list of a CORS configuration, and of what is in it.
-const LIST_MAX: usize = 100;
-const METHODS_MAX: usize = 6;
-const METHOD_MAX: usize = 6;
-const HEADER_MAX: usize = 1024;
-const ORIGIN_MAX: usize = 253;
-const AGE_MAX: i64 = 86_400;
 
 /// Which answer shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,11 +196,31 @@ fn cors(fields: &mut Fields) -> Result<Option<Option<Cors>>, Refusal> {
     };
     let cors = Cors {
         allow_credentials: credentials,
-        allow_headers: texts(&mut inner, "AllowHeaders", LIST_MAX, 0..=HEADER_MAX)?,
-        allow_methods: texts(&mut inner, "AllowMethods", METHODS_MAX, 0..=METHOD_MAX)?,
-        allow_origins: texts(&mut inner, "AllowOrigins", LIST_MAX, 1..=ORIGIN_MAX)?,
-        expose_headers: texts(&mut inner, "ExposeHeaders", LIST_MAX, 0..=HEADER_MAX)?,
-        max_age_seconds: inner.whole("MaxAge", 0, AGE_MAX)?,
+        allow_headers: texts(
+            &mut inner,
+            "AllowHeaders",
+            Cors::LIST_MAX,
+            0..=Cors::HEADER_MAX,
+        )?,
+        allow_methods: texts(
+            &mut inner,
+            "AllowMethods",
+            Cors::METHODS_MAX,
+            0..=Cors::METHOD_MAX,
+        )?,
+        allow_origins: texts(
+            &mut inner,
+            "AllowOrigins",
+            Cors::LIST_MAX,
+            1..=Cors::ORIGIN_MAX,
+        )?,
+        expose_headers: texts(
+            &mut inner,
+            "ExposeHeaders",
+            Cors::LIST_MAX,
+            0..=Cors::HEADER_MAX,
+        )?,
+        max_age_seconds: inner.whole("MaxAge", 0, Cors::AGE_MAX_SECONDS.into())?,
     };
     fields.close(inner);
     Ok(Some((cors != Cors::default()).then_some(cors)))

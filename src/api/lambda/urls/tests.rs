@@ -141,8 +141,16 @@ async fn a_url_is_made_shown_changed_and_taken_away() {
     // The other face shows it, too.
     let native = face.world.get("/functions/f").await.json();
     let id = made["FunctionUrl"].as_str().expect("a text")[7..39].to_owned();
-    let wanted = json!([{"qualifier": "$LATEST", "auth_type": "AWS_IAM", "url": format!("/lambda-url/{id}/")}]);
-    assert_eq!(native["function_urls"], wanted);
+    let [shown] = native["function_urls"]
+        .as_array()
+        .expect("a list")
+        .as_slice()
+    else {
+        panic!("{native}");
+    };
+    let wanted = json!({"qualifier": "$LATEST", "auth_type": "AWS_IAM", "invoke_mode": "RESPONSE_STREAM", "cors": null,
+        "url": format!("/lambda-url/{id}/"), "created_at": shown["created_at"], "updated_at": shown["updated_at"]});
+    assert_eq!(*shown, wanted);
 
     assert_eq!(face.ask("DELETE", URL, Value::Null).await.status, 204);
     let gone = (
