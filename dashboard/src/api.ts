@@ -37,12 +37,57 @@ export interface Fn {
   on_success?: string | null;
   on_failure?: string | null;
   network: "none" | "egress";
+  layers: string[];
   code: { sha256: string; size: number; origin: "inline" | "zip" | "path"; path?: string };
   version: string;
   revision: number;
   created_at: string;
   updated_at: string;
   url: string;
+}
+
+export interface Cors {
+  allow_credentials?: boolean;
+  allow_origins?: string[];
+  allow_methods?: string[];
+  allow_headers?: string[];
+  expose_headers?: string[];
+  max_age?: number;
+}
+
+export interface FunctionUrl {
+  qualifier: string;
+  auth_type: "NONE" | "AWS_IAM";
+  invoke_mode: "BUFFERED" | "RESPONSE_STREAM";
+  cors: Cors | null;
+  url: string;
+  created_at: string;
+  updated_at: string;
+}
+
+/** A version of a layer. */
+export interface Layer {
+  id: string;
+  name: string;
+  number: number;
+  description: string;
+  runtimes: string[] | null;
+  architectures: string[] | null;
+  license: string | null;
+  sha256: string;
+  size: number;
+  unpacked_size: number;
+  created_at: string;
+}
+
+export interface Provisioned {
+  qualifier: string;
+  requested: number;
+  allocated: number;
+  available: number;
+  status: "IN_PROGRESS" | "READY" | "FAILED";
+  reason: string | null;
+  updated_at: string;
 }
 
 export interface Runtime {
@@ -131,7 +176,6 @@ export interface Invocation {
 }
 
 export interface DeadLetter extends Invocation {
-  payload?: unknown;
   payload_base64?: string;
 }
 
@@ -238,6 +282,11 @@ async function checked(response: Response): Promise<Response> {
 export async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
   const response = await checked(await send(path, { signal }));
   return (response.status === 204 ? null : await response.json()) as T;
+}
+
+/** The answer as it is written: see `json`. */
+export async function text(path: string, signal?: AbortSignal): Promise<string> {
+  return (await checked(await send(path, { signal }))).text();
 }
 
 export async function bytes(path: string, signal?: AbortSignal): Promise<Uint8Array> {

@@ -1,6 +1,7 @@
 // Calling a function from here, and everything there is to know about the answer. The latest of these calls are remembered by the page, so
 // that they can be run again with what they were given: Hearth itself keeps no payload of a call that has ended.
 import { type ErrorDetail, type Fn, fnPath, get, type LogLine, type Phases, problem, send } from "./api";
+import { pretty } from "./json";
 import { say } from "./ui";
 
 export interface Outcome {
@@ -71,12 +72,7 @@ export async function later(fn: Fn, payload: string): Promise<string> {
 /** Its answer or its error, as a person reads it. */
 export function shown({ error, body, type }: Outcome): string {
   if (error) return [error.type ? `${error.type}: ${error.message}` : error.message, ...(error.stack ?? [])].join("\n");
-  if (!type.includes("json")) return body;
-  try {
-    return JSON.stringify(JSON.parse(body), null, 2);
-  } catch {
-    return body;
-  }
+  return type.includes("json") ? pretty(body) : body;
 }
 
 export const printed = async (fn: Fn, requestId: string): Promise<LogLine[]> =>

@@ -38,7 +38,12 @@ export const ago = (at: string, now: number) => {
   return seconds < 5 ? "just now" : `${span(seconds)} ago`;
 };
 
-export const clock = (at: string) => new Date(at).toLocaleTimeString("en-GB", { hour12: false });
+/** The time of day, and of which day if that is not today. */
+export function clock(at: string): string {
+  const [then, now] = [new Date(at), new Date()];
+  const time = then.toLocaleTimeString("en-GB", { hour12: false });
+  return then.toDateString() === now.toDateString() ? time : `${then.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${time}`;
+}
 export const date = (at: string) => new Date(at).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
 export const percent = (part: number, whole: number) =>

@@ -13,6 +13,8 @@ export const lost = signal(false);
 /** This browser's other pages: they have the same session. */
 export const pages = new BroadcastChannel("hearth");
 export const connection = signal<State>("connecting");
+/** Since when nothing is heard of Hearth: what the pages show is as it was then. */
+export const away = signal<Date | undefined>(undefined);
 export const runtimes = signal<Runtime[] | undefined>(undefined);
 /** Server time minus ours, in milliseconds: ages are told by the server's clock. */
 export const skew = signal(0);
@@ -64,15 +66,20 @@ function begin() {
     if (event === "message") seen(JSON.parse(data) as Overview);
   };
   void follow(() => "/dashboard/events", running.signal, on, (state) => {
-    connection.value = state;
-    // Whatever was missed, and by whatever other process it is counted now.
-    if (state === "open") changes = -1;
+    if (state === "open") {
+      away.value = undefined;
+      // Whatever was missed, and by whatever other process it is counted now.
+      changes = -1;
+    } else if (state === "waiting") away.value ??= new Date();
+    // An attempt to come back is no news.
+    connection.value = away.value ? "waiting" : state;
   });
 }
 
 function end() {
   running?.abort();
   running = undefined;
+  away.value = undefined;
 }
 
 export function start() {

@@ -5,15 +5,18 @@ import { lazy, Suspense } from "preact/compat";
 import { useEffect } from "preact/hooks";
 import { type Account, ApiError, get, whenSignedOut, write } from "./api";
 import { forgetMade } from "./call";
-import { account, connection, lost, may, pages, signedIn, start, stop } from "./live";
+import { clock } from "./format";
+import { account, away, connection, lost, may, pages, signedIn, start, stop } from "./live";
 import { CreatePage } from "./pages/create";
 import { EventsPage } from "./pages/events";
 import { FunctionPage } from "./pages/function";
 import { FunctionsPage } from "./pages/functions";
+import { LayersPage } from "./pages/layers";
 import { PoolPage } from "./pages/pool";
 import { SignIn } from "./pages/signin";
 import { SystemPage } from "./pages/system";
 import { Link, path } from "./router";
+import { wake } from "./stream";
 import { choose, theme } from "./theme";
 import { Confirmation, Empty, Loading, say, Toasts } from "./ui";
 
@@ -69,6 +72,7 @@ function page(at: string) {
     return second ? <FunctionPage key={second} name={second} tab={third ?? "code"} /> : <FunctionsPage />;
   }
   if (first === "create") return <CreatePage />;
+  if (first === "layers") return <LayersPage />;
   if (first === "queue") return <EventsPage />;
   if (first === "pool") return <PoolPage />;
   if (first === "system") return <SystemPage />;
@@ -85,6 +89,7 @@ function Header() {
   const at = path.value;
   const items: [string, string, boolean][] = [
     [HOME, "Functions", at === HOME || at.startsWith("/dashboard/functions") || at === "/dashboard/create"],
+    ["/dashboard/layers", "Layers", at === "/dashboard/layers"],
     ["/dashboard/queue", "Events", at === "/dashboard/queue"],
     ["/dashboard/pool", "Pool", at === "/dashboard/pool"],
     ["/dashboard/system", "System", at === "/dashboard/system"],
@@ -130,6 +135,21 @@ function Header() {
   );
 }
 
+/** Said on every page, so that nobody takes what is old for what is. */
+function Away() {
+  const since = away.value;
+  return since ? (
+    <div class="notice away" role="alert">
+      <span>
+        <b>Hearth does not answer.</b> What is shown is as it was at {clock(since.toISOString())}. The page goes on by itself when Hearth is back.
+      </span>
+      <button type="button" class="small" onClick={wake}>
+        Try now
+      </button>
+    </div>
+  ) : null;
+}
+
 function App() {
   useEffect(() => void whoAmI(), []);
   if (account.value === undefined) return <Loading what="the dashboard" />;
@@ -150,6 +170,7 @@ function App() {
         </a>
         <Header />
         <main id="main" tabIndex={-1}>
+          <Away />
           <Suspense fallback={<Loading what="the page" />}>{page(path.value)}</Suspense>
         </main>
         <Confirmation />

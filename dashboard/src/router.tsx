@@ -19,7 +19,7 @@ export function guarded(text: () => string): () => void {
 
 async function mayLeave(): Promise<boolean> {
   const text = guard?.text();
-  return !text || confirm({ title: "Leave without deploying?", text, action: "Discard changes", danger: true });
+  return !text || confirm({ title: "Leave without saving?", text, action: "Discard changes", danger: true });
 }
 
 export async function go(to: string, replace = false) {

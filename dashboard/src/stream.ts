@@ -11,7 +11,9 @@ export interface Happening {
 }
 
 const FIRST_WAIT = 500;
-const LONGEST_WAIT = 10_000;
+const LONGEST_WAIT = 3000;
+/** The server says every two seconds that it is there: who hears nothing for so long is not connected, whatever the network believes. */
+const SILENCE_MAX = 6000;
 /** An event larger than this is none of ours. */
 const EVENT_MAX = 8 * 1024 * 1024;
 
@@ -21,13 +23,15 @@ export async function follow(path: () => string, signal: AbortSignal, on: (happe
   let last = "";
   while (!signal.aborted) {
     state("connecting");
+    const attempt = listening(signal);
     try {
       const headers: Record<string, string> = { accept: "text/event-stream" };
       if (last) headers["last-event-id"] = last;
-      const response = await send(path(), { headers, signal });
+      const response = await send(path(), { headers, signal: attempt.signal });
       if (response.status === 403 || response.status === 404) return state("waiting");
       if (response.status === 401) {
         // Nothing to try until somebody signs in again.
+        attempt.end();
         state("waiting");
         await pause(Infinity, signal);
         continue;
@@ -38,6 +42,7 @@ export async function follow(path: () => string, signal: AbortSignal, on: (happe
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       let rest = "";
       for (;;) {
+        attempt.heard();
         const { done, value } = await reader.read();
         if (done) break;
         rest += value;
@@ -53,11 +58,31 @@ export async function follow(path: () => string, signal: AbortSignal, on: (happe
       }
     } catch {
       if (signal.aborted) return;
+    } finally {
+      attempt.end();
     }
     state("waiting");
     await pause(wait * (0.75 + Math.random() / 2), signal);
     wait = Math.min(wait * 2, LONGEST_WAIT);
   }
+}
+
+/** Ends with the signal, or when nothing was heard for too long. */
+function listening(signal: AbortSignal) {
+  const own = new AbortController();
+  let timer = 0;
+  const stop = () => own.abort();
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(stop, SILENCE_MAX);
+  };
+  const end = () => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", stop);
+  };
+  signal.addEventListener("abort", stop);
+  heard();
+  return { signal: own.signal, heard, end };
 }
 
 export function parse(part: string): Happening | undefined {
@@ -78,6 +103,8 @@ export function parse(part: string): Happening | undefined {
 }
 
 const sleepers = new Set<() => void>();
+
+addEventListener("online", wake);
 
 /** Has everybody who waits try again now. */
 export function wake() {

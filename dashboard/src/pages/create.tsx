@@ -1,12 +1,10 @@
 // A new function: from a runtime's template, or from a zip that is dropped here.
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, type Fn, fnPath, type Runtime, write } from "../api";
-import { size } from "../format";
+import { Drop, named } from "../drop";
 import { functions, loadRuntimes, may, refreshFunctions, runtimes } from "../live";
 import { go } from "../router";
 import { Empty, Failed, Field, Loading, say } from "../ui";
-
-const ZIP_MAX = 50 * 1024 * 1024;
 
 const short = (runtime: Runtime) => runtime.names[0] ?? runtime.id;
 
@@ -22,7 +20,6 @@ export function CreatePage() {
   const [name, setName] = useState("");
   const [handler, setHandler] = useState("");
   const [zip, setZip] = useState<File>();
-  const [over, setOver] = useState(false);
   const [error, setError] = useState<ApiError>();
   const [failed, setFailed] = useState("");
   const [progress, setProgress] = useState("");
@@ -37,31 +34,11 @@ export function CreatePage() {
   useEffect(() => {
     document.title = "New function · Hearth";
     load();
-    const drag = (event: DragEvent) => {
-      if (!event.dataTransfer?.types.includes("Files")) return;
-      event.preventDefault();
-      setOver(event.type !== "dragleave" || event.relatedTarget !== null);
-    };
-    const drop = (event: DragEvent) => {
-      event.preventDefault();
-      setOver(false);
-      take(event.dataTransfer?.files[0]);
-    };
-    addEventListener("dragover", drag);
-    addEventListener("dragleave", drag);
-    addEventListener("drop", drop);
-    return () => {
-      removeEventListener("dragover", drag);
-      removeEventListener("dragleave", drag);
-      removeEventListener("drop", drop);
-    };
   }, []);
 
   const take = (file: File | undefined) => {
-    if (!file) return;
-    if (file.size > ZIP_MAX) return say(`${file.name} is ${size(file.size)}: at most ${size(ZIP_MAX)}.`, true);
     setZip(file);
-    setName((now) => now || file.name.replace(/\.zip$/i, "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 64));
+    if (file) setName((now) => now || named(file, 64));
   };
 
   if (!may("deploy")) {
@@ -142,28 +119,9 @@ export function CreatePage() {
             />
           )}
         </Field>
-        <div class={over ? "drop over" : "drop"}>
-          {zip ? (
-            <div class="row">
-              <span class="grow">
-                <b>{zip.name}</b> <span class="muted">{size(zip.size)}</span>
-              </span>
-              <button type="button" onClick={() => setZip(undefined)}>
-                Use the template instead
-              </button>
-            </div>
-          ) : (
-            <>
-              <p>
-                Starts from the template of <b>{chosen.id}</b>. To deploy your own code, drop a zip anywhere on this page
-              </p>
-              <label class="button">
-                or choose one
-                <input class="sr" type="file" accept=".zip,application/zip" onChange={(event) => take(event.currentTarget.files?.[0])} />
-              </label>
-            </>
-          )}
-        </div>
+        <Drop zip={zip} take={take} without="Use the template instead">
+          Starts from the template of <b>{chosen.id}</b>. To deploy your own code, drop a zip anywhere on this page
+        </Drop>
         {zip && (
           <Field label="Handler" hint="Where in the package it begins: module.function" error={error?.fault("handler")}>
             {(attributes) => (

@@ -1,9 +1,10 @@
 // Calls that are run later: how many wait, one that is asked for, and those that failed for good, which are looked into, queued again or
 // deleted.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, type DeadLetter, fnPath, get, type Invocation, type Queue, write } from "../api";
+import { ApiError, type DeadLetter, fnPath, get, type Invocation, type Queue, text, write } from "../api";
 import { save } from "../call";
 import { ago, count, date, size, span } from "../format";
+import { member, pretty } from "../json";
 import { functions, may, skew } from "../live";
 import { go } from "../router";
 import { Badge, confirm, Empty, Failed, Field, Gauge, Loading, say } from "../ui";
@@ -249,9 +250,9 @@ function Letters({ turn }: { turn: number }) {
   );
 }
 
-/** What was to be run, as a person reads it. */
-function payloadOf(letter: DeadLetter): { text: string; json: boolean } {
-  if (letter.payload_base64 === undefined) return { text: JSON.stringify(letter.payload, null, 2) ?? "", json: true };
+/** What was to be run, as a person reads it. `whole` is the letter as it came. */
+function payloadOf(letter: DeadLetter, whole: string): { text: string; json: boolean } {
+  if (letter.payload_base64 === undefined) return { text: pretty(member(whole, "payload") ?? ""), json: true };
   const bytes = Uint8Array.from(atob(letter.payload_base64), (char) => char.charCodeAt(0));
   try {
     return { text: new TextDecoder("utf-8", { fatal: true }).decode(bytes), json: false };
@@ -261,13 +262,13 @@ function payloadOf(letter: DeadLetter): { text: string; json: boolean } {
 }
 
 function Opened({ id, gone }: { id: string; gone: (id: string) => void }) {
-  const [letter, setLetter] = useState<DeadLetter>();
+  const [whole, setWhole] = useState("");
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
   const path = `/dead-letters/${encodeURIComponent(id)}`;
   const load = () => {
     setError("");
-    get<DeadLetter>(path).then(setLetter, (problem: Error) => setError(problem.message));
+    text(path).then(setWhole, (problem: Error) => setError(problem.message));
   };
   useEffect(load, [id]);
 
@@ -283,8 +284,9 @@ function Opened({ id, gone }: { id: string; gone: (id: string) => void }) {
     }
   };
   if (error) return <Failed text={error} again={load} />;
-  if (!letter) return <Loading what="the dead letter" />;
-  const { text, json } = payloadOf(letter);
+  if (!whole) return <Loading what="the dead letter" />;
+  const letter = JSON.parse(whole) as DeadLetter;
+  const { text: payload, json } = payloadOf(letter, whole);
   const fn = functions.value?.find((one) => one.name === letter.function);
   const redrive = () => act("It is queued again.", () => write("POST", `${path}/redrive`));
   const remove = async () => {
@@ -298,7 +300,7 @@ function Opened({ id, gone }: { id: string; gone: (id: string) => void }) {
   };
   const tryIt = () => {
     if (!fn) return;
-    save(fn, { name: `Dead letter ${id.slice(0, 8)}`, payload: text });
+    save(fn, { name: `Dead letter ${id.slice(0, 8)}`, payload });
     void go(`/dashboard${fnPath(fn.name)}`);
   };
   return (
@@ -321,7 +323,7 @@ function Opened({ id, gone }: { id: string; gone: (id: string) => void }) {
         </dd>
       </dl>
       <pre class="output" tabIndex={0} aria-label="Payload">
-        {text}
+        {payload}
       </pre>
       <p class="hint">
         Request <code>{letter.request_id}</code>

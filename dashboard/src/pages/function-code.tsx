@@ -197,7 +197,8 @@ function Files({ fn, files, changed, run }: FilesProps) {
         />
       )}
       <p class="hint pad">
-        Handler <code>{fn.handler}</code> · {size(fn.code.size)} packed · <kbd>Ctrl</kbd> <kbd>S</kbd> deploys, <kbd>Ctrl</kbd> <kbd>Enter</kbd> runs the test
+        Handler <code>{fn.handler}</code> · {size(fn.code.size)} packed · <kbd>Ctrl</kbd> <kbd>S</kbd> deploys, <kbd>Ctrl</kbd> <kbd>Enter</kbd> runs the test,{" "}
+        <kbd>Esc</kbd> <kbd>Tab</kbd> leaves the editor
         {!watched && fn.code.origin === "inline" && <Template fn={fn} use={(text) => editor.current?.set(text)} />}
       </p>
     </>

@@ -4,6 +4,7 @@ import { ApiError, type Fn, fnPath, write } from "../api";
 import { date, size } from "../format";
 import { guarded } from "../router";
 import { Copy, Field, say } from "../ui";
+import { Layers } from "./function-layers";
 
 interface Pair {
   key: string;
@@ -24,6 +25,7 @@ interface Form {
   on_success: string;
   on_failure: string;
   network: string;
+  layers: string[];
   environment: Pair[];
   tags: Pair[];
 }
@@ -44,6 +46,7 @@ const formOf = (fn: Fn): Form => ({
   on_success: fn.on_success ?? "",
   on_failure: fn.on_failure ?? "",
   network: fn.network,
+  layers: fn.layers,
   environment: pairs(fn.environment),
   tags: pairs(fn.tags),
 });
@@ -57,6 +60,7 @@ function changeOf(fn: Fn, form: Form): Record<string, unknown> {
     if (form[name] !== before[name]) change[name] = form[name] === "" ? null : Number(form[name]);
   }
   for (const name of ["route", "on_success", "on_failure"] as const) if (form[name] !== before[name]) change[name] = form[name] || null;
+  if (form.layers.join() !== before.layers.join()) change.layers = form.layers;
   for (const name of ["environment", "tags"] as const) {
     const now = form[name].filter(({ key }) => key);
     if (JSON.stringify(now) !== JSON.stringify(before[name])) change[name] = Object.fromEntries(now.map(({ key, value }) => [key, value]));
@@ -141,6 +145,7 @@ export function Settings({ fn, changed, remove }: { fn: Fn; changed: (fn: Fn) =>
           {text("on_success", "Told of success", "function:NAME, a URL, or with Redis stream:KEY", { placeholder: "nobody", maxLength: 2048 })}
           {text("on_failure", "Told of failure", "Nobody: then it is a dead letter", { placeholder: "nobody", maxLength: 2048 })}
         </fieldset>
+        <Layers layers={form.layers} set={(layers) => set("layers", layers)} error={wrong("layers")} />
         <Pairs
           legend="Environment"
           what="variable"

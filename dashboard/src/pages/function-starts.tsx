@@ -25,6 +25,7 @@ interface Start {
 const CAUSES: Record<string, string> = {
   first_call: "the first call of this version",
   version_changed: "a new version was deployed",
+  provisioned: "workers are kept ready for it",
   scale_out: "every worker was busy",
   keep_alive: "its worker had been idle too long",
   evicted: "its worker made room for another function",
@@ -72,7 +73,7 @@ export function Starts({ fn }: { fn: Fn }) {
         <tbody>
           {starts.map((start) => (
             <tr key={start.sequence}>
-              <td class="num">{clock(start.at)}</td>
+              <td class="when">{clock(start.at)}</td>
               <td>
                 <Badge kind={start.error ? "bad" : start.kind}>{start.error ?? start.kind}</Badge>
               </td>

@@ -4,6 +4,7 @@ import { type Alias, ApiError, bytes, type Fn, fnPath, get, type Version, write 
 import { ago, size } from "../format";
 import { skew } from "../live";
 import { Badge, confirm, Failed, Field, Loading, say } from "../ui";
+import { Provisioned } from "./function-provisioned";
 
 export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void }) {
   const [versions, setVersions] = useState<Version[]>();
@@ -80,6 +81,7 @@ export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void })
         ))}
         <NewAlias fn={fn} versions={versions} busy={busy} act={act} />
       </section>
+      <Provisioned fn={fn} versions={versions} aliases={aliases} />
       <section class="card" aria-label="Versions">
         <div class="bar">
           <h2>Versions</h2>
@@ -105,7 +107,7 @@ export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void })
                     </Badge>
                   ))}
                 <span class="muted grow">
-                  {version.description} from revision {version.function_revision}, {size(version.code.size)}, {ago(version.created_at, Date.now() + skew.value)}
+                  {version.description && `${version.description} · `}from revision {version.function_revision}, {size(version.code.size)}, {ago(version.created_at, Date.now() + skew.value)}
                 </span>
                 {fn.code.origin === "path" ? null : version.code.sha256 === fn.code.sha256 && version.handler === fn.handler ? (
                   <span class="muted">is deployed</span>

@@ -4,12 +4,13 @@ import { ApiError, type Fn, fnPath, get, write } from "../api";
 import { count, ms, percent } from "../format";
 import { functions, refreshFunctions, traffic } from "../live";
 import { go } from "../router";
-import { Badge, confirm, Copy, Empty, Failed, Loading, say, Sparkline, Tabs } from "../ui";
+import { Badge, confirm, Empty, Failed, Loading, say, Sparkline, Tabs } from "../ui";
 import { Calls } from "./function-calls";
 import { Code } from "./function-code";
 import { Log } from "./function-log";
 import { Settings } from "./function-settings";
 import { Starts } from "./function-starts";
+import { callByApi, callByRoute, Command, Urls } from "./function-urls";
 import { Versions } from "./function-versions";
 
 const TABS: [string, string][] = [
@@ -18,6 +19,7 @@ const TABS: [string, string][] = [
   ["calls", "Calls"],
   ["starts", "Starts"],
   ["versions", "Versions"],
+  ["urls", "URLs"],
   ["settings", "Settings"],
 ];
 
@@ -118,7 +120,7 @@ export function FunctionPage({ name, tab }: { name: string; tab: string }) {
           </dl>
         )}
       </div>
-      <Address fn={fn} />
+      {tab !== "urls" && <Command text={fn.route ? callByRoute(fn.route) : callByApi(fn)} label="How it is called" />}
       {overtaken && (
         <div class="notice" role="status">
           <span>Somebody deployed revision {newest.revision} meanwhile.</span>
@@ -134,23 +136,9 @@ export function FunctionPage({ name, tab }: { name: string; tab: string }) {
         {tab === "calls" && <Calls key={fn.id} fn={fn} />}
         {tab === "starts" && <Starts key={fn.id} fn={fn} />}
         {tab === "versions" && <Versions key={fn.id} fn={fn} changed={changed} />}
+        {tab === "urls" && <Urls key={fn.id} fn={fn} />}
         {tab === "settings" && <Settings key={fn.revision} fn={fn} changed={changed} remove={remove} />}
       </div>
     </>
-  );
-}
-
-/** Where it is called, as a command to copy. */
-function Address({ fn }: { fn: Fn }) {
-  const url = fn.route ? `${location.origin}${fn.route}` : `${location.origin}${fnPath(fn.name, "/execute")}`;
-  const quoted = url.replace(/'/g, "%27");
-  const command = fn.route
-    ? `curl -sS '${quoted}'`
-    : `curl -sS -X POST '${quoted}' -H "Authorization: Bearer $HEARTH_KEY" -d '{"name": "Ada"}'`;
-  return (
-    <div class="address">
-      <code tabIndex={0}>{command}</code>
-      <Copy text={command} label="Copy" />
-    </div>
   );
 }

@@ -68,7 +68,11 @@ const COLUMNS: [Column, string, string][] = [
   ["cold", "Not warm", "part of the calls that had to wait for a worker to be started"],
 ];
 
+/** Rows at first, and with every wish for more: what is drawn anew every second has a bound. */
+const ROWS = 200;
+
 export function FunctionsPage() {
+  const rows = useSignal(ROWS);
   const search = useSignal("");
   const sort = useSignal<{ by: Column; down: boolean }>({ by: "name", down: false });
   const field = useRef<HTMLInputElement>(null);
@@ -178,11 +182,21 @@ export function FunctionsPage() {
               </tr>
             </thead>
             <tbody>
-              {shown.map((fn) => (
+              {shown.slice(0, rows.value).map((fn) => (
                 <Row key={fn.id} fn={fn} seen={seen(fn)} state={state(fn)} />
               ))}
             </tbody>
           </table>
+          {shown.length > rows.value && (
+            <p class="pad">
+              <button type="button" onClick={() => (rows.value += ROWS)}>
+                Show more
+              </button>{" "}
+              <span class="muted">
+                {count(rows.value)} of {count(shown.length)}: the search finds all
+              </span>
+            </p>
+          )}
         </div>
       )}
     </>

@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, fnPath, get, type Key, type Queue, send, write } from "../api";
 import { date, size } from "../format";
-import { account, functions, loadRuntimes, may, pool, runtimes } from "../live";
+import { account, connection, functions, loadRuntimes, may, pool, runtimes } from "../live";
 import { Link } from "../router";
 import { Badge, confirm, Copy, Dialog, Failed, Field, Loading, say } from "../ui";
 
@@ -117,9 +117,9 @@ function Health() {
   };
   useEffect(() => {
     void look();
-    const timer = setInterval(look, 10_000);
+    const timer = setInterval(look, 5000);
     return () => clearInterval(timer);
-  }, []);
+  }, [connection.value]);
   return (
     <section class="card" aria-label="Health">
       <div class="bar">

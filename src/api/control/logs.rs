@@ -27,7 +27,8 @@ use crate::scheduler::{Book, Line};
 const LINES_DEFAULT: usize = 100;
 const LINES_MAX: usize = 10_000;
 /// A comment this often keeps what is between the ends from taking a quiet function for a dead connection.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Who follows and hears nothing for a few of these takes the server for lost.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LogLines)]

@@ -30,7 +30,8 @@ use crate::scheduler::record::{Call, Counts, REMEMBERED, SPAN, Span, Summary};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
-const HEARTBEAT: Duration = Duration::from_secs(15);
+/// Who follows and hears nothing for a few of these takes the server for lost.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// Workers in one document. Who has more sees the counts.
 const WORKERS_MAX: usize = 1000;
 
