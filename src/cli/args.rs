@@ -8,8 +8,8 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::{
-    alias, bench, completions, dead_letters, delete, deploy, doctor, env, invoke, key, list, logs,
-    serve, starts, version,
+    alias, bench, completions, dead_letters, delete, deploy, doctor, env, invoke, key, layer, list,
+    logs, serve, starts, url, version,
 };
 
 /// Where an instance keeps its state unless it is told otherwise; the default of `state.dir`.
@@ -112,6 +112,10 @@ pub enum Command {
     Version(version::Args),
     /// Point names at versions, list and delete them
     Alias(alias::Args),
+    /// Give functions and aliases URLs of their own, list and delete them
+    Url(url::Args),
+    /// Publish, list and delete versions of layers
+    Layer(layer::Args),
     /// List, show, queue again and discard asynchronous calls that failed for good
     DeadLetters(dead_letters::Args),
     /// Make, list and revoke keys

@@ -16,6 +16,7 @@ pub mod error;
 pub mod instance;
 pub mod invoke;
 pub mod key;
+pub mod layer;
 pub mod list;
 pub mod logs;
 pub mod output;
@@ -24,6 +25,7 @@ pub mod package;
 mod scripted;
 pub mod serve;
 pub mod starts;
+pub mod url;
 pub mod version;
 
 use crate::cli::args::{Command, Global};
@@ -43,6 +45,8 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
         Command::Version(args) => version::run(args, &connect(global)?, output).await,
         Command::Alias(args) => alias::run(args, &connect(global)?, output).await,
+        Command::Url(args) => url::run(args, &connect(global)?, output).await,
+        Command::Layer(args) => layer::run(args, &connect(global)?, output).await,
         Command::DeadLetters(args) => dead_letters::run(args, &connect(global)?, output).await,
         Command::Key(args) => key::run(args, &connect(global)?, output).await,
         Command::Bench(args) => bench::run(args, global, output).await,
