@@ -47,7 +47,7 @@ export interface Editor {
 }
 
 const theme = EditorView.theme({
-  "&": { height: "100%", fontSize: "13px", color: "var(--text)", backgroundColor: "var(--code)" },
+  "&": { height: "100%", fontSize: "0.87rem", color: "var(--text)", backgroundColor: "var(--code)" },
   "&.cm-focused": { outline: "none" },
   ".cm-scroller": { fontFamily: "var(--mono)", lineHeight: "1.6" },
   ".cm-content": { caretColor: "var(--accent)", padding: "10px 0" },

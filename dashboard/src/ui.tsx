@@ -192,7 +192,12 @@ export function Field({ label, hint, error, children }: FieldProps) {
 
 export function Tabs({ tabs, at, go }: { tabs: [string, string][]; at: string; go: (tab: string) => void }) {
   // On a phone it may be beyond the edge.
-  useEffect(() => document.getElementById(`tab-${at}`)?.scrollIntoView({ inline: "center", block: "nearest" }), [at]);
+  useEffect(() => {
+    const show = () => document.getElementById(`tab-${at}`)?.scrollIntoView({ inline: "center", block: "nearest" });
+    show();
+    addEventListener("resize", show);
+    return () => removeEventListener("resize", show);
+  }, [at]);
   const keys = (event: KeyboardEvent) => {
     const step = event.key === "ArrowRight" ? 1 : event.key === "ArrowLeft" ? -1 : 0;
     if (!step) return;

@@ -6,6 +6,7 @@ import { request } from "node:http";
 import { join } from "node:path";
 import { inflateSync } from "node:zlib";
 import { chromium } from "playwright-core";
+import { zipSync } from "../../dashboard/node_modules/fflate/esm/index.mjs";
 
 export const url = process.env.TEST_URL;
 export const key = process.env.TEST_KEY;
@@ -109,6 +110,9 @@ function counted(png) {
 /** Has the server ended and started again, at the same address. */
 export const startAgain = () => process.kill(Number(process.env.TEST_RUNNER), "SIGUSR1");
 
+/** Has the server stand still, with its connections open, or go on. */
+export const freeze = () => process.kill(Number(process.env.TEST_RUNNER), "SIGUSR2");
+
 /** A request as no browser would send it. */
 export function raw(path, { method = "GET", headers = {}, body } = {}) {
   return new Promise((done, failed) => {
@@ -130,4 +134,76 @@ export async function api(method, path, body, headers = {}) {
     body: body === undefined ? undefined : JSON.stringify(body),
   });
   return { status: response.status, body: await response.text() };
+}
+
+/** Would be noticed if it ever were more than text. */
+export const EVIL = `<img src=x onerror="globalThis.evil=1"><script>globalThis.evil=1</script>"'><svg onload=globalThis.evil=1>`;
+/** A function that says what it does, and fails when asked to. */
+export const CODE = `import json
+
+def handler(event, context):
+    print("seen:", event.get("text", "nothing"))
+    if "fail" in event:
+        raise ValueError(event["fail"])
+    return {"greeting": "from the browser", "text": event.get("text")}
+`;
+
+/** What a person does on a page. */
+export function hands(page) {
+  const open = async (path) => {
+    await page.goto(url + path);
+    await page.locator("main").waitFor();
+  };
+  const button = (name) => page.getByRole("button", { name, exact: true });
+  const tab = (name) => page.getByRole("tab", { name });
+  const card = (name) => page.getByRole("region", { name, exact: true });
+  const codeEditor = () => card("Code").locator(".cm-content");
+  const eventEditor = () => card("Test").locator(".cm-content");
+  const write = async (editor, text) => {
+    await editor.click();
+    await page.keyboard.press("Control+a");
+    await page.keyboard.insertText(text);
+  };
+  const run = async (event) => {
+    if (event !== undefined) await write(eventEditor(), JSON.stringify(event));
+    const answered = page.waitForResponse((response) => response.url().endsWith("/execute"));
+    // The answer of the call before it may still be there: the new one has another request id.
+    await button("Run").click();
+    const id = (await answered).headers()["x-request-id"];
+    await page.locator(".answer .request").getByText(id, { exact: true }).waitFor();
+    return page.getByLabel("Answer", { exact: true });
+  };
+  /** Drops a zip of these files on the page. */
+  const drop = async (name, files) => {
+    const zip = zipSync(Object.fromEntries(Object.entries(files).map(([path, text]) => [path, new TextEncoder().encode(text)])));
+    const dataTransfer = await page.evaluateHandle(
+      ([name, bytes]) => {
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array(bytes)], name, { type: "application/zip" }));
+        return data;
+      },
+      [name, [...zip]],
+    );
+    await page.dispatchEvent("main", "dragover", { dataTransfer });
+    await page.locator(".drop.over").waitFor();
+    await page.dispatchEvent("main", "drop", { dataTransfer });
+  };
+  return { open, button, tab, card, codeEditor, eventEditor, write, run, drop };
+}
+
+/** Waits until an asynchronous call stands so. */
+export const ends = async (id, state) => {
+  for (const from = Date.now(); ; ) {
+    const { body } = await api("GET", `/invocations/${id}`);
+    const now = JSON.parse(body);
+    if (now.state === state) return;
+    assert.ok(Date.now() - from < 60_000, body);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+};
+
+/** Nothing of what others wrote became more than text. */
+export async function unhurt(page) {
+  assert.equal(await page.evaluate(() => globalThis.evil), undefined);
+  assert.equal(await page.locator("img, main script, svg[onload]").count(), 0);
 }

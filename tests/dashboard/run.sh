@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Uses the dashboard as a person would, in a real browser without a window: everything a page promises, what it must never do, and how it
-# looks, on a phone and a desk, light and dark. The pictures stay in target/dashboard-shots.
+# looks, on a phone and a desk, light and dark. The pictures stay in target/dashboard-shots; the README's is code-light-1440.png of them.
 #
 # Starts a server of its own, needs a Docker engine, Node.js and a Chromium, which is installed where there is none.
 set -euo pipefail
@@ -13,10 +13,12 @@ case $built in /*) ;; *) built=$PWD/$built ;; esac
 work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-dashboard.XXXXXX")
 server=""
 tests=""
+frozen=""
 
 clean_up() {
     local status=$?
-    trap - EXIT USR1
+    trap - EXIT USR1 USR2
+    [ -z "$frozen" ] || freeze
     set +e
     [ -z "$tests" ] || kill "$tests" 2>/dev/null
     if [ -n "$server" ]; then
@@ -61,6 +63,13 @@ start_again() {
     serve "${url#http://}"
 }
 
+# And when it stands still, with everything open; or goes on again.
+freeze() {
+    local pid
+    pid=$(as_root python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["pid"])' "$work/state/instance.json")
+    if [ -z "$frozen" ]; then frozen=1; as_root kill -STOP "$pid"; else frozen=""; as_root kill -CONT "$pid"; fi
+}
+
 serve 127.0.0.1:0
 announced() { as_root test -s "$work/state/instance.json" && as_root test -s "$work/state/admin.key"; }
 wait_for 60 announced || die "no server"
@@ -71,9 +80,10 @@ wait_for 900 within 5 curl -fsS "$url/readyz" || die "never ready"
 
 mkdir -p "$built/dashboard-shots"
 trap start_again USR1
+trap freeze USR2
 # Not `within`: its number would be that of a shell around it.
-TEST_URL=$url TEST_KEY=$key TEST_BROWSER=$(browser) TEST_SHOTS=$built/dashboard-shots TEST_RUNNER=$$ \
-    timeout --kill-after=5 "${DASHBOARD_TIMEOUT:-600}" node --test --test-reporter=spec tests/dashboard/*.test.mjs &
+TEST_URL=$url TEST_KEY=$key TEST_ENV=$(as_root "$built/debug/hearth" env --state-dir "$work/state" --json) TEST_BROWSER=$(browser) TEST_SHOTS=$built/dashboard-shots TEST_RUNNER=$$ \
+    timeout --kill-after=5 "${DASHBOARD_TIMEOUT:-900}" node --test --test-concurrency=1 --test-reporter=spec tests/dashboard/*.test.mjs &
 tests=$!
 # A signal ends the wait, and not the tests.
 status=0

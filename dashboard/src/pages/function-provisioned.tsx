@@ -88,7 +88,7 @@ export function Provisioned({ fn, versions, aliases }: { fn: Fn; versions: Versi
               {one.reason && <span class="error">{one.reason}</span>}
               <span class="grow" />
               <Wish key={one.requested} path={path(one.qualifier)} of={one.qualifier} now={one.requested} done={again} />
-              <button type="button" class="small" onClick={() => remove(one)} aria-label={`Keep none ready for ${one.qualifier}`}>
+              <button type="button" class="small" onClick={() => remove(one)} aria-label={`Remove the workers of ${one.qualifier}`}>
                 Remove
               </button>
             </div>
@@ -120,16 +120,18 @@ interface WishProps {
 /** Another number for what is there. */
 function Wish({ path, of, now, done }: WishProps) {
   const [wanted, setWanted] = useState(String(now));
+  const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
   const submit = async (event: Event) => {
     event.preventDefault();
     setBusy(true);
+    setError("");
     try {
       await write("PUT", path, { requested: Number(wanted) });
-      say(`${wanted} workers are kept ready for ${of}.`);
+      say(`${wanted} of ${named(of)} ${wanted === "1" ? "is" : "are"} kept ready.`);
       done();
     } catch (problem) {
-      say((problem as Error).message, true);
+      setError((problem as Error).message);
     }
     setBusy(false);
   };
@@ -142,12 +144,18 @@ function Wish({ path, of, now, done }: WishProps) {
         min={1}
         required
         aria-label={`Workers kept ready for ${of}`}
+        aria-invalid={!!error}
         value={wanted}
         onInput={(event) => setWanted(event.currentTarget.value)}
       />
       <button class="small primary" disabled={busy || wanted === String(now)} aria-label={`Set the workers of ${of}`}>
         Set
       </button>
+      {error && (
+        <span class="error" role="alert">
+          {error}
+        </span>
+      )}
     </form>
   );
 }

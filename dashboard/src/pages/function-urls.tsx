@@ -88,9 +88,13 @@ export function Urls({ fn }: { fn: Fn }) {
   };
   return (
     <>
-      <section class="card" aria-label="Calls">
+      <section class="card" aria-label="How it is called">
         <div class="bar">
           <h2>How it is called</h2>
+          <span class="grow" />
+          <span class="hint">
+            <code>eval "$(hearth env)"</code> sets the variables in these commands
+          </span>
         </div>
         <div class="ways">
           <h3>By the API, with a key</h3>
