@@ -193,7 +193,12 @@ export function Field({ label, hint, error, children }: FieldProps) {
 export function Tabs({ tabs, at, go }: { tabs: [string, string][]; at: string; go: (tab: string) => void }) {
   // On a phone it may be beyond the edge.
   useEffect(() => {
-    const show = () => document.getElementById(`tab-${at}`)?.scrollIntoView({ inline: "center", block: "nearest" });
+    const show = () => {
+      const tab = document.getElementById(`tab-${at}`);
+      const bar = tab?.parentElement;
+      // Not `scrollIntoView`: that would move the page too, also when a keyboard opens.
+      if (tab && bar) bar.scrollLeft = tab.offsetLeft - (bar.clientWidth - tab.offsetWidth) / 2;
+    };
     show();
     addEventListener("resize", show);
     return () => removeEventListener("resize", show);

@@ -140,7 +140,7 @@ mod tests {
     async fn a_version_is_published_listed_and_deleted() {
         let server = server().await;
         let dir = tempfile::tempdir().expect("temp dir");
-        std::fs::write(dir.path().join("shared.py"), "x = 1\n").expect("written");
+        std::fs::write(dir.path().join("shared.txt"), "shared").expect("written");
         let path = dir.path().to_str().expect("UTF-8");
         let line = ["publish", "lib", path, "--description", "d"];
         assert_eq!(done(&server, &line).await.expect("done"), "lib:3\n");
@@ -152,7 +152,7 @@ mod tests {
         let zip = STANDARD.decode(body["zip"].as_str().expect("a text"));
         let zip = zip::ZipArchive::new(std::io::Cursor::new(zip.expect("base64")));
         let mut zip = zip.expect("a zip");
-        assert_eq!((zip.len(), zip.by_name("shared.py").is_ok()), (1, true));
+        assert_eq!((zip.len(), zip.by_name("shared.txt").is_ok()), (1, true));
         insta::assert_snapshot!(done(&server, &["list"]).await.expect("done"), @r"
         LAYER  DESCRIPTION  UNPACKED  PUBLISHED
         lib:3  -            1234      2026-01-31 12:00:00
@@ -165,7 +165,7 @@ mod tests {
             "DELETE /layers/lib%3A3",
         ];
         assert_eq!(server.lines(), want);
-        let source = dir.path().join("shared.py");
+        let source = dir.path().join("shared.txt");
         let line = ["publish", "lib", source.to_str().expect("UTF-8")];
         let refused = done(&server, &line).await;
         assert!(matches!(refused, Err(Error::Usage(_))), "{refused:?}");

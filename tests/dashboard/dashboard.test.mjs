@@ -632,6 +632,8 @@ test("every page can be used by everybody, on a phone and on a desk", async () =
         await accessible(page, `${name}, ${scheme}, ${width}`);
       }
     }
+    await page.setViewportSize({ width: 768, height: 1000 });
+    await looks(page, `${name}-dark-768`);
     await page.setViewportSize({ width: 3840, height: 2000 });
     await looks(page, `${name}-dark-3840`);
     await page.setViewportSize({ width: 1440, height: 900 });

@@ -231,6 +231,9 @@ function UrlForm({ fn, there, free, done, cancel }: FormProps) {
   const unsaved = useRef(false);
   unsaved.current = JSON.stringify(form) !== JSON.stringify(before);
   useEffect(() => guarded(() => (unsaved.current ? "The URL has changes that are not saved." : "")), []);
+  // Where one goes on who has no mouse: the button that opened it is gone.
+  const place = useRef<HTMLFormElement>(null);
+  useEffect(() => place.current?.querySelector("select")?.focus(), []);
   const set = (part: Partial<typeof before>) => setForm((now) => ({ ...now, ...part }));
 
   const submit = async (event: Event) => {
@@ -253,7 +256,7 @@ function UrlForm({ fn, there, free, done, cancel }: FormProps) {
     }
   };
   return (
-    <form class="form bare" onSubmit={submit} aria-label={there ? `URL of ${of(there.qualifier)}` : "New URL"}>
+    <form ref={place} class="form bare" onSubmit={submit} aria-label={there ? `URL of ${of(there.qualifier)}` : "New URL"}>
       <fieldset>
         <legend class="sr">What it is</legend>
         {!there && (

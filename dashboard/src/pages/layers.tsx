@@ -162,7 +162,7 @@ function Users({ names }: { names: string[] }) {
   if (!names.length) return null;
   return (
     <span class="muted">
-      of{" "}
+      used by{" "}
       {names.slice(0, USERS_MAX).map((name, at) => (
         <>
           {at > 0 && ", "}
