@@ -228,6 +228,7 @@ test("events are checked and saved", async () => {
   await eventEditor().getByText("saved one").waitFor();
   await (await run()).getByText("saved one").waitFor();
   await button("Forget One of mine").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Forget event" }).click();
   await button("One of mine").waitFor({ state: "detached" });
 });
 

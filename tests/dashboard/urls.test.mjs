@@ -51,6 +51,10 @@ const seen = async (name) => {
       await accessible(page, `${name}, ${scheme}, ${width}`);
     }
   }
+  for (const width of [768, 3840]) {
+    await page.setViewportSize({ width, height: width / 2 });
+    await looks(page, `${name}-dark-${width}`);
+  }
   await page.setViewportSize({ width: 1440, height: 900 });
   await page.emulateMedia({ colorScheme: "light" });
 };
@@ -313,6 +317,14 @@ test("a flood of lines is shown, the newest of it", async () => {
   await log.getByText("line 19999", { exact: true }).waitFor();
   assert.ok((await log.locator(".log-line").count()) <= 2000);
   assert.ok(await log.evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight < 40), "the end is in sight");
+  // Who scrolls back is not taken to the end by the next line.
+  await log.hover();
+  await page.mouse.wheel(0, -600);
+  await page.getByText("Paused", { exact: true }).waitFor();
+  await api("POST", `/functions/${NAME}/execute`, { lines: 1 });
+  await button("Follow").click();
+  await log.getByText("line 0", { exact: true }).last().waitFor();
+  await page.getByText("Following", { exact: true }).waitFor();
   await page.getByLabel("Search the log").fill("19998");
   await log.getByText("line 19999", { exact: true }).waitFor({ state: "detached" });
   await looks(page, "flood-light-1440");

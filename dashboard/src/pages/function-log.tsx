@@ -62,6 +62,11 @@ export function Log({ fn }: { fn: Fn }) {
     setLines((before) => [...before, ...come].slice(-LINES_MAX));
     setFollowing(true);
   };
+  // Who looks back wants to read, and not to be taken to the end again.
+  const lookBack = () => {
+    const seen = box.current;
+    if (following && seen && seen.scrollHeight > seen.clientHeight) setFollowing(false);
+  };
   const words = search.toLowerCase();
   const shown = lines.filter((line) => (!words || line.text.toLowerCase().includes(words)) && (!call || line.request_id === call));
 
@@ -85,7 +90,17 @@ export function Log({ fn }: { fn: Fn }) {
           {following ? "Pause" : "Follow"}
         </button>
       </div>
-      <div class="log-lines" ref={box} tabIndex={0} role="log" aria-label={`Log of ${fn.name}`} aria-live="off">
+      <div
+        class="log-lines"
+        ref={box}
+        onWheel={(event) => event.deltaY < 0 && lookBack()}
+        onTouchMove={lookBack}
+        onKeyDown={(event) => ["ArrowUp", "PageUp", "Home"].includes(event.key) && lookBack()}
+        tabIndex={0}
+        role="log"
+        aria-label={`Log of ${fn.name}`}
+        aria-live="off"
+      >
         {shown.length === 0 ? (
           <div class="empty">
             <p>{lines.length ? "No line is like that." : "Nothing was printed yet. What the function prints shows up here at once."}</p>

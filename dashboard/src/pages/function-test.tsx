@@ -7,7 +7,7 @@ import type { Editor } from "../editor";
 import { ms } from "../format";
 import { may } from "../live";
 import { Link } from "../router";
-import { Badge, Copy, say, Waterfall } from "../ui";
+import { Badge, confirm, Copy, say, Waterfall } from "../ui";
 
 const FIRST = '{\n  "name": "Ada"\n}';
 const SHOWN_MAX = 200_000;
@@ -70,6 +70,10 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
     setName("");
     say(`“${called}” is saved in this browser.`);
   };
+  const drop = async (name: string) => {
+    const sure = await confirm({ title: `Forget “${name}”?`, text: "It is saved in this browser only.", action: "Forget event", danger: true });
+    if (sure) setSaved(forget(fn, name));
+  };
   const pick = (one: { payload: string }) => {
     setPayload(one.payload);
     editor.current?.set(one.payload);
@@ -127,7 +131,7 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
             <button type="button" class="link" onClick={() => pick(one)}>
               {one.name}
             </button>
-            <button type="button" class="link" aria-label={`Forget ${one.name}`} onClick={() => setSaved(forget(fn, one.name))}>
+            <button type="button" class="link" aria-label={`Forget ${one.name}`} onClick={() => drop(one.name)}>
               ×
             </button>
           </span>
