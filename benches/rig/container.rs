@@ -69,6 +69,7 @@ impl Yard {
         let order = Order {
             runtime: manifest.id.clone(),
             image: image.tag.clone(),
+            own: None,
             limits: boot::stem_limits(manifest.stem_memory),
             network_of: None,
             workers_dir: self.directory.path().join("workers"),

@@ -136,6 +136,8 @@ pub enum Problem {
         "the function's code and its layers hold {size} bytes, unpacked, over the limit of {limit}"
     )]
     LayersTooLarge { size: u64, limit: u64 },
+    #[error("there is no image {0:?} on this server")]
+    NoImage(String),
     #[error("there is no key {0:?}")]
     NoKey(String),
     #[error(
@@ -183,6 +185,8 @@ pub enum Problem {
     DiskFull,
     #[error("the code of this function is not in the store")]
     CodeUnavailable,
+    #[error("the engine cannot be asked for the image now")]
+    EngineUnavailable,
     #[error("an internal error; the server's log says more")]
     Internal,
 }
@@ -197,6 +201,7 @@ impl Problem {
             Problem::Invalid(_)
             | Problem::Malformed { .. }
             | Problem::LayersTooLarge { .. }
+            | Problem::NoImage(_)
             | Problem::Head(_) => StatusCode::BAD_REQUEST,
             Problem::Encoding(_) | Problem::Type(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Expectation(_) => StatusCode::EXPECTATION_FAILED,
@@ -238,6 +243,7 @@ impl Problem {
             | Problem::TooManyEvents
             | Problem::TooManyIdempotencyKeys
             | Problem::StoreUnavailable
+            | Problem::EngineUnavailable
             | Problem::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Problem::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Problem::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -278,6 +284,7 @@ impl Problem {
             Problem::TooMany { .. } => "too_many",
             Problem::OtherCode { .. } => "other_code",
             Problem::LayersTooLarge { .. } => "layers_too_large",
+            Problem::NoImage(_) => "no_image",
             Problem::Method { .. } => "method_not_allowed",
             Problem::NameTaken { .. } => "name_taken",
             Problem::RouteTaken { .. } => "route_taken",
@@ -292,6 +299,7 @@ impl Problem {
             Problem::StoreUnavailable => "store_unavailable",
             Problem::DiskFull => "disk_full",
             Problem::CodeUnavailable => "code_unavailable",
+            Problem::EngineUnavailable => "engine_unavailable",
             Problem::Internal => "internal",
         }
     }
@@ -315,6 +323,7 @@ impl Problem {
             // A change that was written all the same is found again by its name or its revision.
             | Problem::StoreUnavailable
             | Problem::DiskFull
+            | Problem::EngineUnavailable
             | Problem::CodeUnavailable => Retry::Safe,
             Problem::Internal => Retry::Unsafe,
             Problem::Invalid(_)
@@ -346,6 +355,7 @@ impl Problem {
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }
             | Problem::LayersTooLarge { .. }
+            | Problem::NoImage(_)
             | Problem::NoInvocation(_)
             | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)
@@ -366,6 +376,7 @@ impl Problem {
             Problem::AliasTaken { .. } => field("name"),
             Problem::OtherCode { .. } => field("code_sha256"),
             Problem::LayersTooLarge { .. } => field("layers"),
+            Problem::NoImage(_) => field("image"),
             Problem::Stale {
                 condition: true, ..
             } => field("if-match"),

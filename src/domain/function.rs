@@ -11,6 +11,7 @@ use crate::domain::aws;
 use crate::domain::destination::Asynchronous;
 use crate::domain::environment::Environment;
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId, VersionDigest};
+use crate::domain::image::Image;
 use crate::domain::layer;
 use crate::domain::limits::Mebibytes;
 use crate::domain::version::VersionId;
@@ -66,6 +67,18 @@ pub struct Code {
     pub origin: Origin,
 }
 
+impl Code {
+    /// Of a function that is not whole yet.
+    pub fn unknown() -> Self {
+        Self {
+            sha256: String::new(),
+            size: 0,
+            unpacked_size: None,
+            origin: Origin::Zip,
+        }
+    }
+}
+
 /// How the code came in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "path", rename_all = "snake_case")]
@@ -74,6 +87,8 @@ pub enum Origin {
     Zip,
     /// A file or directory on the server, packed when the function was written.
     Path(PathBuf),
+    /// An image of the engine. The package says which, and no more.
+    Image(Image),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -89,6 +104,14 @@ pub enum Network {
 impl Function {
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(u64::from(self.timeout_seconds))
+    }
+
+    /// What it is made of, if that is no package.
+    pub fn image(&self) -> Option<&Image> {
+        match &self.code.origin {
+            Origin::Image(image) => Some(image),
+            Origin::Inline | Origin::Zip | Origin::Path(_) => None,
+        }
     }
 
     /// The hashes of all packages its workers need: its code, and its layers in their order.

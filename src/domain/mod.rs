@@ -8,6 +8,7 @@ pub mod fault;
 pub mod function;
 pub mod id;
 pub mod idempotency;
+pub mod image;
 pub mod invocation;
 pub mod key;
 pub mod layer;

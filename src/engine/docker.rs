@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error as BollardError;
-use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum};
+use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, ImageInspect};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
     StartContainerOptions,
@@ -33,6 +33,7 @@ use crate::clock;
 use crate::config;
 use crate::domain::fault::with_sources;
 use crate::domain::id::WorkerId;
+use crate::domain::image;
 use crate::engine::docker::build::Build;
 use crate::engine::spec;
 use crate::engine::{
@@ -251,12 +252,16 @@ impl Inner {
     }
 
     async fn has_image(&self, tag: &str) -> Result<bool, Error> {
+        Ok(self.inspect_image(tag).await?.is_some())
+    }
+
+    async fn inspect_image(&self, name: &str) -> Result<Option<ImageInspect>, Error> {
         let inspected = self.ask("inspect_image", async |client| {
-            client.inspect_image(tag).await
+            client.inspect_image(name).await
         });
         match inspected.await {
-            Ok(_) => Ok(true),
-            Err(failure) if failure.status() == Some(404) => Ok(false),
+            Ok(image) => Ok(Some(image)),
+            Err(failure) if failure.status() == Some(404) => Ok(None),
             Err(failure) => Err(typed("inspect_image", failure, None)),
         }
     }
@@ -299,6 +304,18 @@ impl Engine for Docker {
                     .clone()
             };
             build.await
+        }
+        .boxed()
+    }
+
+    fn image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<image::Found>, Error>> {
+        async move {
+            let found = self.inner.inspect_image(name).await?;
+            let known = found.map(|image| {
+                let unknown = || not_understood("inspect_image", "the image has no id");
+                spec::found_image(image).ok_or_else(unknown)
+            });
+            known.transpose()
         }
         .boxed()
     }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::domain::id::WorkerId;
+use crate::domain::image;
 use crate::domain::limits::Mebibytes;
 
 /// The engine's own id of a container.
@@ -43,17 +44,29 @@ pub struct Limits {
 #[derive(Debug, Clone)]
 pub struct ContainerSpec {
     pub worker: WorkerId,
-    /// Image tag, as `ensure_image` was given.
+    /// Image tag, as `ensure_image` was given; or the id of a function's own image.
     pub image: String,
+    /// How a function's own image is started.
+    pub own: Option<OwnImage>,
     /// The worker's directory on the host: appears read-only as `/hearth`.
     pub directory: PathBuf,
-    /// The code's directory on the host: appears read-only as `/var/task`.
+    /// The code's directory on the host: appears read-only as `/var/task`, but in a function's own image, which has its code there.
     pub task: PathBuf,
     pub limits: Limits,
     /// Container whose network this one joins; `None` is no network at all.
     pub network_of: Option<ContainerId>,
     /// Extra labels, for people who look at the engine.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A container whose image knows nothing of us: the shim in the worker's directory is its entry point, and starts the image's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnImage {
+    pub start: Vec<String>,
+    /// Unset, it is the image's.
+    pub working_dir: Option<String>,
+    /// Directories that the image declares as volumes: empty and writable like `/tmp`, and as large.
+    pub volumes: Vec<String>,
 }
 
 /// A runtime's image.
@@ -133,6 +146,8 @@ pub struct Description {
 pub trait Engine: Send + Sync + fmt::Debug {
     /// Makes sure the image is there, building it if it is not.
     fn ensure_image<'a>(&'a self, image: &'a ImageSpec) -> BoxFuture<'a, Result<(), Error>>;
+    /// The image of this name or id, if there is one.
+    fn image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<image::Found>, Error>>;
     /// Creates and starts a worker's container. On error nothing is left behind, or it will be found by `owned`.
     fn start<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<ContainerId, Error>>;
     /// Starts a container that does nothing but hold a network other containers join.

@@ -7,11 +7,13 @@ use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum,
-    HostConfigLogConfig, Mount, MountType, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    HostConfigLogConfig, ImageInspect, Mount, MountType, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 
 use crate::config;
 use crate::domain::id::WorkerId;
+use crate::domain::image::{Built, Found};
 use crate::domain::limits::{MIB_PER_CORE, Mebibytes};
 use crate::engine::{ContainerSpec, Limits};
 
@@ -24,6 +26,10 @@ pub const LABEL_RUNTIME: &str = "hearth.runtime";
 
 /// What holders are on; containers on it do not reach each other. The name of its interface too, so at most 15 characters.
 pub const EGRESS_NETWORK: &str = "hearth-egress";
+
+const SOCKET: &str = "HEARTH_SOCKET=/hearth/worker.sock";
+/// In a function's own image: the shim from the worker's directory, which starts what follows.
+const OWN_ENTRYPOINT: [&str; 2] = ["/hearth/shim", "--image"];
 
 const ROLE_WORKER: &str = "worker";
 const ROLE_HOLDER: &str = "network-holder";
@@ -92,10 +98,10 @@ pub fn worker_body(frame: &Frame<'_>, spec: &ContainerSpec) -> ContainerCreateBo
         labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
 
-    let mut mounts = vec![
-        read_only(&spec.directory, "/hearth"),
-        read_only(&spec.task, "/var/task"),
-    ];
+    let mut mounts = vec![read_only(&spec.directory, "/hearth")];
+    if spec.own.is_none() {
+        mounts.push(read_only(&spec.task, "/var/task"));
+    }
     let network_mode = match &spec.network_of {
         // `/etc/hosts` and `/etc/resolv.conf` come from the holder then.
         Some(holder) => format!("container:{holder}"),
@@ -109,22 +115,54 @@ pub fn worker_body(frame: &Frame<'_>, spec: &ContainerSpec) -> ContainerCreateBo
         frame.worker.tmp.bytes()
     );
 
+    let own = spec.own.as_ref();
+    // What an image declares as a volume would be as large as the disk, and not go with the container by itself.
+    let volumes = own.into_iter().flat_map(|own| own.volumes.iter().cloned());
+    let scratch = volumes.chain(["/tmp".to_owned()]);
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         labels: Some(labels),
-        env: Some(environment()),
+        env: Some(match own {
+            // The rest is the image's affair.
+            Some(_) => vec![SOCKET.to_owned()],
+            None => environment(),
+        }),
+        entrypoint: own.map(|_| OWN_ENTRYPOINT.map(str::to_owned).to_vec()),
+        cmd: own.map(|own| own.start.clone()),
+        working_dir: own.and_then(|own| own.working_dir.clone()),
         // Beside the mode "none", which still makes an endpoint: a container with endpoints starts in 2.7 times the time and
         // can deadlock dockerd 20.10 (moby 46661).
         network_disabled: Some(spec.network_of.is_none()),
         host_config: Some(HostConfig {
             network_mode: Some(network_mode),
             mounts: Some(mounts),
-            tmpfs: Some(HashMap::from([("/tmp".to_owned(), tmp)])),
+            tmpfs: Some(scratch.map(|path| (path, tmp.clone())).collect()),
             pids_limit: Some(frame.worker.pids),
             ..hardened(frame, &spec.limits)
         }),
         ..detached(frame)
     }
+}
+
+/// What there is to know of an image; `None` if it has no id.
+pub fn found_image(image: ImageInspect) -> Option<Found> {
+    let config = image.config.unwrap_or_default();
+    let mut volumes = config.volumes.unwrap_or_default();
+    volumes.sort_unstable();
+    let (os, architecture) = (image.os, image.architecture);
+    Some(Found {
+        built: Built {
+            id: image.id?,
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            command: config.cmd.unwrap_or_default(),
+            volumes,
+        },
+        platform: format!(
+            "{}/{}",
+            os.unwrap_or_default(),
+            architecture.unwrap_or_default()
+        ),
+    })
 }
 
 /// The body of a container that is never created: its image does not exist, but its mount is looked at first.
@@ -250,7 +288,7 @@ fn environment() -> Vec<String> {
         "PATH=/usr/local/bin:/usr/bin:/bin",
         "LANG=C.UTF-8",
         "TZ=:UTC",
-        "HEARTH_SOCKET=/hearth/worker.sock",
+        SOCKET,
         "LAMBDA_TASK_ROOT=/var/task",
     ]
     .map(str::to_owned)
@@ -282,7 +320,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::engine::ContainerId;
+    use crate::engine::{ContainerId, OwnImage};
 
     fn worker() -> config::Worker {
         config::Worker {
@@ -297,6 +335,10 @@ mod tests {
     }
 
     fn body(network_of: Option<ContainerId>) -> ContainerCreateBody {
+        body_of(network_of, None)
+    }
+
+    fn body_of(network_of: Option<ContainerId>, own: Option<OwnImage>) -> ContainerCreateBody {
         let worker = worker();
         let frame = Frame {
             instance: "one",
@@ -307,6 +349,7 @@ mod tests {
         let spec = ContainerSpec {
             worker: WorkerId::from_found("w1"),
             image: "hearth-lang:0123".into(),
+            own,
             directory: PathBuf::from("/state/workers/w1"),
             task: PathBuf::from("/state/workers/w1/task"),
             limits: limits_for(Mebibytes(128), 1.0, 2),
@@ -404,6 +447,28 @@ mod tests {
                 "AutoRemove": false, "Init": false,
             },
         });
+        assert_eq!(sent, expected);
+    }
+
+    /// What is not said is the image's.
+    #[test]
+    fn a_functions_own_image_is_started_by_the_shim_and_held_like_a_worker() {
+        let own = OwnImage {
+            start: vec!["/entry".into(), "app.handler".into()],
+            working_dir: Some("/work".into()),
+            volumes: vec!["/data".into()],
+        };
+        let sent = serde_json::to_value(body_of(None, Some(own))).unwrap();
+        let mut expected = serde_json::to_value(body(None)).unwrap();
+        expected["Entrypoint"] = serde_json::json!(["/hearth/shim", "--image"]);
+        expected["Cmd"] = serde_json::json!(["/entry", "app.handler"]);
+        expected["WorkingDir"] = "/work".into();
+        expected["Env"] = serde_json::json!(["HEARTH_SOCKET=/hearth/worker.sock"]);
+        let host = &mut expected["HostConfig"];
+        // The code is in the image.
+        let mounts = host["Mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["Target"] != "/var/task");
+        host["Tmpfs"]["/data"] = host["Tmpfs"]["/tmp"].clone();
         assert_eq!(sent, expected);
     }
 

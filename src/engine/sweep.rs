@@ -202,6 +202,12 @@ mod tests {
         fn ensure_image<'a>(&'a self, _: &'a ImageSpec) -> BoxFuture<'a, Result<(), Error>> {
             unreachable!()
         }
+        fn image<'a>(
+            &'a self,
+            _: &'a str,
+        ) -> BoxFuture<'a, Result<Option<crate::domain::image::Found>, Error>> {
+            unreachable!()
+        }
         fn start<'a>(&'a self, _: &'a ContainerSpec) -> BoxFuture<'a, Result<ContainerId, Error>> {
             unreachable!()
         }

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use crate::domain::id::FunctionId;
-use crate::engine::{self, ContainerId, Limits};
+use crate::engine::{self, ContainerId, Limits, OwnImage};
 use crate::pool::keeper::Event;
 use crate::pool::{Pool, StemKey};
 use crate::runtime::manifest::Manifest;
 use crate::worker::Worker;
-use crate::worker::boot::{self, Order};
+use crate::worker::boot::{self, Order, Own};
 
 impl Pool {
     pub(super) async fn boot(
@@ -29,7 +29,19 @@ impl Pool {
         };
         let order = Order {
             runtime: key.runtime.clone(),
-            image: image.tag.clone(),
+            image: match &key.image {
+                Some(own) => own.built.id.clone(),
+                None => image.tag.clone(),
+            },
+            own: key.image.as_deref().map(|own| Own {
+                // Only a runtime that has one can be that of a function with an image.
+                shim: manifest.image_shim.clone().unwrap_or_default(),
+                image: OwnImage {
+                    start: own.start(),
+                    working_dir: own.settings.working_dir.clone(),
+                    volumes: own.built.volumes.clone(),
+                },
+            }),
             limits,
             network_of,
             workers_dir: self.options.workers_dir.clone(),
@@ -52,7 +64,18 @@ impl Pool {
         if let Some(function) = &key.egress {
             self.forget_ended_holder(function).await;
         }
-        self.engine.ensure_image(&image).await?;
+        if let Some(own) = &key.image
+            && self.engine.image(&own.built.id).await?.is_none()
+        {
+            return Err(boot::Error::ImageGone {
+                uri: own.uri.clone(),
+                id: own.built.id.clone(),
+            }
+            .into());
+        }
+        if key.image.is_none() || key.egress.is_some() {
+            self.engine.ensure_image(&image).await?;
+        }
         let network_of = match &key.egress {
             Some(function) => Some(self.network_of(function, &image.tag).await?),
             None => None,

@@ -295,10 +295,7 @@ impl Keeper {
         let may = now >= refill.not_before && !caller_starves(&self.starved);
         while may && stems.len() + refill.pending < target {
             refill.pending += 1;
-            let key = StemKey {
-                runtime: runtime.clone(),
-                egress: None,
-            };
+            let key = StemKey::stem(runtime.clone());
             self.lanes.request(key, Urgency::Refill);
         }
         for worker in surplus {
@@ -359,7 +356,7 @@ impl Keeper {
         }
         // A stem worker may have become ready since.
         while let Some(slot) = self.next_need(key) {
-            if key.egress.is_none() && self.pool.start_from_stem(&slot) {
+            if key.is_stem() && self.pool.start_from_stem(&slot) {
                 continue;
             }
             let limits = slot.blueprint.limits;
@@ -440,8 +437,8 @@ impl Keeper {
                 }
             }
         }
-        if key.egress.is_some() {
-            // It is in a function's network: no other function may have it, and nobody waits for it.
+        if !key.is_stem() {
+            // It is in a function's network or of its image: no other function may have it, and nobody waits for it.
             self.clear(worker.remains.clone());
             return;
         }
@@ -479,7 +476,10 @@ impl Keeper {
                 refill.not_before = clock::now() + pause;
             }
         } else if let Some(slot) = self.next_need(key) {
-            let fault = Fault::StartFailed(error.to_string());
+            let fault = match error {
+                boot::Error::ImageGone { .. } => Fault::CodeUnavailable(error.to_string()),
+                _ => Fault::StartFailed(error.to_string()),
+            };
             if slot.start_failed(&Failed::unstarted(fault)) {
                 self.pool.reconsider(&slot);
             }

@@ -39,7 +39,8 @@ use tokio::sync::{OnceCell, mpsc};
 use crate::domain::fault::Fault;
 use crate::domain::function::Network;
 use crate::domain::id::{FunctionId, RuntimeId, VersionDigest};
-use crate::engine::{ContainerId, Engine, kill};
+use crate::domain::image::{self, Image};
+use crate::engine::{self, ContainerId, Engine, kill};
 use crate::pool::budget::Budget;
 use crate::pool::index::{Failed, Index, Slot};
 use crate::pool::keeper::Event;
@@ -126,12 +127,29 @@ impl fmt::Debug for Leaving {
     }
 }
 
-/// Which containers can serve whom: a stem worker of a runtime serves any function without a network; a container in a
-/// network belongs to one function, because those who share a network share its loopback.
+/// Which containers can serve whom: a stem worker of a runtime serves any function without a network and an image of its own; a
+/// container in a network belongs to one function, because those who share a network share its loopback.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StemKey {
     pub runtime: RuntimeId,
     pub egress: Option<FunctionId>,
+    /// The image that is started instead of the runtime's.
+    pub image: Option<Arc<Image>>,
+}
+
+impl StemKey {
+    /// Of stem workers that any function of the runtime may have.
+    pub fn stem(runtime: RuntimeId) -> Self {
+        Self {
+            runtime,
+            egress: None,
+            image: None,
+        }
+    }
+
+    pub fn is_stem(&self) -> bool {
+        self.egress.is_none() && self.image.is_none()
+    }
 }
 
 impl Pool {
@@ -166,6 +184,11 @@ impl Pool {
         self.catalog.find(runtime.as_str()).is_some()
     }
 
+    /// The image of this name, as functions can be made of it.
+    pub async fn image(&self, name: &str) -> Result<Option<image::Found>, engine::Error> {
+        self.engine.image(name).await
+    }
+
     /// The slot of a version, made if it is not there. `starts` is its function's.
     pub fn open(
         &self,
@@ -180,6 +203,7 @@ impl Pool {
             let key = StemKey {
                 runtime: function.runtime.clone(),
                 egress,
+                image: function.image().cloned().map(Arc::new),
             };
             Slot::new(
                 digest.clone(),

@@ -21,7 +21,7 @@ use crate::worker::specialise::{self, Unpacked};
 impl Pool {
     /// Begins a start that was reserved in the slot.
     pub(super) fn begin_start(self: &Arc<Self>, slot: &Arc<Slot>, urgency: Urgency) {
-        if slot.key.egress.is_none() {
+        if slot.key.is_stem() {
             self.tell(Event::StemWanted(slot.key.runtime.clone()));
             if self.start_from_stem(slot) {
                 return;

@@ -21,6 +21,7 @@ struct File {
     stem_memory_mb: u32,
     base_image: String,
     bare_command: Vec<String>,
+    image_shim: Option<PathBuf>,
     #[serde(default)]
     aws: Aws,
 }
@@ -71,6 +72,8 @@ pub struct Manifest {
     pub base_image: String,
     /// Starts the shim without a container, with the folder as working directory.
     pub bare_command: Vec<String>,
+    /// A program that can be started in any image, and serves what the image starts: functions that are images run in this runtime.
+    pub image_shim: Option<PathBuf>,
     pub aws: Aws,
     /// The folder itself.
     pub folder: PathBuf,
@@ -185,6 +188,7 @@ fn read(path: &Path) -> Result<Manifest, Error> {
         stem_memory: Mebibytes(file.stem_memory_mb),
         base_image: file.base_image,
         bare_command: file.bare_command,
+        image_shim: file.image_shim.map(|shim| folder.join(shim)),
         aws: file.aws,
         folder,
     })

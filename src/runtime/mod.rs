@@ -53,6 +53,11 @@ impl Catalog {
         self.manifests.iter().find(|m| m.answers_to(name))
     }
 
+    /// The one that functions run in that are images.
+    pub fn of_images(&self) -> Option<&Arc<Manifest>> {
+        self.manifests.iter().find(|m| m.image_shim.is_some())
+    }
+
     pub fn all(&self) -> &[Arc<Manifest>] {
         &self.manifests
     }

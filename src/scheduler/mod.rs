@@ -27,6 +27,7 @@ use crate::domain::environment::Variables;
 use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::function::{Function, Network};
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
+use crate::domain::image;
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::domain::version::{Published, VersionId};
 use crate::engine::spec;
@@ -257,6 +258,12 @@ impl Scheduler {
     /// The pool, for those who look at it.
     pub fn pool(&self) -> View {
         self.pool.view()
+    }
+
+    /// The image of this name, if there is one; or why that cannot be told.
+    pub async fn image(&self, name: &str) -> Result<Option<image::Found>, String> {
+        let asked = self.pool.image(name).await;
+        asked.map_err(|error| error.to_string())
     }
 
     /// What environments are encrypted with.

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+use crate::domain::image;
 use crate::engine::{
     ContainerId, ContainerSpec, Description, Engine, Error, Exit, Found, ImageSpec, Limits,
 };
@@ -162,6 +163,9 @@ impl Engine for Simulated {
     fn ensure_image<'a>(&'a self, _image: &'a ImageSpec) -> BoxFuture<'a, Result<(), Error>> {
         self.weather.pass(Operation::EnsureImage).boxed()
     }
+    fn image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<image::Found>, Error>> {
+        async move { Ok(found_image(name)) }.boxed()
+    }
     fn start<'a>(&'a self, spec: &'a ContainerSpec) -> BoxFuture<'a, Result<ContainerId, Error>> {
         self.make(spec).boxed()
     }
@@ -226,6 +230,29 @@ impl Engine for Simulated {
     }
 }
 
+/// There are two images: `app:1`, by its id too, and `foreign:1` for another processor.
+fn found_image(name: &str) -> Option<image::Found> {
+    let digit = match name {
+        "app:1" => "1",
+        "foreign:1" => "2",
+        _ if name == format!("sha256:{}", "1".repeat(64)) => "1",
+        _ => return None,
+    };
+    let here = match std::env::consts::ARCH {
+        "aarch64" => "arm64",
+        _ => "amd64",
+    };
+    Some(image::Found {
+        built: image::Built {
+            id: format!("sha256:{}", digit.repeat(64)),
+            entrypoint: vec!["/entry".into()],
+            command: vec!["app.handler".into()],
+            volumes: Vec::new(),
+        },
+        platform: format!("linux/{}", if digit == "1" { here } else { "s390x" }),
+    })
+}
+
 fn gone(operation: &'static str, id: &ContainerId) -> Error {
     Error::Gone {
         operation,
@@ -240,7 +267,12 @@ pub fn catalog(folder: &Path) -> Catalog {
         std::fs::create_dir_all(folder.join("template")).expect("folder");
         let manifest = format!(
             "id = {id:?}\nnames = [{short:?}]\ndescription = \"made up\"\ndefault_handler = \"app.handler\"\n\
-             source_extension = \"txt\"\nstem_memory_mb = {STEM_MEMORY}\nbase_image = \"none\"\nbare_command = [\"none\"]\n"
+             source_extension = \"txt\"\nstem_memory_mb = {STEM_MEMORY}\nbase_image = \"none\"\nbare_command = [\"none\"]\n{}",
+            if short == "sign" {
+                "image_shim = \"shim\"\n"
+            } else {
+                ""
+            }
         );
         std::fs::write(folder.join("runtime.toml"), manifest).expect("manifest");
         std::fs::write(folder.join("Dockerfile"), "FROM none\n").expect("recipe");

@@ -15,7 +15,7 @@ use tokio::net::UnixListener;
 use crate::clock;
 use crate::domain::id::{RuntimeId, WorkerId};
 use crate::domain::limits::Mebibytes;
-use crate::engine::{self, ContainerId, ContainerSpec, Engine, Limits, kill};
+use crate::engine::{self, ContainerId, ContainerSpec, Engine, Limits, OwnImage, kill};
 use crate::task;
 use crate::worker::connection::{self, Connection};
 use crate::worker::frame::Kind;
@@ -28,6 +28,8 @@ use crate::worker::{Remains, Worker};
 pub struct Order {
     pub runtime: RuntimeId,
     pub image: String,
+    /// In a function's own image.
+    pub own: Option<Own>,
     pub limits: Limits,
     pub network_of: Option<ContainerId>,
     /// Folder all worker directories are in.
@@ -36,8 +38,20 @@ pub struct Order {
     pub line_bytes: usize,
 }
 
+/// What starts in a function's own image.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// The program on the host that is the entry point.
+    pub shim: PathBuf,
+    pub image: OwnImage,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("image {uri} ({id}) is not on this server any more")]
+    ImageGone { uri: String, id: String },
+    #[error("{path:?} cannot be put into the worker's directory: {source}")]
+    Shim { path: PathBuf, source: io::Error },
     #[error("the worker's directory cannot be made: {0}")]
     Directory(#[source] io::Error),
     #[error("{0}")]
@@ -82,10 +96,17 @@ pub async fn boot(
     let directory = order.workers_dir.join(id.as_str());
     let mut cleared = Directory(Some(directory.clone()));
     let (listener, pipe) = prepare(&directory, &id, order.line_bytes).map_err(Error::Directory)?;
+    if let Some(own) = &order.own {
+        place(&own.shim, &directory.join("shim")).map_err(|source| Error::Shim {
+            path: own.shim.clone(),
+            source,
+        })?;
+    }
 
     let spec = ContainerSpec {
         worker: id.clone(),
         image: order.image.clone(),
+        own: order.own.as_ref().map(|own| own.image.clone()),
         directory: directory.clone(),
         task: directory.join("task"),
         limits: order.limits,
@@ -170,6 +191,11 @@ fn prepare(
     std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666))?;
     let pipe = Pipe::create(&directory.join("log"), id.clone(), line_bytes)?;
     Ok((listener, pipe))
+}
+
+/// A link, so that all who run it share its memory; a copy where there cannot be one.
+fn place(program: &Path, target: &Path) -> io::Result<()> {
+    std::fs::hard_link(program, target).or_else(|_| std::fs::copy(program, target).map(drop))
 }
 
 /// HELLO, then a ping there and back.

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import zipfile
 
 HERE = pathlib.Path(__file__).parent / "projects"
@@ -19,6 +20,11 @@ PYTHON = "3.13"
 
 def python(name, extra=None):
     """The zip of a project in Python: what its requirements say, its own files, and others."""
+    return zipped(name, packages(name), "", extra)
+
+
+def packages(name):
+    """The folder with what the requirements of a project say."""
     wanted = (HERE / name / "requirements.txt").read_text()
     machine = platform.machine()
 
@@ -32,8 +38,7 @@ def python(name, extra=None):
             300,
         )
 
-    installed = kept(f"{name} {PYTHON} {machine} {wanted}", install)
-    return zipped(name, installed, "", extra)
+    return kept(f"{name} {PYTHON} {machine} {wanted}", install)
 
 
 def node(name):
@@ -50,14 +55,12 @@ def node(name):
 
 def interpreter():
     """Python as files of a package, out of the image of Hearth's own runtime: the other runtime has the same system and no Python."""
-    image = run([*DOCKER, "images", "--quiet", "--filter", f"label=hearth.runtime=python{PYTHON}"], 60).split()
-    assert image, "the server has built this image"
     script = (
         f"cd / && tar -chf - --exclude=__pycache__ --exclude='config-*' usr/bin/python{PYTHON} usr/lib/python{PYTHON} "
         f"$(ldd usr/bin/python{PYTHON} usr/lib/python{PYTHON}/lib-dynload/*.so | sed -n 's,.*=> /\\([^ ]*\\) .*,\\1,p' | sort -u "
         "| grep -vE '/(libc|libm|ld-linux[^/]*|libpthread|libdl)[.]so')"
     )
-    tar = run([*DOCKER, "run", "--rm", "--network", "none", "--entrypoint", "sh", image[0].decode(), "-c", script], 120)
+    tar = run([*DOCKER, "run", "--rm", "--network", "none", "--entrypoint", "sh", with_python(), "-c", script], 120)
     files = {}
     with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
         for entry in archive:
@@ -71,8 +74,29 @@ def interpreter():
     return files
 
 
-def run(command, seconds):
-    done = subprocess.run(command, capture_output=True, timeout=seconds)
+def with_python():
+    """The image of Hearth's own runtime."""
+    image = run([*DOCKER, "images", "--quiet", "--filter", f"label=hearth.runtime=python{PYTHON}"], 60).split()
+    assert image, "the server has built this image"
+    return image[0].decode()
+
+
+def image(tag, dockerfile, files=()):
+    """Builds an image of a Dockerfile and of files and folders, by the names that they shall have there."""
+    with tempfile.TemporaryDirectory() as context:
+        context = pathlib.Path(context)
+        (context / "Dockerfile").write_text(dockerfile)
+        for name, source in dict(files).items():
+            if source.is_dir():
+                shutil.copytree(source, context / name)
+            else:
+                shutil.copy(source, context / name)
+        run([*DOCKER, "build", "--quiet", "--network", "none", "--tag", tag, str(context)], 300)
+    return tag
+
+
+def run(command, seconds, data=None):
+    done = subprocess.run(command, input=data, capture_output=True, timeout=seconds)
     if done.returncode != 0:
         raise AssertionError(f"{' '.join(command)}: {done.stderr.decode()}")
     return done.stdout

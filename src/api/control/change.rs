@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::api::control::image;
 use crate::api::error::{FieldFault, Problem};
 use crate::api::json;
 use crate::domain::aws;
@@ -93,6 +94,28 @@ pub struct Change {
     pub revision: Option<u64>,
 }
 
+impl Change {
+    /// Refuses what is the image's own affair in a function that is one.
+    pub fn keep_to_image(&self, faults: &mut Faults) {
+        let given = [
+            ("language", self.runtime.is_some(), "leave it out"),
+            (
+                "handler",
+                self.handler.is_some(),
+                "give the image another command instead",
+            ),
+            (
+                "layers",
+                self.layers.as_ref().is_some_and(|ids| !ids.is_empty()),
+                "put their content into it",
+            ),
+        ];
+        for (field, _, instead) in given.into_iter().filter(|(_, given, _)| *given) {
+            faults.add(field, format!("is the image's affair: {instead}"));
+        }
+    }
+}
+
 /// Where code comes from, as the body says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -100,6 +123,8 @@ pub enum Source {
     /// Base64 of a zip, not decoded yet.
     Zip(String),
     Path(PathBuf),
+    /// Looked for by `Deploy`.
+    Image(image::Wish),
 }
 
 impl Source {
@@ -108,6 +133,7 @@ impl Source {
         match self {
             Source::Inline(_) | Source::Zip(_) => "code",
             Source::Path(_) => "code_path",
+            Source::Image(_) => image::FIELD,
         }
     }
 }
@@ -292,16 +318,30 @@ impl Fields {
         Some(map)
     }
 
-    /// `code` or `code_path`. The text is moved and not copied: it may be tens of megabytes.
+    /// `code`, `code_path` or `image`. The text is moved and not copied: it may be tens of megabytes.
     fn source(&mut self) -> Option<Source> {
         let path = self.parsed("code_path", code_path);
-        let Some(code) = self.given.remove("code") else {
-            return path;
-        };
-        if path.is_some() || self.faults.has("code_path") {
-            self.faults
-                .add("code_path", "cannot be given together with code");
+        let image = self.parsed(image::FIELD, |value| image::read(value).map(Source::Image));
+        let given = |field: &str, there: bool| there.then(|| field.to_owned());
+        let code = self.given.remove("code");
+        let given = [
+            given("code", code.is_some()),
+            given("code_path", path.is_some() || self.faults.has("code_path")),
+            given(
+                image::FIELD,
+                image.is_some() || self.faults.has(image::FIELD),
+            ),
+        ];
+        let mut given = given.into_iter().flatten();
+        if let Some(first) = given.next() {
+            for other in given {
+                let message = format!("cannot be given together with {first}");
+                self.faults.add(other, message);
+            }
         }
+        let Some(code) = code else {
+            return path.or(image);
+        };
         source(code)
             .map_err(|message| self.faults.add("code", message))
             .ok()

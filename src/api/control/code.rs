@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use crate::domain::function::{Code, Origin};
+use crate::domain::image::Image;
 use crate::runtime::manifest::{Manifest, SourceFile};
 use crate::runtime::package::{self, Places};
 
@@ -34,13 +35,23 @@ pub enum Incoming {
     Inline(String, SourceFile),
     Zip(String),
     Path(PathBuf),
+    Image(Image),
 }
 
 pub fn pack(code: Incoming, places: &Places) -> Result<Package, Error> {
+    let file = |name: &str| SourceFile {
+        name: name.into(),
+        executable: false,
+    };
     let (zip, origin) = match code {
         Incoming::Inline(text, file) => (package::pack_inline(&file, &text)?, Origin::Inline),
         Incoming::Zip(text) => (decode(text)?, Origin::Zip),
         Incoming::Path(path) => (package::pack_path(&path, places)?, Origin::Path(path)),
+        Incoming::Image(image) => {
+            let text = serde_json::json!({"id": image.built.id, "settings": image.settings});
+            let zip = package::pack_inline(&file("image.json"), &text.to_string())?;
+            (zip, Origin::Image(image))
+        }
     };
     let summary = package::inspect(&zip)?;
     let code = Code {

@@ -261,6 +261,7 @@ impl Deploy {
         apart("create function", async move {
             let _room = room;
             let mut draft = this.draft(caller.clone(), make).await?;
+            this.resolve(&mut draft).await?;
             this.attach(&mut draft, None, &caller).await?;
             let function = &draft.function;
             let _turn = this.turn_on_paths(&[function]).await;
@@ -317,6 +318,7 @@ impl Deploy {
                 let mut draft = this
                     .draft(caller.clone(), move |rules| make(&base, rules))
                     .await?;
+                this.resolve(&mut draft).await?;
                 this.attach(&mut draft, Some(&current), &caller).await?;
                 let function = &draft.function;
                 let _paths = this.turn_on_paths(&[&current, function]).await;
@@ -356,9 +358,10 @@ impl Deploy {
     {
         let _room = room;
         let current = self.current(&id_or_name, None)?;
-        let draft = self
+        let mut draft = self
             .draft(caller, move |rules| make(&current, rules))
             .await?;
+        self.resolve(&mut draft).await?;
         Ok(Function {
             // It is still the one it was.
             revision: draft.function.revision - 1,

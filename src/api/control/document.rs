@@ -10,6 +10,7 @@ use crate::api::control::urls::FunctionUrlDocument;
 use crate::domain::destination::Destination;
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::VersionDigest;
+use crate::domain::image::Image;
 use crate::domain::version::Published;
 use crate::runtime::manifest::{Manifest, Source};
 use crate::scheduler::Target;
@@ -81,6 +82,43 @@ pub struct CodeDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     path: Option<String>,
+    /// What runs instead of a package, which only notes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    image: Option<ImageDocument<'a>>,
+}
+
+/// The image a function is made of. What it says may be sent as it is to have the same image again.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Image)]
+pub struct ImageDocument<'a> {
+    /// As it was given.
+    uri: &'a str,
+    /// Which one that was, whatever has the name today.
+    id: &'a str,
+    /// Instead of the image's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    entrypoint: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    command: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    working_dir: Option<&'a str>,
+}
+
+impl<'a> ImageDocument<'a> {
+    fn of(image: &'a Image) -> Self {
+        let settings = &image.settings;
+        Self {
+            uri: &image.uri,
+            id: &image.built.id,
+            entrypoint: settings.entrypoint.as_deref(),
+            command: settings.command.as_deref(),
+            working_dir: settings.working_dir.as_deref(),
+        }
+    }
 }
 
 /// How code came in.
@@ -91,23 +129,34 @@ enum OriginDocument {
     Inline,
     Zip,
     Path,
+    Image,
 }
 
 impl<'a> CodeDocument<'a> {
     pub fn of(code: &'a Code) -> Self {
-        let (origin, path) = match &code.origin {
-            Origin::Inline => (OriginDocument::Inline, None),
-            Origin::Zip => (OriginDocument::Zip, None),
-            Origin::Path(path) => (
-                OriginDocument::Path,
-                Some(path.to_string_lossy().into_owned()),
-            ),
-        };
-        Self {
+        let document = Self {
             sha256: &code.sha256,
             size: code.size,
-            origin,
-            path,
+            origin: OriginDocument::Zip,
+            path: None,
+            image: None,
+        };
+        match &code.origin {
+            Origin::Zip => document,
+            Origin::Inline => Self {
+                origin: OriginDocument::Inline,
+                ..document
+            },
+            Origin::Path(path) => Self {
+                origin: OriginDocument::Path,
+                path: Some(path.to_string_lossy().into_owned()),
+                ..document
+            },
+            Origin::Image(image) => Self {
+                origin: OriginDocument::Image,
+                image: Some(ImageDocument::of(image)),
+                ..document
+            },
         }
     }
 }
@@ -178,13 +227,16 @@ pub struct NewFunction {
     /// Letters, digits, `-` and `_`.
     #[schema(min_length = 1, max_length = 64)]
     pub name: String,
-    /// A runtime's id or short name: see `/runtimes/`.
-    pub language: String,
+    /// A runtime's id or short name: see `/runtimes/`. Required but with an image.
+    #[schema(nullable = false)]
+    pub language: Option<String>,
     #[schema(nullable = false, inline)]
     pub code: Option<CodeSource>,
     /// Instead of `code`: a file or directory on the server, packed now.
     #[schema(nullable = false)]
     pub code_path: Option<String>,
+    #[schema(nullable = false, inline)]
+    pub image: Option<ImageSource>,
     /// Versions of layers, `name:number`, whose content is below `/opt`; at most 5, and of each layer one. What all of it holds together
     /// may be as large as one package.
     #[schema(nullable = false, max_items = 5)]
@@ -249,6 +301,8 @@ pub struct FunctionChange {
     /// Instead of `code`: a file or directory on the server, packed now.
     #[schema(nullable = false)]
     pub code_path: Option<String>,
+    #[schema(nullable = false, inline)]
+    pub image: Option<ImageSource>,
     /// All of them: the list takes the old one's place. One that is there already stays, also when it was deleted.
     #[schema(nullable = false, max_items = 5)]
     pub layers: Option<Vec<String>>,
@@ -295,6 +349,26 @@ pub enum CodeSource {
     Text(String),
     Inline { inline: String },
     Zip { zip: String },
+}
+
+/// Instead of `language`, `code`, `handler` and `layers`: the name of an image on the server, which brings its own client of AWS's Runtime API;
+/// with what shall be started in it, if that is not what the image says. A change looks for it again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ImageSource {
+    Name(String),
+    Settings {
+        uri: String,
+        /// Which image it is, where the name may stand for another by now.
+        #[schema(nullable = false)]
+        id: Option<String>,
+        #[schema(nullable = false, max_items = 1500)]
+        entrypoint: Option<Vec<String>>,
+        #[schema(nullable = false, max_items = 1500)]
+        command: Option<Vec<String>>,
+        #[schema(nullable = false, max_length = 1000)]
+        working_dir: Option<String>,
+    },
 }
 
 /// `none`: nothing but the worker's own loopback. `egress`: connections to the outside.

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::api::control::change::{self, Change, Faults, Source};
 use crate::api::control::code::{self, Incoming, Package};
+use crate::api::control::image;
 use crate::api::error::Problem;
 use crate::clock;
 use crate::domain::aws;
 use crate::domain::environment::{Environment, MASK, Value, Variables};
 use crate::domain::fault::Blame;
-use crate::domain::function::{Function, Network, Origin};
+use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::FunctionId;
 use crate::domain::key::{Denied, Grant, Scope};
 use crate::domain::layer;
@@ -49,7 +50,8 @@ impl Rules<'_> {
         }
         change.permit_destinations(self.caller)?;
         match change.code {
-            Some(Source::Path(_)) => self.caller.may(Scope::Admin),
+            // An image is a part of the server as well.
+            Some(Source::Path(_) | Source::Image(_)) => self.caller.may(Scope::Admin),
             _ => Ok(()),
         }
     }
@@ -61,6 +63,8 @@ pub struct Draft {
     pub function: Function,
     /// Its code, if it is new.
     pub package: Option<Package>,
+    /// The image it shall be made of, if that is another. Which one it is is known only to the engine.
+    pub image: Option<image::Wish>,
     /// The layers it shall have, if they are to be others. Which they are is known only to the store.
     pub layers: Option<Vec<layer::Id>>,
 }
@@ -77,10 +81,27 @@ impl Draft {
         rules.permit(&change)?;
         change.check_streams(rules.streams, &mut faults);
         let source = change.code.take();
+        let image = wished(&source);
+        if image.is_some() {
+            change.keep_to_image(&mut faults);
+            change.runtime = rules.runtimes.of_images().cloned();
+            if change.runtime.is_none() {
+                faults.add(
+                    image::FIELD,
+                    "needs a runtime that can run images, and none is installed",
+                );
+            }
+        }
         let given = [
             ("name", change.name.is_some()),
-            ("language", change.runtime.is_some()),
-            ("code", source.is_some() || faults.has("code_path")),
+            (
+                "language",
+                change.runtime.is_some() || faults.has(image::FIELD),
+            ),
+            (
+                "code",
+                source.is_some() || faults.has("code_path") || faults.has(image::FIELD),
+            ),
         ];
         for (field, given) in given {
             if !given && !faults.has(field) {
@@ -93,6 +114,8 @@ impl Draft {
         let runtime = change.runtime.clone();
         let default = match (&source, &runtime) {
             (Some(Source::Inline(_)), Some(runtime)) => Some(runtime.default_handler.clone()),
+            // Until the image is known.
+            (Some(Source::Image(_)), _) => Some(String::new()),
             (Some(Source::Zip(_) | Source::Path(_)), _)
                 if change.handler.is_none() && !faults.has("handler") =>
             {
@@ -114,7 +137,13 @@ impl Draft {
         let environment = environment(given, &id, &Environment::default(), rules, &mut faults);
         faults.into_result()?;
         let required = "what is missing or wrong is a fault, and there was none";
-        let package = package.expect(required);
+        let code = match &package {
+            Some(package) => package.code.clone(),
+            None => {
+                assert!(image.is_some(), "{required}");
+                Code::unknown()
+            }
+        };
         let now = clock::wall();
         let blank = Function {
             id,
@@ -124,7 +153,7 @@ impl Draft {
             handler: handler.expect(required),
             timeout_seconds: TIMEOUT_SECONDS_DEFAULT,
             memory: MEMORY_DEFAULT,
-            code: package.code.clone(),
+            code,
             layers: Vec::new(),
             environment: environment.expect(required),
             description: String::new(),
@@ -141,7 +170,8 @@ impl Draft {
         Ok(Self {
             layers: change.layers.take(),
             function: settled(blank, change),
-            package: Some(package),
+            package,
+            image,
         })
     }
 
@@ -164,9 +194,22 @@ impl Draft {
         rules.permit(&change)?;
         change.check_streams(rules.streams, &mut faults);
         let source = change.code.take();
+        let image = wished(&source);
+        match (current.image(), &source) {
+            (Some(_), Some(Source::Image(_)) | None) => change.keep_to_image(&mut faults),
+            (None, Some(Source::Image(_))) => faults.add(
+                image::FIELD,
+                "cannot take the place of code: an image is another function",
+            ),
+            (Some(_), Some(source)) => faults.add(
+                source.field(),
+                "cannot take the place of an image: code is another function",
+            ),
+            (None, _) => {}
+        }
         let other = |runtime: &Arc<Manifest>| runtime.id != current.runtime;
         let needs_code = change.runtime.as_ref().is_some_and(other) && !change.keeps_code;
-        if needs_code && source.is_none() && !faults.has("code") {
+        if needs_code && source.is_none() && !faults.has("code") && !faults.has("language") {
             faults.add("language", "can be changed only together with the code");
         }
         let installed = rules.runtimes.find(current.runtime.as_str());
@@ -212,6 +255,7 @@ impl Draft {
             layers: change.layers.take(),
             function: settled(next, change),
             package,
+            image,
         })
     }
 
@@ -233,8 +277,16 @@ impl Draft {
         Ok(Some(Self {
             function,
             package: Some(package),
+            image: None,
             layers: None,
         }))
+    }
+}
+
+fn wished(source: &Option<Source>) -> Option<image::Wish> {
+    match source {
+        Some(Source::Image(wish)) => Some(wish.clone()),
+        _ => None,
     }
 }
 
@@ -264,6 +316,8 @@ fn packed(
         (Source::Inline(_), _, _) => return Ok(None),
         (Source::Zip(text), _, _) => Incoming::Zip(text),
         (Source::Path(path), _, _) => Incoming::Path(path),
+        // What there is of it is known when it was found.
+        (Source::Image(_), _, _) => return Ok(None),
     };
     match code::pack(code, rules.places) {
         Ok(package) => Ok(Some(package)),

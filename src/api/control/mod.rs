@@ -16,6 +16,9 @@ pub mod draft;
 mod environment_tests;
 pub mod execute;
 pub mod functions;
+pub mod image;
+#[cfg(test)]
+mod image_tests;
 pub mod intake;
 pub mod invocations;
 pub mod keys;

@@ -9,6 +9,7 @@ use crate::api::body::Body;
 use crate::api::control::change::{self, Change, Faults, Source};
 use crate::api::control::deploy::versions::Publish;
 use crate::api::control::draft::Draft;
+use crate::api::control::image;
 use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
@@ -17,8 +18,13 @@ use crate::api::lambda::settings::Wish;
 use crate::api::lambda::{Asked, Lambda, json, layers, names, read, runtimes};
 use crate::domain::aws;
 use crate::domain::function::Function;
+use crate::domain::image::{Settings, is_name};
 use crate::domain::key::Grant;
 use crate::domain::version::VersionId;
+
+pub(super) const ZIP_IN_IMAGE: &str = "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.";
+pub(super) const IMAGE_CONFIG_OF_ZIP: &str =
+    "Please don't provide ImageConfig when the intended function PackageType is Zip.";
 
 pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let mut fields = Fields::of(&asked.body)?;
@@ -45,19 +51,26 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
             "1 validation error detected: {fault}"
         )));
     }
-    if package.as_deref() == Some("Image") {
-        return Err(Refusal::parameter(
-            "PackageType Image is not supported by Hearth: send the code as ZipFile.",
-        ));
-    }
     let publish = fields.flag("Publish")?;
-    let source = source(&mut code)?;
-    let (Some(runtime), true) = (&wish.runtime, wish.handler.is_some()) else {
-        return Err(Refusal::parameter(
-            "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
-        ));
+    let is_image = package.as_deref() == Some("Image");
+    let source = match is_image {
+        true => image(&mut code, &wish)?,
+        false => source(&mut code)?,
     };
-    let manifest = runtimes::find(runtime, &face.control.runtimes, &face.settings)?;
+    let runtime = match (&wish.runtime, &wish.handler) {
+        _ if is_image => None,
+        (Some(runtime), Some(_)) => Some(runtime.as_str()),
+        _ => {
+            return Err(Refusal::parameter(
+                "Runtime and Handler are mandatory parameters for functions created with deployment packages.",
+            ));
+        }
+    };
+    if !is_image && wish.image.is_some() {
+        return Err(Refusal::parameter(IMAGE_CONFIG_OF_ZIP));
+    }
+    let find = |name| runtimes::find(name, &face.control.runtimes, &face.settings);
+    let manifest = runtime.map(find).transpose()?;
     let layers = layers::wanted(face, None, &asked.caller, wish.layers.as_deref()).await?;
     let change = Change {
         layers,
@@ -65,13 +78,13 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
             change::new_name(&named.name)
                 .map_err(|why| Refusal::parameter(format!("FunctionName {why}")))?,
         ),
-        runtime: Some(manifest),
+        runtime: manifest,
         code: Some(source),
         tags: tags(&mut fields)?,
         network: Some(face.settings.network),
         aws: Some(aws::Settings {
             environment: wish.environment.is_some(),
-            ..wish.over(&aws::Settings::default(), Some(runtime))
+            ..wish.over(&aws::Settings::default(), runtime)
         }),
         ..wish.change()
     };
@@ -119,7 +132,8 @@ pub(super) fn source(code: &mut Fields) -> Result<Source, Refusal> {
     if let Some(zip) = code.text("ZipFile")? {
         return Ok(Source::Zip(zip));
     }
-    let elsewhere = ["S3Bucket", "S3Key", "ImageUri"]
+    // With an image alone, AWS finds none.
+    let elsewhere = ["S3Bucket", "S3Key"]
         .into_iter()
         .find(|field| code.has(field));
     Err(match elsewhere {
@@ -128,6 +142,38 @@ pub(super) fn source(code: &mut Fields) -> Result<Source, Refusal> {
         )),
         None => Refusal::parameter("Please provide a source for function code."),
     })
+}
+
+/// The image that a function is to be made of.
+fn image(code: &mut Fields, wish: &Wish) -> Result<Source, Refusal> {
+    if wish.is_of_zip() {
+        return Err(Refusal::parameter(ZIP_IN_IMAGE));
+    }
+    let uri = code.text("ImageUri")?.ok_or_else(|| {
+        Refusal::parameter(
+            "Please provide ImageUri when creating a function with packageType Image.",
+        )
+    })?;
+    if code.has("ZipFile") || code.has("S3Bucket") || code.has("S3Key") {
+        return Err(Refusal::parameter(
+            "Please don't provide ZipFile or S3 when creating a function with packageType Image.",
+        ));
+    }
+    image_named(uri, wish.image.clone().unwrap_or_default())
+}
+
+/// One of this name.
+pub(super) fn image_named(uri: String, settings: Settings) -> Result<Source, Refusal> {
+    if !is_name(&uri) {
+        return Err(Refusal::parameter(format!(
+            "Source image {uri} is not valid. Provide a valid source image."
+        )));
+    }
+    Ok(Source::Image(image::Wish {
+        uri,
+        id: None,
+        settings,
+    }))
 }
 
 /// Tags as the request has them, within AWS's rules.

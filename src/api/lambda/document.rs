@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::api::lambda::{Lambda, layers, runtimes};
 use crate::domain::environment::MASK;
 use crate::domain::function::Function;
+use crate::domain::image;
 use crate::domain::version::{Version, VersionId};
 
 const STORAGE_MIB: u32 = 512;
@@ -39,22 +40,18 @@ pub fn configuration(
     let catalog = &face.control.runtimes;
     set("FunctionName", name.into());
     set("FunctionArn", arn.into());
-    set("Runtime", runtimes::shown(function, catalog).into());
     let role = || format!("arn:aws:iam::{}:role/hearth", place.account);
     set("Role", aws.role.clone().unwrap_or_else(role).into());
-    set("Handler", function.handler.as_str().into());
-    set("CodeSize", function.code.size.into());
     set("Description", function.description.as_str().into());
     set("Timeout", function.timeout_seconds.into());
     set("MemorySize", function.memory.0.into());
     let modified = function.updated_at.strftime("%Y-%m-%dT%H:%M:%S.%3f+0000");
     set("LastModified", modified.to_string().into());
-    set("CodeSha256", code_sha256(&function.code.sha256).into());
+    set("CodeSha256", code_of(function).into());
     set("Version", version.to_string().into());
     let tracing = aws.tracing.as_deref().unwrap_or("PassThrough");
     set("TracingConfig", json!({ "Mode": tracing }));
     set("RevisionId", revision_id(function, version, moment).into());
-    set("PackageType", "Zip".into());
     set("Architectures", json!([architecture(function)]));
     let storage = aws.ephemeral_storage.unwrap_or(STORAGE_MIB);
     set("EphemeralStorage", json!({ "Size": storage }));
@@ -63,15 +60,28 @@ pub fn configuration(
         "SnapStart",
         json!({"ApplyOn": apply_on, "OptimizationStatus": "Off"}),
     );
-    // What really runs it.
-    let runtime = format!(
-        "arn:aws:lambda:{}::runtime:{}",
-        place.region, function.runtime
-    );
-    set(
-        "RuntimeVersionConfig",
-        json!({ "RuntimeVersionArn": runtime }),
-    );
+    if let Some(image) = function.image() {
+        set("PackageType", "Image".into());
+        set("CodeSize", 0.into());
+        if image.settings != image::Settings::default() {
+            let settings = image_settings(&image.settings);
+            set("ImageConfigResponse", json!({ "ImageConfig": settings }));
+        }
+    } else {
+        set("PackageType", "Zip".into());
+        set("CodeSize", function.code.size.into());
+        set("Runtime", runtimes::shown(function, catalog).into());
+        set("Handler", function.handler.as_str().into());
+        // What really runs it.
+        let runtime = format!(
+            "arn:aws:lambda:{}::runtime:{}",
+            place.region, function.runtime
+        );
+        set(
+            "RuntimeVersionConfig",
+            json!({ "RuntimeVersionArn": runtime }),
+        );
+    }
     set("LoggingConfig", logging(function));
     if aws.environment || !function.environment.0.is_empty() {
         set("Environment", environment(face, function));
@@ -128,6 +138,20 @@ pub fn as_published(version: &Version, latest: &Function) -> Function {
     }
 }
 
+fn image_settings(settings: &image::Settings) -> Map<String, Value> {
+    let words = |words: &Option<Vec<String>>| words.clone().map(Value::from);
+    let directory = settings.working_dir.clone().map(Value::from);
+    let all = [
+        ("EntryPoint", words(&settings.entrypoint)),
+        ("Command", words(&settings.command)),
+        ("WorkingDirectory", directory),
+    ];
+    let given = all.into_iter();
+    given
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
 fn architecture(function: &Function) -> &str {
     let host = match std::env::consts::ARCH {
         "aarch64" => "arm64",
@@ -167,6 +191,14 @@ fn environment(face: &Lambda, function: &Function) -> Value {
             "ErrorCode": "KMSAccessDeniedException",
             "Message": format!("{name}: {why}"),
         }}),
+    }
+}
+
+/// What code of a function it is: an image's own digest, as it is, or a package's.
+pub fn code_of(function: &Function) -> String {
+    match function.image() {
+        Some(image) => image.digest().to_owned(),
+        None => code_sha256(&function.code.sha256),
     }
 }
 

@@ -287,6 +287,9 @@ impl From<Problem> for Refusal {
             Problem::LayersTooLarge { size, limit } => Self::parameter(format!(
                 "Function code combined with layers exceeds the maximum allowed size of {limit} bytes. The actual size is {size} bytes."
             )),
+            Problem::NoImage(uri) => Self::parameter(format!(
+                "Source image {uri} does not exist. Provide a valid source image."
+            )),
             Problem::RouteTaken { .. }
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
@@ -306,6 +309,7 @@ impl From<Problem> for Refusal {
             Problem::StoreUnavailable
             | Problem::DiskFull
             | Problem::CodeUnavailable
+            | Problem::EngineUnavailable
             | Problem::Internal => Self::service(message),
         }
     }

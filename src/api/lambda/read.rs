@@ -37,10 +37,15 @@ pub(super) fn function(face: &Lambda, asked: &Asked) -> Result<Response<Body>, R
     } = face.shown(&named)?;
     let arn = named.arn(&face.settings.place);
     let configuration = document::configuration(face, &function, version, &arn, Moment::Settled);
-    let mut document = json!({
-        "Configuration": configuration,
-        "Code": {"RepositoryType": "S3", "Location": code::location(face, asked, &function, version)?},
-    });
+    let code = match function.image() {
+        Some(image) => {
+            json!({"RepositoryType": "ECR", "ImageUri": image.uri, "ResolvedImageUri": image.resolved()})
+        }
+        None => {
+            json!({"RepositoryType": "S3", "Location": code::location(face, asked, &function, version)?})
+        }
+    };
+    let mut document = json!({"Configuration": configuration, "Code": code});
     if !latest.function.tags.is_empty() {
         document["Tags"] = json!(latest.function.tags);
     }

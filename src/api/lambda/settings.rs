@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 
 use crate::api::control::change::{Change, is_reserved};
+use crate::api::control::image::{WORDS_MAX, WORKING_DIR_MAX, is_directory, is_word};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::layers;
 use crate::domain::aws::{self, FileSystem, Logging, Vpc};
 use crate::domain::environment::Variables;
+use crate::domain::image;
 use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
 
 const ROLE: &str = r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+";
@@ -39,6 +41,8 @@ pub struct Wish {
     file_systems: Option<Vec<FileSystem>>,
     /// ARNs, well-formed.
     pub layers: Option<Vec<String>>,
+    /// How an image is started.
+    pub image: Option<image::Settings>,
 }
 
 impl Wish {
@@ -76,6 +80,7 @@ impl Wish {
             logging: logging(fields)?,
             file_systems: file_systems(fields)?,
             layers: layers::given(fields)?,
+            image: image_config(fields)?,
         };
         refuse_the_rest(fields)?;
         Ok(wish)
@@ -106,6 +111,12 @@ impl Wish {
                 .unwrap_or(there.file_systems.clone()),
             ..there.clone()
         }
+    }
+
+    /// Whether it says what in an image is the image's own affair.
+    pub fn is_of_zip(&self) -> bool {
+        let layers = self.layers.as_ref().is_some_and(|given| !given.is_empty());
+        self.runtime.is_some() || self.handler.is_some() || layers
     }
 
     /// What runs of it, as a change.
@@ -228,6 +239,39 @@ fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
     })
 }
 
+/// What is empty is the image's own.
+fn image_config(fields: &mut Fields) -> Result<Option<image::Settings>, Refusal> {
+    let words = |inner: &mut Fields, name| {
+        let given = inner.list(name)?.filter(|words| !words.is_empty());
+        if let Some(words) = given.as_ref().filter(|words| words.len() > WORDS_MAX) {
+            let value = format!("[{} texts]", words.len());
+            let constraint = format!("Member must have length less than or equal to {WORDS_MAX}");
+            inner.fault(name, &value, &constraint);
+        }
+        match given {
+            Some(words) if !words.iter().all(|word| is_word(word)) => Err(Refusal::parameter(
+                format!("ImageConfig {name} must not have a zero byte."),
+            )),
+            given => Ok(given),
+        }
+    };
+    inner(fields, "ImageConfig", |inner| {
+        let settings = image::Settings {
+            entrypoint: words(inner, "EntryPoint")?,
+            command: words(inner, "Command")?,
+            working_dir: inner
+                .up_to("WorkingDirectory", WORKING_DIR_MAX)?
+                .filter(|path| !path.is_empty()),
+        };
+        match &settings.working_dir {
+            Some(path) if path.len() <= WORKING_DIR_MAX && !is_directory(path) => Err(
+                Refusal::parameter("ImageConfig WorkingDirectory must be an absolute path."),
+            ),
+            _ => Ok(Some(settings)),
+        }
+    })
+}
+
 fn file_systems(fields: &mut Fields) -> Result<Option<Vec<FileSystem>>, Refusal> {
     let Some(value) = fields.take("FileSystemConfigs") else {
         return Ok(None);
@@ -244,7 +288,6 @@ fn file_systems(fields: &mut Fields) -> Result<Option<Vec<FileSystem>>, Refusal>
 /// What would make a function something that Hearth cannot run. An empty list or structure asks for nothing.
 fn refuse_the_rest(fields: &mut Fields) -> Result<(), Refusal> {
     for name in [
-        "ImageConfig",
         "CapacityProviderConfig",
         "DurableConfig",
         "TenancyConfig",
@@ -358,7 +401,11 @@ mod tests {
                 r#"{"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:a"]}"#,
                 "'layers'",
             ),
-            (r#"{"ImageConfig": {"Command": ["x"]}}"#, "ImageConfig"),
+            (
+                r#"{"ImageConfig": {"WorkingDirectory": "x"}}"#,
+                "WorkingDirectory must be an absolute path",
+            ),
+            (r#"{"ImageConfig": {"Command": ["\u0000"]}}"#, "Command"),
             (r#"{"FileSystemConfigs": [{}]}"#, "FileSystemConfigs"),
             (r#"{"Architectures": ["x86_64", "arm64"]}"#, "architectures"),
             (

@@ -4,7 +4,8 @@
 use http::{Response, StatusCode};
 
 use crate::api::body::Body;
-use crate::api::control::change::{Change, Faults};
+use crate::api::control;
+use crate::api::control::change::{Change, Faults, Source};
 use crate::api::control::draft::Draft;
 use crate::api::error::Problem;
 use crate::api::lambda::document::{self, Moment};
@@ -16,6 +17,7 @@ use crate::api::lambda::settings::{self, Wish};
 use crate::api::lambda::{Asked, Lambda, create, json, layers, read, runtimes};
 use crate::domain::aws;
 use crate::domain::function::Function;
+use crate::domain::image;
 use crate::domain::version::VersionId;
 
 pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
@@ -27,17 +29,20 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
     let dry = fields.flag("DryRun")?;
     let publish = fields.flag("Publish")?;
     fields.finish()?;
-    if fields.has("ImageUri") {
-        return Err(Refusal::parameter(
-            "Please don't provide ImageUri when updating a function with packageType Zip.",
-        ));
-    }
-    let source = create::source(&mut fields)?;
+    let source = match target.function.image() {
+        Some(_) => other_image(&mut fields)?,
+        None if fields.has("ImageUri") => {
+            return Err(Refusal::parameter(
+                "Please don't provide ImageUri when updating a function with packageType Zip.",
+            ));
+        }
+        None => create::source(&mut fields)?,
+    };
     let function = {
         let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
             unchanged(current, revision.as_deref())?;
             let change = Change {
-                code: Some(source.clone()),
+                code: Some(started_as(current, source.clone())),
                 aws: architecture.as_ref().map(|architecture| aws::Settings {
                     architecture: Some(architecture.clone()),
                     ..current.aws.clone()
@@ -83,6 +88,13 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
     let revision = fields.text("RevisionId")?;
     let wish = Wish::read(&mut fields)?;
     fields.finish()?;
+    match target.function.image() {
+        Some(_) if wish.is_of_zip() => return Err(Refusal::parameter(create::ZIP_IN_IMAGE)),
+        None if wish.image.is_some() => {
+            return Err(Refusal::parameter(create::IMAGE_CONFIG_OF_ZIP));
+        }
+        _ => {}
+    }
     let runtime = match &wish.runtime {
         Some(name) => Some(runtimes::find(
             name,
@@ -98,6 +110,7 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
         let change = Change {
             layers: layers.clone(),
             runtime: runtime.clone(),
+            code: restarted(current, wish.image.as_ref()),
             aws: Some(wish.over(&current.aws, wish.runtime.as_deref())),
             ..wish.change()
         };
@@ -108,6 +121,40 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
     let changed = deploy.update_from(asked.caller, id, None, asked.room, make);
     let function = changed.await?;
     Ok(answer(face, &named, &function, Moment::Updating))
+}
+
+/// The image in the place of the one there is.
+fn other_image(fields: &mut Fields) -> Result<Source, Refusal> {
+    let uri = fields.text("ImageUri")?;
+    match uri {
+        Some(uri) if !fields.has("ZipFile") && !fields.has("S3Bucket") => {
+            create::image_named(uri, image::Settings::default())
+        }
+        _ => Err(Refusal::parameter(
+            "Please provide ImageUri when updating a function with packageType Image.",
+        )),
+    }
+}
+
+/// New code, which as an image is started as the one there is.
+fn started_as(current: &Function, source: Source) -> Source {
+    match (source, current.image()) {
+        (Source::Image(wish), Some(image)) => Source::Image(control::image::Wish {
+            settings: image.settings.clone(),
+            ..wish
+        }),
+        (source, _) => source,
+    }
+}
+
+/// The same image, started in another way.
+fn restarted(current: &Function, settings: Option<&image::Settings>) -> Option<Source> {
+    let (image, settings) = (current.image()?, settings?);
+    Some(Source::Image(control::image::Wish {
+        uri: image.uri.clone(),
+        id: Some(image.built.id.clone()),
+        settings: settings.clone(),
+    }))
 }
 
 /// Whether it is still what the client read.

@@ -1,7 +1,5 @@
 //! PublishVersion and ListVersionsByFunction. What a version is, `domain::version` decides, and `Deploy` writes.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -28,7 +26,7 @@ pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body
     if revision.is_some_and(|given| given != current) {
         return Err(Refusal::stale());
     }
-    let code = document::code_sha256(&function.code.sha256);
+    let code = document::code_of(function);
     if let Some(given) = sha256.filter(|given| *given != code) {
         return Err(Refusal::parameter(format!(
             "CodeSHA256 ({given}) is different from current CodeSHA256 in $LATEST ({code}). Please try again with the CodeSHA256 in $LATEST."
@@ -37,7 +35,7 @@ pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body
     let ask = Publish {
         description,
         // In its turn the function may be another than the one that was looked at here.
-        code_sha256: STANDARD.decode(&code).ok().map(hex::encode),
+        code_sha256: Some(function.code.sha256.clone()),
         revision: Some(function.revision),
     };
     let deploy = &face.control.deploy;

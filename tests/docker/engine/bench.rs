@@ -132,6 +132,7 @@ impl Bench {
         let spec = ContainerSpec {
             worker,
             image: self.image.tag.clone(),
+            own: None,
             directory,
             task,
             limits: limits_for(Mebibytes(memory), 0.5, 2),

@@ -27,6 +27,7 @@ async fn every_call(docker: &Docker) -> Vec<(&'static str, Option<Error>)> {
     let spec = ContainerSpec {
         worker: WorkerId::generate(),
         image: image.tag.clone(),
+        own: None,
         directory: root.path().into(),
         task: root.path().into(),
         limits: limits_for(Mebibytes(128), 1.0, 2),
@@ -206,6 +207,7 @@ async fn a_container_that_comes_too_late_is_removed() {
         let spec = ContainerSpec {
             worker: WorkerId::generate(),
             image: "image".into(),
+            own: None,
             directory: root.path().into(),
             task: root.path().into(),
             limits: limits_for(Mebibytes(128), 1.0, 2),

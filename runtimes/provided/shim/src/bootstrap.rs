@@ -1,7 +1,7 @@
 //! The function's `bootstrap`, and the programs of layers that run beside it: found, started with the environment AWS documents, signalled,
 //! and waited for.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 
 use crate::fault::{self, Fault};
 use crate::settings::Settings;
@@ -31,9 +31,16 @@ pub enum NotStarted {
     Wrapper(i32),
 }
 
-/// Starts it. The fault's texts are AWS's, because people search for them, with what to do about it.
-pub fn start(settings: &Settings, api: &str) -> Result<Pid, NotStarted> {
+/// Starts it, or what an image has in its place. The fault's texts are AWS's, because people search for them, with what to do about it.
+pub fn start(
+    settings: &Settings,
+    api: &str,
+    image: Option<&[OsString]>,
+) -> Result<Pid, NotStarted> {
     let root = Path::new(&settings.task_root);
+    if let Some([program, arguments @ ..]) = image {
+        return start_image(settings, api, program, arguments).map_err(NotStarted::Fault);
+    }
     let program = find(root).map_err(NotStarted::Fault)?;
     let wrapper = settings.variable(WRAPPER).filter(|path| !path.is_empty());
     let wrapper = wrapper.map(|path| root.join(path));
@@ -58,6 +65,49 @@ pub fn start(settings: &Settings, api: &str) -> Result<Pid, NotStarted> {
             Err(NotStarted::Wrapper(if missing { 127 } else { 126 }))
         }
     }
+}
+
+/// In the directory and with the variables that the image has; what it says of them the platform does not replace.
+fn start_image(
+    settings: &Settings,
+    api: &str,
+    name: &OsStr,
+    arguments: &[OsString],
+) -> Result<Pid, Fault> {
+    let program = search(name).ok_or_else(|| {
+        let name = name.display();
+        Fault::new(
+            "Runtime.InvalidEntrypoint",
+            format!("exec: {name:?}: executable file not found in $PATH"),
+        )
+    })?;
+    if !is_program(&program) {
+        return Err(refused(&program, &Errno::ENOEXEC.into()));
+    }
+    let mut command = Command::new(&program);
+    // Many programs look at what they were called by.
+    command.arg0(name).args(arguments);
+    own(&mut command);
+    let defaults = of_image(settings).into_iter();
+    command
+        .envs(defaults.filter(|(name, _)| std::env::var_os(name).is_none()))
+        .envs(of_function(settings))
+        .envs(reserved(settings, api))
+        .envs(of_runtime(settings));
+    match command.spawn() {
+        Ok(child) => Ok(Pid::from_raw(child.id().cast_signed())),
+        Err(error) => Err(refused(&program, &error)),
+    }
+}
+
+/// As a shell finds it. A name with a slash is a path, whatever there is.
+fn search(name: &OsStr) -> Option<PathBuf> {
+    if name.as_encoded_bytes().contains(&b'/') {
+        return Some(name.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|place| place.join(name));
+    places.find(|place| place.is_file() && access(place, AccessFlags::X_OK).is_ok())
 }
 
 fn find(root: &Path) -> Result<PathBuf, Fault> {
@@ -123,8 +173,12 @@ pub fn start_extensions(settings: &Settings, api: &str) -> Result<Vec<(String, P
 }
 
 fn prepare(command: &mut Command, directory: &Path) {
+    command.current_dir(directory);
+    own(command);
+}
+
+fn own(command: &mut Command) {
     command
-        .current_dir(directory)
         // A group of its own, so that what it started ends with it.
         .process_group(0)
         .stdin(Stdio::null());
@@ -177,6 +231,19 @@ fn defaults(root: &Path, settings: &Settings) -> [(&'static str, String); 6] {
         // Without it the tracing library fails where there is no trace.
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
         ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
+    ]
+}
+
+/// What an image may say otherwise.
+fn of_image(settings: &Settings) -> [(&'static str, String); 5] {
+    let [_, _, region, default_region, tracing, directory] =
+        defaults(Path::new(&settings.task_root), settings);
+    [
+        region,
+        default_region,
+        tracing,
+        directory,
+        ("TZ", ":UTC".to_owned()),
     ]
 }
 

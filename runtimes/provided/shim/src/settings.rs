@@ -55,7 +55,10 @@ impl Settings {
             log_stream: text("log_stream")?,
             region: region(&text("function_arn")?)?,
             function_arn: text("function_arn")?,
-            initialization: init["initialization_type"].as_str().unwrap_or("on-demand").into(),
+            initialization: init["initialization_type"]
+                .as_str()
+                .unwrap_or("on-demand")
+                .into(),
             environment: environment.iter().map(variable).collect::<Result<_, _>>()?,
         })
     }

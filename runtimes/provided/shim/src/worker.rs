@@ -13,6 +13,7 @@
 pub mod extensions;
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -47,6 +48,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Worker {
     /// Frames are written whole, by whoever has something to say.
     output: Mutex<OwnedWriteHalf>,
+    /// What an image starts in the bootstrap's place.
+    program: Option<Vec<OsString>>,
     /// Never borrowed across an await.
     state: RefCell<State>,
     /// There is an invocation for a bootstrap that waits for one.
@@ -101,8 +104,9 @@ pub enum Refusal {
 }
 
 impl Worker {
-    pub fn new(output: OwnedWriteHalf) -> Self {
+    pub fn new(output: OwnedWriteHalf, program: Option<Vec<OsString>>) -> Self {
         Self {
+            program,
             output: Mutex::new(output),
             state: RefCell::new(State {
                 phase: Phase::Stem,
@@ -249,7 +253,7 @@ impl Worker {
             let mut state = self.state.borrow_mut();
             state.asked = false;
             let settings = state.settings.clone().expect("INIT is long read");
-            bootstrap::start(&settings, &state.address)
+            bootstrap::start(&settings, &state.address, self.program.as_deref())
         };
         match started {
             Ok(bootstrap) => self.state.borrow_mut().bootstrap = Some(bootstrap),
