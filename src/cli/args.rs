@@ -95,7 +95,7 @@ pub struct Global {
 pub enum Command {
     /// Run the server
     Serve(serve::Args),
-    /// Create or update a function from a directory, a source file or a zip
+    /// Create or update a function from a directory, a source file, a zip or an image
     Deploy(deploy::Args),
     /// Call a function and print its answer
     Invoke(invoke::Args),

@@ -25,12 +25,17 @@ A directory is zipped; patterns in its .hearthignore stay at home. A single sour
 Deploying to a name that exists updates it: what is not given stays as it was, and calls under way finish on the old code.
 
   hearth deploy ./thumbnails --handler app.handler --memory 512
-  hearth deploy ./report --name nightly-report --env REGION=north")]
+  hearth deploy ./report --name nightly-report --env REGION=north
+  hearth deploy --image team/report:7 --command app.handler")]
 pub struct Args {
     /// Directory, source file or .zip
-    #[arg(value_name = "DIR|FILE")]
-    path: PathBuf,
-    /// Name of the function [default: that of the directory or file]
+    #[arg(
+        value_name = "DIR|FILE",
+        required_unless_present = "image",
+        conflicts_with = "image"
+    )]
+    path: Option<PathBuf>,
+    /// Name of the function [default: that of the directory, file or image]
     #[arg(long, short)]
     name: Option<String>,
     /// Runtime, by id or short name [default: the one whose files these are]
@@ -39,6 +44,28 @@ pub struct Args {
     /// Where the code begins: MODULE.FUNCTION [default: as in the runtime's template]
     #[arg(long)]
     handler: Option<String>,
+    /// Container image on the server to run instead of code, by name
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["runtime", "handler"])]
+    image: Option<String>,
+    /// What to start in the image instead of its own entry point; may be repeated, one word each
+    #[arg(
+        long,
+        value_name = "WORD",
+        requires = "image",
+        allow_hyphen_values = true
+    )]
+    entrypoint: Vec<String>,
+    /// Arguments of the entry point instead of the image's own; may be repeated, one word each
+    #[arg(
+        long,
+        value_name = "WORD",
+        requires = "image",
+        allow_hyphen_values = true
+    )]
+    command: Vec<String>,
+    /// Where in the image it is started, instead of the image's own directory
+    #[arg(long, value_name = "DIR", requires = "image")]
+    working_dir: Option<String>,
     /// Memory in MiB; processor time is in proportion
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
@@ -86,6 +113,22 @@ pub struct Args {
     network: Option<String>,
 }
 
+impl Args {
+    /// The image that is wanted, with nothing said of what shall be the image's own.
+    fn of_image(&self) -> Option<Code> {
+        let mut image = json!({ "uri": self.image.as_ref()? });
+        for (field, words) in [("entrypoint", &self.entrypoint), ("command", &self.command)] {
+            if !words.is_empty() {
+                image[field] = json!(words);
+            }
+        }
+        if let Some(directory) = &self.working_dir {
+            image["working_dir"] = directory.as_str().into();
+        }
+        Some(Code::Image(image))
+    }
+}
+
 /// A setting that can be taken away. (Its own type: clap reads `Option<Option<_>>` in another way.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Optional<T>(Option<T>);
@@ -128,7 +171,11 @@ struct Runtimes {
 pub async fn run(args: Args, client: &Client, output: &mut Output) -> Result<(), Error> {
     let from = clock::now();
     let name = name(&args)?;
-    let code = package::read(&args.path)?;
+    let code = match (&args.path, args.of_image()) {
+        (Some(path), None) => package::read(path)?,
+        (_, Some(image)) => image,
+        (None, None) => unreachable!("one of them is required"),
+    };
     let packed_in = clock::now() - from;
 
     let runtimes: Runtimes = client.get("/runtimes/").await?;
@@ -173,11 +220,13 @@ struct Timings {
 /// The name asked for, or that of what is deployed.
 fn name(args: &Args) -> Result<String, Error> {
     let from_path = || {
+        if let Some(image) = &args.image {
+            let last = image.rsplit('/').next().unwrap_or_default();
+            return last.split([':', '@']).next().map(str::to_owned);
+        }
         // The real path, because `.` has a name too.
-        let path = args
-            .path
-            .canonicalize()
-            .unwrap_or_else(|_| args.path.clone());
+        let path = args.path.clone().unwrap_or_default();
+        let path = path.canonicalize().unwrap_or(path);
         let name = if path.is_dir() {
             path.file_name()
         } else {
@@ -191,7 +240,12 @@ fn name(args: &Args) -> Result<String, Error> {
         Ok(_) => Ok(name),
         Err(what) if args.name.is_some() => Err(Error::Usage(format!("the name {name:?} {what}"))),
         Err(what) => Err(Error::Usage(format!(
-            "the name {name:?}, taken from the path, {what}: give one with --name"
+            "the name {name:?}, taken from {}, {what}: give one with --name",
+            if args.image.is_some() {
+                "the image"
+            } else {
+                "the path"
+            }
         ))),
     }
 }
@@ -248,12 +302,13 @@ fn report(
     }
     let text = |field: &str| after[field].as_str().unwrap_or_default().to_owned();
     let (name, verb) = (text("name"), output.paint(Tone::Good, action));
+    let runs = match after["code"]["image"]["uri"].as_str() {
+        Some(image) => format!("image {image}"),
+        None => format!("{}, {}", text("language"), text("handler")),
+    };
     output.line(&format!(
-        "{verb} {name}: {}, {}, {} MiB, {} s",
-        text("language"),
-        text("handler"),
-        after["memory"],
-        after["timeout"]
+        "{verb} {name}: {runs}, {} MiB, {} s",
+        after["memory"], after["timeout"]
     ))?;
     for change in changes.unwrap_or_default() {
         output.line(&format!("  {change}"))?;
@@ -261,14 +316,18 @@ fn report(
     let size = match code {
         Code::Text { text, .. } => text.len(),
         Code::Zip(zip) => zip.bytes.len(),
+        Code::Image(_) => 0,
     };
-    let line = format!(
-        "{} packed in {:.0} ms, uploaded in {:.0} ms, {:.0} ms in all",
-        output::size(size as u64),
-        ms(timings.packed),
-        ms(timings.sent),
-        ms(timings.whole)
-    );
+    let line = match code {
+        Code::Image(_) => format!("{:.0} ms in all", ms(timings.whole)),
+        _ => format!(
+            "{} packed in {:.0} ms, uploaded in {:.0} ms, {:.0} ms in all",
+            output::size(size as u64),
+            ms(timings.packed),
+            ms(timings.sent),
+            ms(timings.whole)
+        ),
+    };
     let line = output.paint_talk(Tone::Faint, &line);
     output.talk(&line)?;
     output.talk(&format!("call it: hearth invoke {name} --data '{{}}'"))?;

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ignore::{DirEntry, WalkBuilder};
+use serde_json::Value;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, ZipWriter};
 
@@ -32,6 +33,8 @@ pub enum Code {
         text: String,
     },
     Zip(Zip),
+    /// An image on the server, as the server is asked for it.
+    Image(Value),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,7 +244,7 @@ mod tests {
     fn zip(path: &Path) -> Zip {
         match read(path).expect("packed") {
             Code::Zip(zip) => zip,
-            Code::Text { .. } => unreachable!("a zip was expected"),
+            _ => unreachable!("a zip was expected"),
         }
     }
 

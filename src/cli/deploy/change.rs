@@ -58,6 +58,11 @@ fn without_values(map: &Value, names: &[&str]) -> Value {
 }
 
 fn code(code: &Value) -> String {
+    if let Some(image) = code["image"].as_object() {
+        let text = |field: &str| image.get(field).and_then(Value::as_str).unwrap_or_default();
+        let id = text("id").trim_start_matches("sha256:");
+        return format!("{} ({})", text("uri"), id.get(..12).unwrap_or(id));
+    }
     let bytes = code["size"].as_u64().unwrap_or_default();
     let hash: String = code["sha256"]
         .as_str()

@@ -23,26 +23,26 @@ pub(super) fn plan(
     before: Option<&Value>,
 ) -> Result<Plan, Error> {
     let mut notes = Vec::new();
-    let runtime = runtime(args, code, runtimes, before, &mut notes)?;
-    let handler = handler(args, code, runtime, before);
-    if let Some(note) = missing_source(code, runtime, &handler) {
-        notes.push(note);
-    }
     let mut body = Map::new();
     match before {
         None => body.insert("name".into(), name.into()),
         // Made from this revision, or not at all: somebody else may be deploying too.
         Some(before) => body.insert("revision".into(), before["revision"].clone()),
     };
-    body.insert("language".into(), runtime.id.clone().into());
-    body.insert("handler".into(), handler.into());
-    body.insert(
-        "code".into(),
-        match code {
-            Code::Text { text, .. } => json!({ "inline": text }),
-            Code::Zip(zip) => json!({ "zip": STANDARD.encode(&zip.bytes) }),
-        },
-    );
+    let source = match code {
+        Code::Text { text, .. } => ("code", json!({ "inline": text })),
+        Code::Zip(zip) => ("code", json!({ "zip": STANDARD.encode(&zip.bytes) })),
+        Code::Image(image) => ("image", image.clone()),
+    };
+    // An image has its own.
+    if !matches!(code, Code::Image(_)) {
+        let runtime = runtime(args, code, runtimes, before, &mut notes)?;
+        let handler = handler(args, code, runtime, before);
+        notes.extend(missing_source(code, runtime, &handler));
+        body.insert("language".into(), runtime.id.clone().into());
+        body.insert("handler".into(), handler.into());
+    }
+    body.insert(source.0.into(), source.1);
     let mut set = |field: &str, value: Option<Value>| {
         if let Some(value) = value {
             body.insert(field.into(), value);
@@ -137,7 +137,7 @@ fn runtime<'a>(
         }
         None => Err(Error::Usage(format!(
             "cannot tell the runtime from {}; name it with --runtime: {}",
-            shown(&args.path),
+            args.path.as_deref().map_or_else(String::new, shown),
             offered(runtimes)
         ))),
     }
@@ -153,7 +153,7 @@ fn has_source(runtime: &Runtime, code: &Code) -> bool {
             let (module, _) = split(&runtime.default_handler);
             zip.files.contains(&format!("{module}.{extension}"))
         }
-        (_, None, None) => false,
+        (Code::Image(_), ..) | (_, None, None) => false,
     }
 }
 
@@ -162,7 +162,7 @@ fn has_module(runtime: &Runtime, code: &Code) -> bool {
     let (module, _) = split(&runtime.default_handler);
     match code {
         _ if runtime.source_file.is_some() => false,
-        Code::Text { .. } => false,
+        Code::Text { .. } | Code::Image(_) => false,
         Code::Zip(zip) => zip.files.iter().any(|file| split(file).0 == module),
     }
 }
@@ -194,7 +194,7 @@ fn handler(args: &Args, code: &Code, runtime: &Runtime, before: Option<&Value>) 
             let (_, function) = split(&runtime.default_handler);
             format!("{module}.{function}")
         }
-        Code::Text { .. } | Code::Zip(_) => runtime.default_handler.clone(),
+        Code::Text { .. } | Code::Zip(_) | Code::Image(_) => runtime.default_handler.clone(),
     }
 }
 
@@ -353,6 +353,25 @@ mod tests {
         assert!(plan.notes.is_empty());
         let notes = made(&args, &zip(&["hello.sh"]), None).notes;
         assert!(notes[0].contains("\"start\""), "{notes:?}");
+    }
+
+    #[test]
+    fn an_image_is_asked_for_by_name_and_brings_the_rest_along() {
+        let args = Args {
+            image: Some("team/app:1".into()),
+            command: vec!["app.handler".into()],
+            memory: Some(256),
+            ..Args::default()
+        };
+        let image = args.of_image().expect("an image");
+        let want = json!({"uri": "team/app:1", "command": ["app.handler"]});
+        assert_eq!(image, Code::Image(want.clone()));
+        let plan = made(&args, &image, None);
+        assert_eq!(
+            plan.body,
+            json!({"name": "f", "image": want, "memory": 256})
+        );
+        assert!(plan.notes.is_empty());
     }
 
     #[test]
