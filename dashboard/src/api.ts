@@ -38,7 +38,7 @@ export interface Fn {
   on_failure?: string | null;
   network: "none" | "egress";
   layers: string[];
-  code: { sha256: string; size: number; origin: "inline" | "zip" | "path"; path?: string };
+  code: { sha256: string; size: number; origin: "inline" | "zip" | "path" | "image"; path?: string; image?: Image };
   version: string;
   revision: number;
   created_at: string;
@@ -88,6 +88,15 @@ export interface Provisioned {
   status: "IN_PROGRESS" | "READY" | "FAILED";
   reason: string | null;
   updated_at: string;
+}
+
+/** The image that a function is made of; sent as it is, it is the same one again. */
+export interface Image {
+  uri: string;
+  id: string;
+  entrypoint?: string[];
+  command?: string[];
+  working_dir?: string;
 }
 
 export interface Runtime {
@@ -191,7 +200,7 @@ export interface Version {
   number: number;
   description: string;
   handler: string;
-  code: { sha256: string; size: number };
+  code: { sha256: string; size: number; image?: Image };
   digest: string;
   function_revision: number;
   created_at: string;

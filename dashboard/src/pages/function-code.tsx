@@ -1,6 +1,6 @@
 // A function's code in an editor, and beside it a call to try it with. Saving is deploying.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, bytes, type Fn, fnPath, write } from "../api";
+import { ApiError, bytes, type Fn, fnPath, type Image, write } from "../api";
 import { CodeEditor } from "../code-editor";
 import type { Editor } from "../editor";
 import { size } from "../format";
@@ -13,7 +13,64 @@ import { Test } from "./function-test";
 /** Larger packages are shown only when asked for. */
 const PACKAGE_MAX = 5 * 1024 * 1024;
 
-export function Code({ fn, changed, reload }: { fn: Fn; changed: (fn: Fn) => void; reload: () => void }) {
+interface CodeProps {
+  fn: Fn;
+  changed: (fn: Fn) => void;
+  reload: () => void;
+}
+
+export function Code(props: CodeProps) {
+  return props.fn.code.image ? <OfImage {...props} image={props.fn.code.image} /> : <OfPackage {...props} />;
+}
+
+/** There is no code to see: it is in the image. */
+function OfImage({ fn, image, changed }: CodeProps & { image: Image }) {
+  const [busy, setBusy] = useState(false);
+  const again = async () => {
+    setBusy(true);
+    try {
+      const { id: _, ...wanted } = image;
+      const now = await write<Fn>("PUT", fnPath(fn.id), { image: wanted, revision: fn.revision });
+      say(now.code.image?.id === image.id ? `${image.uri} is still the same image.` : `${fn.name} is deployed as revision ${now.revision}.`);
+      changed(now);
+    } catch (problem) {
+      say((problem as Error).message, true);
+    }
+    setBusy(false);
+  };
+  const words = (words?: string[]) => (words ? <code class="break">{JSON.stringify(words)}</code> : <span class="muted">the image's own</span>);
+  return (
+    <div class="split">
+      <section class="card form" aria-label="Code">
+        <p>The code of this function is a container image. It stays the one it was when it was deployed, whatever its name stands for later.</p>
+        <dl class="facts">
+          <dt>Image</dt>
+          <dd>
+            <code class="break">{image.uri}</code>
+          </dd>
+          <dt>Id</dt>
+          <dd>
+            <code class="break">{image.id}</code>
+          </dd>
+          <dt>Entry point</dt>
+          <dd>{words(image.entrypoint)}</dd>
+          <dt>Command</dt>
+          <dd>{words(image.command)}</dd>
+          <dt>Working directory</dt>
+          <dd>{image.working_dir ? <code class="break">{image.working_dir}</code> : <span class="muted">the image's own</span>}</dd>
+        </dl>
+        <div class="row end">
+          <button type="button" disabled={busy} onClick={again}>
+            {busy ? "Deploying…" : "Deploy what the name stands for now"}
+          </button>
+        </div>
+      </section>
+      <Test fn={fn} handle={() => undefined} />
+    </div>
+  );
+}
+
+function OfPackage({ fn, changed, reload }: CodeProps) {
   const [files, setFiles] = useState<Files>();
   const [wanted, setWanted] = useState(fn.code.size <= PACKAGE_MAX);
   const [error, setError] = useState("");

@@ -116,7 +116,7 @@ export function Settings({ fn, changed, remove }: { fn: Fn; changed: (fn: Fn) =>
         <fieldset>
           <legend>General</legend>
           {text("name", "Name", "Letters, digits, - and _", { maxLength: 64, required: true })}
-          {text("handler", "Handler", "module.function", { maxLength: 128, required: true })}
+          {fn.code.origin !== "image" && text("handler", "Handler", "module.function", { maxLength: 128, required: true })}
           {text("description", "Description", "For people", { maxLength: 256 })}
           {text("route", "Route", "Plain HTTP without a key, for example /orders/{id}. Empty is none.", { placeholder: "none", maxLength: 512 })}
         </fieldset>
@@ -177,8 +177,10 @@ export function Settings({ fn, changed, remove }: { fn: Fn; changed: (fn: Fn) =>
           </dd>
           <dt>Code</dt>
           <dd>
-            {size(fn.code.size)}, {fn.code.origin}
+            {fn.code.image ? "" : `${size(fn.code.size)}, `}
+            {fn.code.origin}
             {fn.code.path && `, ${fn.code.path}`}
+            {fn.code.image && `, ${fn.code.image.uri}`}
           </dd>
           <dt>SHA-256</dt>
           <dd>

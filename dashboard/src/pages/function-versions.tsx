@@ -57,6 +57,10 @@ export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void })
     });
     if (!sure) return;
     await act(`${fn.name} has the code of version ${version.number} again.`, async () => {
+      if (version.code.image) {
+        changed(await write<Fn>("PUT", fnPath(fn.id), { image: version.code.image, revision: fn.revision }));
+        return;
+      }
       const [zip, { asText, base64, unpack }] = await Promise.all([bytes(fnPath(fn.id, `/code?version=${version.number}`)), import("../zip")]);
       const files = [...(await unpack(zip)).values()];
       const only = files.length === 1 ? asText(files[0] ?? new Uint8Array()) : undefined;
@@ -107,7 +111,7 @@ export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void })
                     </Badge>
                   ))}
                 <span class="muted grow">
-                  {version.description && `${version.description} · `}from revision {version.function_revision}, {size(version.code.size)}, {ago(version.created_at, Date.now() + skew.value)}
+                  {version.description && `${version.description} · `}from revision {version.function_revision}, {version.code.image?.uri ?? size(version.code.size)}, {ago(version.created_at, Date.now() + skew.value)}
                 </span>
                 {fn.code.origin === "path" ? null : version.code.sha256 === fn.code.sha256 && version.handler === fn.handler ? (
                   <span class="muted">is deployed</span>
