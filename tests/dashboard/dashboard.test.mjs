@@ -6,6 +6,8 @@ import { zipSync } from "../../dashboard/node_modules/fflate/esm/index.mjs";
 import { accessible, api, CODE, ends, EVIL, hands, key, launch, looks, raw, startAgain, unhurt, url } from "./browser.mjs";
 
 const NAME = "shown-in-browser";
+/** A function that is an image. */
+const IMAGE = "of-an-image";
 /** A function whose events end as dead letters. */
 const FAILS = "fails-for-good";
 const RAISES = "def handler(event, context): raise ValueError(event['why'])\n";
@@ -19,7 +21,7 @@ before(async () => {
 });
 after(async () => {
   await browser?.close();
-  for (const name of [NAME, FAILS, "from-a-zip", "dropped"]) await api("DELETE", `/functions/${name}`);
+  for (const name of [NAME, FAILS, IMAGE, "from-a-zip", "dropped"]) await api("DELETE", `/functions/${name}`);
 });
 
 /** An event that is a dead letter when this returns; its id. */
@@ -318,6 +320,33 @@ test("the code of a version is rolled back to", async () => {
   await (await run({ text: "rolled" })).getByText("rolled").waitFor();
   const { code } = JSON.parse((await api("GET", `/functions/${NAME}`)).body);
   assert.equal(code.origin, "inline", "it can still be written here");
+});
+
+test("a function that is an image says which, and goes back to it", async () => {
+  const image = { uri: process.env.TEST_IMAGE, command: ["app.handler"], working_dir: "/tmp" };
+  const made = await api("POST", "/functions/", { name: IMAGE, image });
+  assert.equal(made.status, 201, made.body);
+  await api("POST", `/functions/${IMAGE}/versions`, {});
+  const changed = await api("PUT", `/functions/${IMAGE}`, { image: image.uri });
+  assert.equal(changed.status, 200, changed.body);
+  await open(`/dashboard/functions/${IMAGE}`);
+  await card("Code").getByText(image.uri, { exact: true }).waitFor();
+  await accessible(page, "a function that is an image");
+  await tab("Versions").click();
+  await button("Roll back to version 1").click();
+  await page.getByRole("dialog").getByRole("button", { name: "Roll back" }).click();
+  await page.getByText("has the code of version 1 again").waitFor();
+  await tab("Code and test").click();
+  await card("Code").getByText('["app.handler"]').waitFor();
+  await card("Code").getByText("/tmp", { exact: true }).waitFor();
+  await button("Deploy what the name stands for now").click();
+  await page.getByText(`${image.uri} is still the same image.`).waitFor();
+  // What is the image's affair is not asked for, and keeps nothing from being saved.
+  await tab("Settings").click();
+  assert.equal(await page.getByLabel("Handler").count(), 0);
+  await page.getByLabel("Description").fill("an image");
+  await button("Save").click();
+  await page.getByText(`The settings of ${IMAGE} are saved.`).waitFor();
 });
 
 test("a call is run again on any version, and the answers are compared", async () => {

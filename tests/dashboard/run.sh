@@ -78,11 +78,13 @@ key=$(as_root cat "$work/state/admin.key")
 # The first start on a machine builds the runtimes' images.
 wait_for 900 within 5 curl -fsS "$url/readyz" || die "never ready"
 
+# One of the images that are there, to be looked at.
+image=$($(docker_prefix) $(docker_client) images --quiet --filter label=hearth.runtime=provided | head -n 1)
 mkdir -p "$built/dashboard-shots"
 trap start_again USR1
 trap freeze USR2
 # Not `within`: its number would be that of a shell around it.
-TEST_URL=$url TEST_KEY=$key TEST_ENV=$(as_root "$built/debug/hearth" env --state-dir "$work/state" --json) TEST_BROWSER=$(browser) TEST_SHOTS=$built/dashboard-shots TEST_RUNNER=$$ \
+TEST_IMAGE=$image TEST_URL=$url TEST_KEY=$key TEST_ENV=$(as_root "$built/debug/hearth" env --state-dir "$work/state" --json) TEST_BROWSER=$(browser) TEST_SHOTS=$built/dashboard-shots TEST_RUNNER=$$ \
     timeout --kill-after=5 "${DASHBOARD_TIMEOUT:-900}" node --test --test-concurrency=1 --test-reporter=spec tests/dashboard/*.test.mjs &
 tests=$!
 # A signal ends the wait, and not the tests.
