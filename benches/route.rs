@@ -73,7 +73,7 @@ fn admission(c: &mut Criterion) {
         let gates = Gates {
             function: &function,
             limited_by: Throttle::FunctionConcurrency,
-            unreserved: Some(&unreserved),
+            part: Some(&unreserved),
             account: &account,
         };
         b.iter(|| admit::admit(black_box(gates)).unwrap());

@@ -180,7 +180,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // From here on, with all functions known, this process takes its part of the limits.
     let sharing_stop = CancellationToken::new();
     let sharing = sharing.map(|(share, permits)| {
-        let asking = share::run(share, permits, sharing_stop.clone());
+        let asking = share::asking::run(share, permits, sharing_stop.clone());
         task::spawn(task::Kind::Vital(stop.clone()), "permits", asking)
     });
     let old = state.root.join("code.old");

@@ -142,6 +142,7 @@ pub(super) fn share_options(config: &Config, instance: &str) -> share::Options {
     share::Options {
         process: instance.to_owned(),
         incarnation: uuid::Uuid::new_v4().simple().to_string(),
+        account: config.limits.concurrency,
         lease: config.limits.lease,
         wait: config.limits.permit_wait,
         waiting: config.limits.line_depth,

@@ -68,6 +68,8 @@ pub struct Gate {
     limit: AtomicU32,
     /// Calls that wait for room.
     waiting: AtomicU32,
+    /// So much more room is on its way here from other processes. Written by `settle`.
+    coming: AtomicU32,
     /// `None` where the room is the limit.
     shared: Option<Shared>,
 }
@@ -99,6 +101,7 @@ impl Gate {
             keep: AtomicU32::new(0),
             limit: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
+            coming: AtomicU32::new(0),
             shared,
         };
         gate.set_limit(limit);
@@ -113,7 +116,8 @@ impl Gate {
         let granted = self.shared.is_some() && limit < UNLIMITED;
         self.keep.store(limit, Ordering::Relaxed);
         self.change(|places| match granted {
-            true if places.room == UNLIMITED => Places { room: 0, ..places },
+            // Nothing was granted, but what runs is to be counted.
+            true if places.room == UNLIMITED => places.without_idle(0),
             true => places.without_idle(limit),
             false if places.room > limit => places.without_idle(limit),
             false => Places {
@@ -143,6 +147,16 @@ impl Gate {
     /// Calls that wait for a place.
     pub fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Room that other processes have idle and are to give to this one, as of the last grant.
+    pub fn coming(&self) -> u32 {
+        self.coming.load(Ordering::Relaxed)
+    }
+
+    /// Whatever was on its way: nobody knows of it now.
+    pub fn nothing_comes(&self) {
+        self.coming.store(0, Ordering::Relaxed);
     }
 
     /// One step: the count is checked and raised at once, so two callers can never share the last place.
@@ -192,8 +206,10 @@ impl Gate {
         before.peak
     }
 
-    /// Takes over a grant: `more` places (or fewer) than when it was asked for, of which all above `keep` go back when they are idle.
-    pub fn settle(&self, more: i64, keep: u32) {
+    /// Takes over a grant: `more` places (or fewer) than when it was asked for, of which all above `keep` go back when they are idle, and
+    /// what is on its way.
+    pub fn settle(&self, more: i64, keep: u32, coming: u32) {
+        self.coming.store(coming, Ordering::Relaxed);
         let keep = keep.min(self.limit());
         self.keep.store(keep, Ordering::Relaxed);
         let before = self.change(|places| {
@@ -271,8 +287,8 @@ pub struct Gates<'a> {
     pub function: &'a Arc<Gate>,
     /// What the function's limit is called.
     pub limited_by: Throttle,
-    /// What functions without a reservation share; `None` for one that has its own.
-    pub unreserved: Option<&'a Arc<Gate>>,
+    /// The part of the account's limit that the call is in; `None` where that is the function's own.
+    pub part: Option<&'a Arc<Gate>>,
     pub account: &'a Arc<Gate>,
 }
 
@@ -280,7 +296,7 @@ pub struct Gates<'a> {
 #[derive(Debug)]
 pub struct Permit {
     function: Arc<Gate>,
-    unreserved: Option<Arc<Gate>>,
+    part: Option<Arc<Gate>>,
     account: Arc<Gate>,
 }
 
@@ -301,31 +317,37 @@ pub fn admit(gates: Gates<'_>) -> Result<Permit, Full<'_>> {
     function
         .enter()
         .map_err(|limit| full(function, gates.limited_by, limit))?;
-    if let Some(unreserved) = gates.unreserved
-        && let Err(limit) = unreserved.enter()
+    let account = gates.account;
+    if let Some(part) = gates.part
+        && let Err(limit) = part.enter()
     {
         function.leave();
-        return Err(full(unreserved, Throttle::UnreservedConcurrency, limit));
+        let reason = match limit == account.limit() {
+            // Nobody has a part for itself.
+            true => Throttle::AccountConcurrency,
+            false => Throttle::UnreservedConcurrency,
+        };
+        return Err(full(part, reason, limit));
     }
-    if let Err(limit) = gates.account.enter() {
-        if let Some(unreserved) = gates.unreserved {
-            unreserved.leave();
+    if let Err(limit) = account.enter() {
+        if let Some(part) = gates.part {
+            part.leave();
         }
         function.leave();
-        return Err(full(gates.account, Throttle::AccountConcurrency, limit));
+        return Err(full(account, Throttle::AccountConcurrency, limit));
     }
     Ok(Permit {
         function: function.clone(),
-        unreserved: gates.unreserved.cloned(),
-        account: gates.account.clone(),
+        part: gates.part.cloned(),
+        account: account.clone(),
     })
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.account.leave();
-        if let Some(unreserved) = &self.unreserved {
-            unreserved.leave();
+        if let Some(part) = &self.part {
+            part.leave();
         }
         self.function.leave();
     }
@@ -357,7 +379,7 @@ mod tests {
         Gates {
             function,
             limited_by: Throttle::FunctionConcurrency,
-            unreserved: None,
+            part: None,
             account,
         }
     }
@@ -427,7 +449,7 @@ mod tests {
         let (account, unreserved) = (Gate::new(3), Gate::new(1));
         let (reserved, other) = (Gate::new(2), Gate::new(u32::MAX));
         let others = Gates {
-            unreserved: Some(&unreserved),
+            part: Some(&unreserved),
             ..gates(&other, &account)
         };
         let _inside = admit(others).expect("there is room");
@@ -449,11 +471,11 @@ mod tests {
         let (shared, account) = (Gate::shared(10, short.clone()), Gate::new(100));
         let enter = || admit(gates(&shared, &account)).ok();
         assert!(enter().is_none(), "nothing was granted yet");
-        shared.settle(4, 4);
+        shared.settle(4, 4, 0);
         let inside: Vec<Permit> = std::iter::from_fn(enter).collect();
         assert_eq!((inside.len(), shared.take_peak()), (4, 4));
         // Two of them are wanted elsewhere: they go as calls end.
-        shared.settle(0, 2);
+        shared.settle(0, 2, 0);
         assert_eq!(shared.room(), 4);
         drop(inside);
         assert_eq!((shared.room(), shared.under_way()), (2, 0));
@@ -464,14 +486,22 @@ mod tests {
         assert_eq!(shared.room(), 1);
         shared.set_limit(u32::MAX);
         assert_eq!(shared.room(), UNLIMITED);
-        shared.settle(3, 3);
+        shared.settle(3, 3, 0);
         assert_eq!(shared.room(), UNLIMITED);
         shared.set_limit(5);
         assert_eq!(shared.room(), 0);
+        // A limit that comes while calls run has these in it.
+        shared.set_limit(u32::MAX);
+        let inside = (enter(), enter());
+        shared.set_limit(0);
+        assert_eq!((shared.room(), shared.under_way()), (2, 2));
+        drop(inside);
+        assert_eq!((shared.room(), shared.under_way()), (0, 0));
+        shared.set_limit(5);
         // What was lost is not counted as held, though calls still use it.
-        shared.settle(3, 3);
+        shared.settle(3, 3, 0);
         let _inside = (enter(), enter());
-        shared.settle(-2, 1);
+        shared.settle(-2, 1, 0);
         assert_eq!((shared.room(), shared.under_way()), (1, 2));
         assert!(enter().is_none());
     }

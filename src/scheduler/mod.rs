@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod dispatch;
+pub mod gates;
 pub mod lease;
 pub mod life;
 pub mod provision;
@@ -24,7 +25,7 @@ use crate::clock;
 use crate::config;
 use crate::domain::aws::Place;
 use crate::domain::environment::Variables;
-use crate::domain::fault::{Blame, Fault, Throttle};
+use crate::domain::fault::{Blame, Fault};
 use crate::domain::function::{Function, Network};
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::image;
@@ -38,6 +39,7 @@ use crate::pool::roster::View;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Replaced, Table};
 use crate::scheduler::admit::Gate;
+use crate::scheduler::gates::{FunctionGates, gate, set_limit};
 use crate::scheduler::life::Life;
 use crate::scheduler::qualifiers::Qualifiers;
 use crate::scheduler::record::{Call, Record, Summary};
@@ -78,8 +80,7 @@ type LazySlot = Arc<OnceLock<Result<Arc<Slot>, String>>>;
 #[derive(Debug, Clone)]
 struct Shared {
     life: Arc<Life>,
-    gate: Arc<Gate>,
-    limited_by: Throttle,
+    gates: FunctionGates,
     /// Made with the first call under the function's name.
     meters: Arc<OnceLock<Box<FunctionMeters>>>,
 }
@@ -114,7 +115,7 @@ impl Target {
         let versions = self.published().versions.values();
         let versions = versions.map(|version| version.function.timeout());
         Part {
-            claim: self.claim(),
+            claim: self.claim().unwrap_or(0),
             longest_timeout: versions.fold(self.function.timeout(), Duration::max),
         }
     }
@@ -211,8 +212,7 @@ pub struct Scheduler {
     changes: watch::Sender<u64>,
 }
 
-/// What the parts of the account's limit are called among processes.
-const ACCOUNT: &str = "account";
+/// What the part of the account's limit that is nobody's own is called among processes.
 const UNRESERVED: &str = "unreserved";
 
 impl Scheduler {
@@ -220,14 +220,16 @@ impl Scheduler {
         Self::with(options, pool, None)
     }
 
-    /// One whose limits hold for several processes together; `share::run` must be spawned with it.
+    /// One whose limits hold for several processes together; `share::asking::run` must be spawned with it.
     pub fn sharing(options: Options, pool: Arc<Pool>, share: Arc<Share>) -> Arc<Self> {
         Self::with(options, pool, Some(share))
     }
 
     fn with(options: Options, pool: Arc<Pool>, share: Option<Arc<Share>>) -> Arc<Self> {
-        let account = gate(share.as_ref(), ACCOUNT, options.limits.concurrency);
-        let unreserved = gate(share.as_ref(), UNRESERVED, u32::MAX);
+        let limit = options.limits.concurrency;
+        // Among processes it is the parts that are shared: together they are the whole.
+        let account = Gate::new(limit);
+        let unreserved = gate(share.as_ref(), UNRESERVED, limit, true);
         Arc::new(Self {
             table: Table::default(),
             pool,
@@ -385,11 +387,15 @@ impl Scheduler {
     /// Called with the totals locked: of two changes, the later one is right.
     fn apply(&self, totals: &Totals) {
         metrics::functions(totals.functions());
-        let limit = totals.claimed().map_or(u32::MAX, |claimed| {
-            self.account.limit().saturating_sub(claimed)
-        });
+        let limit = self.account.limit().saturating_sub(totals.claimed());
         if self.unreserved.limit() != limit {
-            set_limit(self.share.as_ref(), UNRESERVED, &self.unreserved, limit);
+            set_limit(
+                self.share.as_ref(),
+                UNRESERVED,
+                &self.unreserved,
+                limit,
+                true,
+            );
         }
         if let Some(share) = &self.share {
             share.set_longest_timeout(totals.longest_timeout());
@@ -397,25 +403,24 @@ impl Scheduler {
     }
 
     fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {
-        let (limit, limited_by) = limit(&function);
-        let (life, gate) = match old {
-            Some(old) => (old.shared.life.clone(), old.shared.gate.clone()),
-            None => (
-                Life::new(self.options.log_keep_bytes),
-                gate(self.share.as_ref(), function.id.as_str(), limit),
-            ),
+        let life = match old {
+            Some(old) => old.shared.life.clone(),
+            None => Life::new(self.options.log_keep_bytes),
         };
-        if gate.limit() != limit {
-            set_limit(self.share.as_ref(), function.id.as_str(), &gate, limit);
-        }
+        let gates = FunctionGates::of(
+            self.share.as_ref(),
+            function.id.as_str(),
+            function.max_concurrency,
+            function.reserved_concurrency,
+            old.map(|old| &old.shared.gates),
+        );
         let meters = match old {
             Some(old) if old.function.name == function.name => old.shared.meters.clone(),
             _ => Arc::default(),
         };
         let shared = Shared {
             life,
-            gate,
-            limited_by,
+            gates,
             meters,
         };
         let before = old.map(Arc::as_ref);
@@ -586,7 +591,7 @@ impl Scheduler {
                 return;
             }
         };
-        let (permit, term) = match self.admit(target).await {
+        let (permit, term) = match self.admit(target, deadline).await {
             Ok(admitted) => admitted,
             Err(fault) => {
                 called.result = Err(fault);
@@ -644,28 +649,5 @@ impl Scheduler {
 
     pub fn concurrency_limit(&self) -> u32 {
         self.account.limit()
-    }
-}
-
-fn gate(share: Option<&Arc<Share>>, scope: &str, limit: u32) -> Arc<Gate> {
-    match share {
-        None => Gate::new(limit),
-        Some(share) => share.gate(scope, limit),
-    }
-}
-
-fn set_limit(share: Option<&Arc<Share>>, scope: &str, gate: &Arc<Gate>, limit: u32) {
-    match share {
-        None => gate.set_limit(limit),
-        Some(share) => share.limit(scope, gate, limit),
-    }
-}
-
-/// How many calls of a function may be under way, and what that limit is called.
-fn limit(function: &Function) -> (u32, Throttle) {
-    let own = function.max_concurrency.unwrap_or(u32::MAX);
-    match function.reserved_concurrency {
-        Some(reserved) if reserved <= own => (reserved, Throttle::ReservedConcurrency),
-        _ => (own, Throttle::FunctionConcurrency),
     }
 }

@@ -3,6 +3,7 @@
 //! the places under the limit are for all processes together.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 
@@ -10,8 +11,9 @@ use crate::domain::fault::Fault;
 use crate::domain::id::FunctionId;
 use crate::domain::version::{Published, VersionId};
 use crate::scheduler::admit::{self, Gates, Permit};
+use crate::scheduler::gates::gate;
 use crate::scheduler::share::Term;
-use crate::scheduler::{Scheduler, Target, gate};
+use crate::scheduler::{Scheduler, Target};
 
 /// How it stands with what is provisioned for a qualifier.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,14 +66,19 @@ impl Scheduler {
         let wanted = latest.published().provisioned();
         for (number, target) in latest.qualifiers.opened() {
             let count = wanted.get(&number).copied().unwrap_or(0);
+            // Calls of a function with a reservation are in that.
+            let places = match target.function.reserved_concurrency {
+                Some(_) => 0,
+                None => count,
+            };
             if count > 0 || target.provisioned.get().is_some() {
                 let scope = format!("provisioned:{}", target.digest);
                 let share = self.share.as_ref();
-                let places = target
+                let gate = target
                     .provisioned
-                    .get_or_init(|| gate(share, &scope, count));
-                if places.limit() != count {
-                    places.set_limit(count);
+                    .get_or_init(|| gate(share, &scope, places, true));
+                if gate.limit() != places {
+                    gate.set_limit(places);
                 }
             }
             // What has no place yet and needs none stays without.
@@ -138,17 +145,18 @@ impl Scheduler {
     }
 
     /// A place for a call, first among those its version's provisioned workers have to themselves.
-    pub(super) async fn admit(&self, target: &Target) -> Result<(Permit, Option<Term>), Fault> {
-        let unreserved = target.function.reserved_concurrency.is_none();
-        let gates = Gates {
-            function: &target.shared.gate,
-            limited_by: target.shared.limited_by,
-            unreserved: unreserved.then_some(&self.unreserved),
-            account: &self.account,
-        };
-        if unreserved && let Some(provisioned) = target.provisioned.get() {
+    pub(super) async fn admit(
+        &self,
+        target: &Target,
+        deadline: Instant,
+    ) -> Result<(Permit, Option<Term>), Fault> {
+        let limited = &target.shared.gates;
+        let gates = limited.gates(&self.unreserved, &self.account);
+        if !limited.has_part()
+            && let Some(provisioned) = target.provisioned.get()
+        {
             let own = Gates {
-                unreserved: Some(provisioned),
+                part: Some(provisioned),
                 ..gates
             };
             let admitted = match &self.share {
@@ -168,7 +176,7 @@ impl Scheduler {
                 .map(|permit| (permit, None))
                 .map_err(|full| full.fault),
             Some(share) => {
-                let (permit, term) = share.admit(gates).await?;
+                let (permit, term) = share.admit(gates, deadline).await?;
                 Ok((permit, Some(term)))
             }
         }

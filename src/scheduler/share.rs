@@ -1,45 +1,34 @@
 //! This process's part of the limits it shares with others: the lease, the blocks of permits under it, and the calls that wait for one.
-//! Owns all dealings with the ledger (`store::permits`, where the reasoning is). One task, `run`, asks it: at intervals, when a
-//! gate runs short, and when others need what is here. A call that finds a permit here never waits for it: one look at a clock more.
+//! One task, `asking::run`, has all dealings with the ledger (`store::permits`, where the reasoning is). A call that finds a permit here
+//! never waits for it: one look at a clock more.
 //!
-//! What is asked for follows what was used in the last moments and what waits now. The lease's own state is `lease`, pure; the
-//! counts are the gates'.
+//! A call that finds none waits for `permit_wait`, and on only for the ledger's word on it, and while that says that permits are on their
+//! way: others have them idle. A limit that is used up is said at once, one that is not is never said to be because a machine was slow.
 
-use std::collections::HashMap;
+pub mod asking;
+
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::scheduler::admit::{self, Full, Gate, Gates, Permit, UNLIMITED, Waiting};
-use crate::scheduler::lease::Lease;
-use crate::scheduler::{ACCOUNT, UNRESERVED};
-use crate::store::permits::{Answer, Ask, Claim, Error, Grant, Permits};
 use crate::telemetry::metrics;
-
-/// Between two asks at least: whatever happens in that time goes into one.
-const PAUSE: Duration = Duration::from_millis(4);
-/// Before it is asked again for what others may have given back meanwhile.
-const AGAIN: Duration = Duration::from_millis(15);
-/// Use of this long ago still counts.
-const WINDOW: Duration = Duration::from_millis(250);
-/// Beyond timeout and grace, code may need this long to be dead.
-const TO_KILL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
 pub struct Options {
     /// This process's name, the same after a restart.
     pub process: String,
     pub incarnation: String,
+    /// The account's limit, over all processes.
+    pub account: u32,
     pub lease: Duration,
-    /// A call waits so long for a permit that is not here.
+    /// A call waits so long for a permit that is not here; longer only for one that is known to be on its way, and for the ledger's word.
     pub wait: Duration,
     /// So many calls may wait for one limit's.
     pub waiting: u32,
@@ -54,11 +43,23 @@ pub struct Share {
     spendable_until: AtomicU64,
     /// How often permits that had been granted were lost. Written by `run`.
     losses: AtomicU32,
+    /// When that was asked whose answer, or failure, was taken in last; by the same clock. Written by `run`.
+    answered: AtomicU64,
     /// Told when a permit is wanted, or idle and wanted elsewhere.
     short: Arc<Notify>,
-    renewed: Notify,
-    gates: Mutex<HashMap<String, Weak<Gate>>>,
+    /// Told when an ask was answered, or failed.
+    heard: Notify,
+    /// Changed only within the lock, so that what is read within it belongs together.
+    gates: Mutex<BTreeMap<String, Known>>,
     longest_timeout: Mutex<Duration>,
+}
+
+/// A gate whose limit is shared.
+#[derive(Debug)]
+struct Known {
+    gate: Weak<Gate>,
+    /// Its limit is a part of the account's.
+    part: bool,
 }
 
 /// Under which lease a call was admitted.
@@ -87,30 +88,33 @@ impl Share {
             options,
             spendable_until: AtomicU64::new(0),
             losses: AtomicU32::new(0),
+            answered: AtomicU64::new(0),
             short: Arc::new(Notify::new()),
-            renewed: Notify::new(),
+            heard: Notify::new(),
             gates: Mutex::default(),
             longest_timeout: Mutex::default(),
         })
     }
 
-    /// A gate whose limit is shared under this name.
-    pub fn gate(&self, scope: &str, limit: u32) -> Arc<Gate> {
+    /// A gate whose limit is shared under this name. `part`: of the account's limit.
+    pub fn gate(&self, scope: &str, limit: u32, part: bool) -> Arc<Gate> {
         // Calls of a function that was deleted a moment ago may still be inside.
-        let known = self.gates.lock().get(scope).and_then(Weak::upgrade);
-        let gate = known.unwrap_or_else(|| Gate::shared(UNLIMITED, self.short.clone()));
-        self.limit(scope, &gate, limit);
+        let known = self.gates.lock().get(scope).map(|known| known.gate.clone());
+        let gate = known.and_then(|gate| gate.upgrade());
+        let gate = gate.unwrap_or_else(|| Gate::shared(UNLIMITED, self.short.clone()));
+        self.limit(scope, &gate, limit, part);
         gate
     }
 
     /// Another limit for a gate of this name. One without is not asked for, and not even known here: most functions have none.
-    pub fn limit(&self, scope: &str, gate: &Arc<Gate>, limit: u32) {
+    pub fn limit(&self, scope: &str, gate: &Arc<Gate>, limit: u32, part: bool) {
+        let mut gates = self.gates.lock();
         if limit < UNLIMITED {
-            let mut gates = self.gates.lock();
             if !gates.contains_key(scope) {
-                gates.retain(|_, gate| gate.strong_count() > 0);
+                gates.retain(|_, known| known.gate.strong_count() > 0);
             }
-            gates.insert(scope.into(), Arc::downgrade(gate));
+            let gate = Arc::downgrade(gate);
+            gates.insert(scope.into(), Known { gate, part });
         }
         gate.set_limit(limit);
     }
@@ -120,11 +124,16 @@ impl Share {
         *self.longest_timeout.lock() = timeout;
     }
 
-    /// Takes a place under every limit, if need be after a short wait for a permit from the others. Dropping it is safe.
-    pub async fn admit(&self, gates: Gates<'_>) -> Result<(Permit, Term), Fault> {
+    /// Takes a place under every limit, if need be after a wait for a permit from the others, at most until the deadline. Dropping it is
+    /// safe.
+    pub async fn admit(
+        &self,
+        gates: Gates<'_>,
+        deadline: Instant,
+    ) -> Result<(Permit, Term), Fault> {
         match self.try_admit(gates, clock::since_boot()) {
             Ok(admitted) => Ok(admitted),
-            Err(refused) => self.wait(gates, refused).await,
+            Err(refused) => self.wait(gates, refused, deadline).await,
         }
     }
 
@@ -166,43 +175,87 @@ impl Share {
         &self,
         gates: Gates<'a>,
         mut refused: Refused<'a>,
+        deadline: Instant,
     ) -> Result<(Permit, Term), Fault> {
-        let deadline = clock::now() + self.options.wait;
-        while clock::now() < deadline {
-            let renewed = self.renewed.notified();
-            let _waiting = match &refused {
-                Refused::Full(full) => match Waiting::at(full.gate, self.options.waiting) {
-                    Some(waiting) => Some(waiting),
-                    None => break,
-                },
-                Refused::RunOut => None,
+        let enough = clock::now() + self.options.wait;
+        // What a dead process held returns within a lease, and is heard of within another: nothing that is on its way takes longer.
+        let most = deadline.min(enough + 2 * self.options.lease).max(enough);
+        while clock::now() < most {
+            let waiting = match &refused {
+                Refused::Full(full) => Waiting::at(full.gate, self.options.waiting).map(Some),
+                Refused::RunOut => Some(None),
             };
-            // Once more: what became free before anybody knew that this one waits is not told.
-            let again = match self.try_admit(gates, clock::since_boot()) {
+            let Some(_waiting) = waiting else { break };
+            match self.wait_at(gates, &refused, enough, most).await {
                 Ok(admitted) => {
                     metrics::permit_waited(true);
                     return Ok(admitted);
                 }
-                Err(again) => again,
-            };
-            let elsewhere = !again.is_at(&refused);
-            refused = again;
-            if elsewhere {
-                continue;
+                Err(Some(elsewhere)) => refused = elsewhere,
+                Err(None) => break,
             }
-            self.short.notify_one();
-            let may_go_on = async {
-                match &refused {
-                    Refused::Full(full) => full.gate.freed().await,
-                    Refused::RunOut => renewed.await,
-                }
-            };
-            // Whether or not it was in time: the next look tells.
-            tokio::time::timeout_at(deadline.into(), may_go_on)
-                .await
-                .ok();
         }
         Err(self.refuse(refused))
+    }
+
+    /// Waits where the call was refused: until it is admitted, or refused elsewhere, or has waited enough and nothing is on its way.
+    async fn wait_at<'a>(
+        &self,
+        gates: Gates<'a>,
+        at: &Refused<'a>,
+        enough: Instant,
+        most: Instant,
+    ) -> Result<(Permit, Term), Option<Refused<'a>>> {
+        let since = nanos(clock::since_boot());
+        let mut ask = true;
+        loop {
+            let heard = self.heard.notified();
+            // Once more: what became free before anybody knew that this one waits is not told.
+            match self.try_admit(gates, clock::since_boot()) {
+                Ok(admitted) => return Ok(admitted),
+                Err(again) if !again.is_at(at) => return Err(Some(again)),
+                Err(_same) => {}
+            }
+            let now = clock::now();
+            let late = now >= enough;
+            if now >= most || late && !self.may_come(at, since) {
+                return Err(None);
+            }
+            if std::mem::take(&mut ask) {
+                self.short.notify_one();
+            }
+            let look_again = tokio::time::sleep_until(if late { most } else { enough }.into());
+            match at {
+                Refused::Full(full) => tokio::select! {
+                    biased;
+                    () = full.gate.freed() => ask = true,
+                    () = heard, if late => {}
+                    () = look_again => {}
+                },
+                Refused::RunOut => tokio::select! {
+                    biased;
+                    () = heard => {}
+                    () = look_again => {}
+                },
+            }
+        }
+    }
+
+    /// Whether a call that has waited since then should go on: permits are on their way to it, or nobody has answered an ask that has
+    /// it in it. A limit that is used up says so at once.
+    fn may_come(&self, at: &Refused<'_>, since: u64) -> bool {
+        match at {
+            Refused::Full(full) => {
+                self.answered.load(Ordering::Acquire) <= since || full.gate.coming() > 0
+            }
+            Refused::RunOut => false,
+        }
+    }
+
+    /// What was asked for at `asked` is known, or that it will not be.
+    fn hear(&self, asked: Duration) {
+        self.answered.store(nanos(asked), Ordering::Release);
+        self.heard.notify_waiters();
     }
 
     fn refuse(&self, refused: Refused<'_>) -> Fault {
@@ -220,417 +273,6 @@ impl Share {
     fn term(&self) -> Term {
         Term(self.losses.load(Ordering::Acquire))
     }
-}
-
-/// Keeps the lease and moves permits, until it is stopped: then gives everything back. Nothing may run any more by then.
-pub async fn run(share: Arc<Share>, permits: Arc<dyn Permits>, stop: CancellationToken) {
-    let mut asking = Asking::new(share, permits);
-    stop.run_until_cancelled(asking.ask_forever()).await;
-    asking.leave().await;
-}
-
-/// The task's own state.
-struct Asking {
-    share: Arc<Share>,
-    permits: Arc<dyn Permits>,
-    lease: Lease,
-    /// Says when others need something. `None` while there is no connection.
-    told: Option<BoxStream<'static, ()>>,
-    use_of: HashMap<String, Use>,
-    /// What the ledger knows of each scope: held, needed, and needed lately.
-    known: HashMap<String, (u32, u32, u32)>,
-    /// The longest that code may run, and since when nothing longer was allowed.
-    tail: (Duration, Instant),
-    next_whole: Instant,
-    /// The next ask says everything.
-    whole: bool,
-    trouble: Option<Trouble>,
-    /// It was said that nobody can tell it anything.
-    deaf: bool,
-}
-
-/// What was said last about an unanswered ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    Failing,
-    GoesOn,
-    RunOut,
-    Superseded,
-}
-
-/// How much a gate was used lately.
-#[derive(Debug)]
-struct Use {
-    since: Instant,
-    before: u32,
-    peak: u32,
-}
-
-/// What is to be done after an ask.
-enum Then {
-    Rest,
-    Again(Duration),
-}
-
-impl Asking {
-    fn new(share: Arc<Share>, permits: Arc<dyn Permits>) -> Self {
-        let now = clock::now();
-        Self {
-            lease: Lease::new(share.options.lease),
-            share,
-            permits,
-            told: None,
-            use_of: HashMap::new(),
-            known: HashMap::new(),
-            tail: (Duration::ZERO, now),
-            next_whole: now,
-            whole: true,
-            trouble: None,
-            deaf: false,
-        }
-    }
-
-    async fn ask_forever(&mut self) {
-        let short = self.share.short.clone();
-        let mut all = true;
-        loop {
-            let asked = clock::now();
-            let then = self.exchange(all).await;
-            all = false;
-            let due = match then {
-                Then::Rest => self.next_whole,
-                Then::Again(after) => (asked + after).min(self.next_whole),
-            };
-            let failing = self.trouble.is_some();
-            tokio::select! {
-                () = tokio::time::sleep_until(due.into()) => {}
-                // While nobody answers, calls that want something do not make it answer sooner.
-                () = short.notified(), if !failing => {}
-                told = next(&mut self.told) => match told {
-                    Some(()) => all = true,
-                    None => {
-                        self.told = None;
-                        self.lease.closed();
-                    }
-                },
-            }
-            tokio::time::sleep_until((asked + PAUSE).into()).await;
-        }
-    }
-
-    /// Asks once. `all`: say everything, also what has not changed.
-    async fn exchange(&mut self, all: bool) -> Then {
-        let asked = clock::since_boot();
-        let (ask, claims) = self.next_ask(all, clock::now(), asked);
-        let answered = within(self.lease.interval(), self.permits.exchange(&ask)).await;
-        let granted = answered.is_ok();
-        let then = self.answered(asked, &claims, answered, clock::since_boot());
-        // It is seen listening when it asks again.
-        match granted && self.listen().await {
-            true => Then::Again(Duration::ZERO),
-            false => then,
-        }
-    }
-
-    fn next_ask(
-        &mut self,
-        all: bool,
-        now: Instant,
-        asked: Duration,
-    ) -> (Ask, Vec<(Arc<Gate>, Claim)>) {
-        if now >= self.next_whole {
-            self.next_whole = now + self.lease.interval();
-            self.whole = true;
-        }
-        // Until one of these is answered: who knows what the ledger has.
-        let whole = self.whole;
-        let claims = self.claims(all || whole, now);
-        let (sequence, holds) = self.lease.ask(asked);
-        let ask = Ask {
-            process: self.share.options.process.clone(),
-            incarnation: self.share.options.incarnation.clone(),
-            sequence,
-            lease: self.share.options.lease,
-            tail: self.tail(now),
-            holds,
-            whole,
-            claims: claims.iter().map(|(_, claim)| claim.clone()).collect(),
-        };
-        (ask, claims)
-    }
-
-    /// Takes in what came of an ask that was sent at `asked`.
-    fn answered(
-        &mut self,
-        asked: Duration,
-        claims: &[(Arc<Gate>, Claim)],
-        answer: Result<Answer, Error>,
-        now: Duration,
-    ) -> Then {
-        match answer {
-            Ok(Answer::Granted(grants)) if grants.len() == claims.len() => {
-                self.whole = false;
-                match self.granted(asked, claims, &grants) {
-                    true => Then::Again(AGAIN),
-                    false => Then::Rest,
-                }
-            }
-            Ok(Answer::Superseded) => {
-                self.lease.ended();
-                self.publish_lease();
-                self.say(Trouble::Superseded, None);
-                Then::Again(self.lease.interval())
-            }
-            Ok(Answer::Unknown) => {
-                self.whole = true;
-                Then::Again(Duration::ZERO)
-            }
-            // Of an ask that was given up: the next one is later.
-            Ok(Answer::Granted(_) | Answer::Late) => Then::Again(self.lease.again()),
-            Err(error) => {
-                let away = matches!(error, Error::Away(_));
-                metrics::permits_asked(if away { "away" } else { "silent" });
-                let goes_on = self.lease.failed(now, away);
-                self.publish_lease();
-                let trouble = match (goes_on, self.lease.lasts(now)) {
-                    (true, _) => Trouble::GoesOn,
-                    (false, false) if self.lease.began() => Trouble::RunOut,
-                    _ => Trouble::Failing,
-                };
-                self.say(trouble, Some(&error));
-                Then::Again(self.lease.again())
-            }
-        }
-    }
-
-    /// What each gate holds and needs; all of them, or those where something changed or waits.
-    fn claims(&mut self, all: bool, now: Instant) -> Vec<(Arc<Gate>, Claim)> {
-        let gates: Vec<(String, Arc<Gate>)> = {
-            let gates = self.share.gates.lock();
-            let alive = gates
-                .iter()
-                .filter_map(|(scope, gate)| Some((scope, gate.upgrade()?)));
-            let limited = alive.filter(|(_, gate)| gate.limit() < UNLIMITED);
-            limited.map(|(scope, gate)| (scope.clone(), gate)).collect()
-        };
-        if all {
-            let there = |scope: &str| gates.iter().any(|(s, _)| s == scope);
-            self.use_of.retain(|scope, _| there(scope));
-            self.known.retain(|scope, _| there(scope));
-        }
-        let (mut claims, mut sums) = (Vec::new(), [(0u32, 0u32); 3]);
-        for (scope, gate) in gates {
-            let of = self
-                .use_of
-                .entry(scope.clone())
-                .or_insert_with(|| Use::new(now));
-            let waiting = gate.waiting();
-            let need = gate.under_way().saturating_add(waiting);
-            let lately = of.lately(gate.take_peak(), now);
-            let held = gate.room();
-            // No limit any more, since it was looked at.
-            if held == UNLIMITED {
-                continue;
-            }
-            let sum = match scope.as_str() {
-                ACCOUNT => &mut sums[0],
-                UNRESERVED => &mut sums[1],
-                _ => &mut sums[2],
-            };
-            *sum = (
-                sum.0.saturating_add(held),
-                sum.1.saturating_add(gate.under_way()),
-            );
-            if all || waiting > 0 || self.known.get(&scope) != Some(&(held, need, lately)) {
-                let limit = gate.limit();
-                let claim = Claim {
-                    scope,
-                    limit,
-                    held,
-                    need,
-                    lately,
-                };
-                claims.push((gate, claim));
-            }
-        }
-        for (scope, (held, in_use)) in ["account", "unreserved", "functions"].iter().zip(sums) {
-            metrics::permits(scope, held, in_use);
-        }
-        claims
-    }
-
-    /// Takes over what was granted. Says whether somebody still waits.
-    fn granted(
-        &mut self,
-        asked: Duration,
-        claims: &[(Arc<Gate>, Claim)],
-        grants: &[Grant],
-    ) -> bool {
-        metrics::permits_asked("ok");
-        let lost: u32 = (claims.iter().zip(grants))
-            .map(|((_, claim), grant)| claim.held.saturating_sub(grant.held))
-            .sum();
-        if lost > 0 {
-            // Before anybody may spend again: calls that were admitted and have not begun are to know.
-            self.share.losses.fetch_add(1, Ordering::AcqRel);
-            metrics::permits_lost(lost);
-            tracing::warn!(
-                lost,
-                "the lease on permits had run out: others have been given some"
-            );
-        }
-        let mut unmet = false;
-        for ((gate, claim), grant) in claims.iter().zip(grants) {
-            gate.settle(i64::from(grant.held) - i64::from(claim.held), grant.keep);
-            self.known
-                .insert(claim.scope.clone(), (grant.held, claim.need, claim.lately));
-            unmet |= gate.waiting() > 0;
-        }
-        self.lease.renewed(asked);
-        self.publish_lease();
-        self.share.renewed.notify_waiters();
-        if self.trouble.take().is_some() {
-            tracing::info!("the ledger of permits answers again");
-        }
-        unmet
-    }
-
-    /// Makes sure that it can be told something. `true` if that is new.
-    async fn listen(&mut self) -> bool {
-        if self.told.is_some() {
-            return false;
-        }
-        let listening = self.permits.listen(&self.share.options.process);
-        match within(self.lease.interval(), listening).await {
-            Ok(told) => {
-                self.told = Some(told);
-                self.deaf = false;
-                true
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut self.deaf, true) {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "other processes cannot tell this one what they need");
-                }
-                false
-            }
-        }
-    }
-
-    /// How long code may go on running after the last permit was spent.
-    fn tail(&mut self, now: Instant) -> Duration {
-        let timeout = *self.share.longest_timeout.lock();
-        // And the ledger's clock may jump a little without anybody's noticing.
-        let lease = self.share.options.lease;
-        let wanted = timeout + self.share.options.cancel_grace + TO_KILL + lease / 2;
-        let (tail, since) = self.tail;
-        // A shorter one counts when calls that were given longer have ended.
-        if wanted >= tail || now.saturating_duration_since(since) >= tail {
-            self.tail = (wanted, now);
-        }
-        self.tail.0
-    }
-
-    fn publish_lease(&self) {
-        let until = nanos(self.lease.until());
-        self.share.spendable_until.store(until, Ordering::Release);
-    }
-
-    /// Once for each kind of trouble, until it is over.
-    fn say(&mut self, trouble: Trouble, error: Option<&Error>) {
-        if self.trouble.replace(trouble) == Some(trouble) {
-            return;
-        }
-        let error = error.map(|error| error as &dyn std::error::Error);
-        match trouble {
-            Trouble::Failing => {
-                tracing::info!(error, "the ledger of permits does not answer");
-            }
-            Trouble::GoesOn => {
-                tracing::info!(
-                    error,
-                    "the store is away: calls go on with the permits held here"
-                );
-            }
-            Trouble::RunOut => {
-                metrics::lease_ran_out();
-                tracing::warn!(
-                    error,
-                    "the lease on permits ran out: calls are refused until the store answers"
-                );
-            }
-            Trouble::Superseded => {
-                tracing::error!(
-                    process = self.share.options.process,
-                    "another process runs under this one's name: do they share a state directory?"
-                );
-            }
-        }
-    }
-
-    async fn leave(mut self) {
-        let (sequence, holds) = self.lease.ask(clock::since_boot());
-        self.lease.ended();
-        self.publish_lease();
-        let ask = Ask {
-            process: self.share.options.process.clone(),
-            incarnation: self.share.options.incarnation.clone(),
-            sequence,
-            lease: Duration::ZERO,
-            tail: Duration::ZERO,
-            holds,
-            whole: true,
-            claims: Vec::new(),
-        };
-        if let Err(error) = within(self.lease.interval(), self.permits.exchange(&ask)).await {
-            let error: &dyn std::error::Error = &error;
-            tracing::info!(error, "permits not given back, they return by themselves");
-        }
-    }
-}
-
-impl Use {
-    fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            before: 0,
-            peak: 0,
-        }
-    }
-
-    /// The most in use lately; `peak` is the most since the last time.
-    fn lately(&mut self, peak: u32, now: Instant) -> u32 {
-        self.peak = self.peak.max(peak);
-        let lately = self.peak.max(self.before);
-        if now.saturating_duration_since(self.since) >= WINDOW {
-            *self = Self {
-                since: now,
-                before: self.peak,
-                peak: 0,
-            };
-        }
-        lately
-    }
-}
-
-/// What is told next; never, while there is nobody to tell it.
-async fn next(told: &mut Option<BoxStream<'static, ()>>) -> Option<()> {
-    match told {
-        Some(told) => told.next().await,
-        None => std::future::pending().await,
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("no answer within {0:?}")]
-struct Late(Duration);
-
-async fn within<T>(
-    time: Duration,
-    asked: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    let answered = tokio::time::timeout(time, asked).await;
-    answered.unwrap_or_else(|_elapsed| Err(Error::Silent(Box::new(Late(time)))))
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// What it takes of the account's limit for itself.
-    pub claim: Option<u32>,
+    pub claim: u32,
     /// The longest one of its calls may run, whichever version it is of.
     pub longest_timeout: Duration,
 }
@@ -16,7 +16,6 @@ pub struct Part {
 #[derive(Debug, Default)]
 pub struct Totals {
     functions: usize,
-    claims: usize,
     claimed: u64,
     /// How many functions have each.
     timeouts: BTreeMap<Duration, usize>,
@@ -27,14 +26,12 @@ impl Totals {
     pub fn exchange(&mut self, old: Option<Part>, new: Option<Part>) {
         if let Some(new) = new {
             self.functions += 1;
-            self.claims += usize::from(new.claim.is_some());
-            self.claimed += u64::from(new.claim.unwrap_or(0));
+            self.claimed += u64::from(new.claim);
             *self.timeouts.entry(new.longest_timeout).or_default() += 1;
         }
         if let Some(old) = old {
             self.functions -= 1;
-            self.claims -= usize::from(old.claim.is_some());
-            self.claimed -= u64::from(old.claim.unwrap_or(0));
+            self.claimed -= u64::from(old.claim);
             if let Some(count) = self.timeouts.get_mut(&old.longest_timeout) {
                 *count -= 1;
                 if *count == 0 {
@@ -48,10 +45,9 @@ impl Totals {
         self.functions
     }
 
-    /// What all together take of the account's limit for themselves; `None` if none does.
-    pub fn claimed(&self) -> Option<u32> {
-        let claimed = u32::try_from(self.claimed).unwrap_or(u32::MAX);
-        (self.claims > 0).then_some(claimed)
+    /// What all together take of the account's limit for themselves.
+    pub fn claimed(&self) -> u32 {
+        u32::try_from(self.claimed).unwrap_or(u32::MAX)
     }
 
     pub fn longest_timeout(&self) -> Duration {
@@ -67,7 +63,7 @@ mod tests {
     use super::*;
 
     fn part() -> impl Strategy<Value = Option<Part>> {
-        let part = (prop::option::of(0u32..4), 0u64..4);
+        let part = (0u32..4, 0u64..4);
         prop::option::of(part.prop_map(|(claim, seconds)| Part {
             claim,
             longest_timeout: Duration::from_secs(seconds),
@@ -86,8 +82,7 @@ mod tests {
                 all[at] = new;
                 let there = || all.iter().flatten();
                 prop_assert_eq!(totals.functions(), there().count());
-                let claims: Vec<u32> = there().filter_map(|part| part.claim).collect();
-                let claimed = (!claims.is_empty()).then(|| claims.iter().sum());
+                let claimed: u32 = there().map(|part| part.claim).sum();
                 prop_assert_eq!(totals.claimed(), claimed);
                 let longest = there().map(|part| part.longest_timeout).max();
                 prop_assert_eq!(totals.longest_timeout(), longest.unwrap_or_default());

@@ -19,7 +19,15 @@
 //! * *Nobody's permits return right after the ledger itself was away* (it started again, stood still, or its clock jumped): first
 //!   everybody has the time of a lease to be heard. And after a start nobody gets more before all have been heard, because a ledger
 //!   that kept its last second in memory only may not know what it had granted.
+//! * *The account's limit is the sum of its parts*: what is reserved for each function, what is provisioned, and the rest for all others.
+//!   A call needs a permit of one part, and of its function's own limit if it has one beside. The parts that all processes hold together
+//!   are never more than the account's limit, also while one of them knows of a reservation that another does not.
 //! * *Asks are numbered*, so that one that was given up as lost and arrives late changes nothing.
+//!
+//! **The guarantee**: what is reserved for a function is there, wherever it is called. Nobody else is ever granted a permit of that part; of the
+//! processes each has what it needs, and what nobody uses is divided. So a call finds a permit here, or others have them idle: the ledger
+//! says that they are *coming*, tells those others, and the call waits until they have given them back. What a process holds that is not
+//! heard any more is nobody's until it returns: calls wait for it while its lease lasts, and are refused after that.
 //!
 //! **When Redis is away.** A Redis that ended has closed our connection and cannot be reached: nobody is granted anything until it is
 //! back and has heard us, so what is held stays valid for as long as that lasts, and warm calls go on. A Redis that is only silent may
@@ -52,6 +60,8 @@ pub struct Ask {
     pub holds: bool,
     /// All its scopes are named: others are given up.
     pub whole: bool,
+    /// The account's limit over all processes: what is held of the scopes that are its parts is never more.
+    pub account: u32,
     pub claims: Vec<Claim>,
 }
 
@@ -61,6 +71,8 @@ pub struct Claim {
     pub scope: String,
     /// The limit over all processes.
     pub limit: u32,
+    /// It is a part of the account's limit.
+    pub counted: bool,
     pub held: u32,
     /// Permits in use, and calls that wait for one.
     pub need: u32,
@@ -73,6 +85,8 @@ pub struct Grant {
     pub held: u32,
     /// What is held above this goes back as soon as it is idle.
     pub keep: u32,
+    /// So many more are this process's and idle as far as the ledger knows; it gets them as soon as others have given them back.
+    pub coming: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

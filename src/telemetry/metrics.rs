@@ -188,7 +188,7 @@ fn describe() {
         ("hearth_concurrency", "Invocations under way."),
         (
             "hearth_permits",
-            "Shared permits this process has, by scope (account, unreserved, functions) and state: held, in_use.",
+            "Shared permits this process has, by scope (account: all that count towards its limit; unreserved; functions: of single ones) and state: held, in_use.",
         ),
         (
             "hearth_concurrency_limit",

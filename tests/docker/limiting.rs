@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::client::Answer;
+use crate::permits::{LIMIT, Load, RESERVED, all_served, in_use};
 use crate::server::Server;
 
 /// When a handler began and ended.
@@ -13,9 +14,9 @@ pub(crate) type Interval = (f64, f64);
 pub(crate) const TELLS_WHEN: &str = r#"
 import time
 def handler(event, context):
-    begun = time.time()
+    begun = time.monotonic()
     time.sleep(event)
-    return [begun, time.time()]
+    return [begun, time.monotonic()]
 "#;
 
 /// The most intervals that share a moment.
@@ -174,6 +175,42 @@ async fn the_account_has_one_limit_for_all_functions() {
         by_status(&together(&server, &[("a", json!(0)), ("b", json!(0))]).await),
         [(200, 2)].into()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_is_a_cap_and_a_guarantee() {
+    let limit = LIMIT.to_string();
+    let settings = [("limits.concurrency", &limit[..]), ("pool.stem_min", "0")];
+    let server = Server::start(&settings);
+    server
+        .deploy("counted", TELLS_WHEN, json!({"timeout": 60}))
+        .await;
+    // Calls of the other function are under way when it comes: it is there for good when those have ended.
+    let load = Load::on(&server);
+    in_use(&[&server], LIMIT, "everything to be used").await;
+    let own = json!({"timeout": 60, "reserved_concurrency": RESERVED});
+    server.deploy("own", TELLS_WHEN, own).await;
+    load.end().await;
+
+    let load = Load::on(&server);
+    let what = "all that is not reserved to be used";
+    in_use(&[&server], LIMIT - RESERVED, what).await;
+    let mut reserved = Vec::new();
+    for _ in 0..20 {
+        reserved.extend(all_served(&[&server], "own", RESERVED, 0.05).await);
+    }
+    // It is a cap, too.
+    let calls = [(); RESERVED + 2].map(|()| ("own", json!(2)));
+    let answers = together(&server, &calls).await;
+    assert_eq!(by_status(&answers), [(200, RESERVED), (429, 2)].into());
+    assert_eq!(throttled(&answers, "reserved_concurrency"), 2);
+    let others = load.end().await;
+    assert_eq!(most_at_once(&others), LIMIT - RESERVED);
+    let refused = server.metrics().await.sum(
+        "hearth_throttles_total",
+        &[("reason", "unreserved_concurrency")],
+    );
+    assert!(refused > 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,13 +9,16 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use crate::client::Answer;
 use crate::limiting::{Interval, most_at_once};
 use crate::server::{Server, State};
 use crate::sharing::Redis;
 use crate::wait::eventually;
 
-const LIMIT: usize = 10;
+pub(crate) const LIMIT: usize = 10;
 const LEASE: Duration = Duration::from_secs(2);
+/// Of the limit, for one function.
+pub(crate) const RESERVED: usize = 4;
 
 /// All containers are on one host, so they have one clock.
 const TELLS_WHEN: &str = r#"
@@ -27,7 +30,7 @@ def handler(event, context):
 "#;
 
 /// Clients that call as fast as they are answered, until they are told to stop, and what their calls said of themselves.
-struct Load {
+pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     served: Arc<Mutex<Vec<Interval>>>,
     clients: Vec<JoinHandle<()>>,
@@ -35,7 +38,7 @@ struct Load {
 
 impl Load {
     /// More clients than there may be calls, so that the limit is what holds them back.
-    fn on(server: &Server) -> Self {
+    pub(crate) fn on(server: &Server) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let served = Arc::new(Mutex::new(Vec::new()));
         let clients = (0..LIMIT + 2).map(|_| {
@@ -72,7 +75,7 @@ impl Load {
         }
     }
 
-    async fn end(self) -> Vec<Interval> {
+    pub(crate) async fn end(self) -> Vec<Interval> {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {
             client.await.unwrap();
@@ -93,15 +96,18 @@ fn hearth(redis: &Redis) -> Server {
 }
 
 fn hearth_on(redis: &Redis, state: State) -> Server {
-    let (limit, lease) = (LIMIT.to_string(), format!("{}s", LEASE.as_secs()));
-    let settings = [
-        ("store.url", &redis.url()[..]),
+    let lease = format!("{}s", LEASE.as_secs());
+    hearth_with(redis, state, &[("limits.lease", &lease)])
+}
+
+fn hearth_with(redis: &Redis, state: State, more: &[(&str, &str)]) -> Server {
+    let (url, limit) = (redis.url(), LIMIT.to_string());
+    let mut settings = vec![
+        ("store.url", &url[..]),
         ("limits.concurrency", &limit),
-        ("limits.lease", &lease),
-        // The machine may be busy, and this is no test of how fast it is.
-        ("limits.permit_wait", "5s"),
         ("pool.stem_min", "0"),
     ];
+    settings.extend(more);
     Server::start_on(state, &settings)
 }
 
@@ -114,7 +120,7 @@ async fn knows(server: &Server, name: &str) {
 
 /// Waits until so many permits are in use. Whether each of them has a worker by then is the pool's choice: it starts none for a call that
 /// those there are will serve sooner.
-async fn in_use(servers: &[&Server], wanted: usize, what: &str) {
+pub(crate) async fn in_use(servers: &[&Server], wanted: usize, what: &str) {
     eventually(what, || async {
         let mut sum = 0.0;
         for server in servers {
@@ -278,15 +284,31 @@ async fn a_silent_redis_ends_the_lease() {
     .await;
 }
 
+/// Calls of a function at the same time, all of which have to be served; when each ran.
+pub(crate) async fn all_served(
+    servers: &[&Server],
+    name: &str,
+    calls: usize,
+    seconds: f64,
+) -> Vec<Interval> {
+    let time = json!(seconds);
+    let calls = (0..calls).map(|n| servers[n % servers.len()].call(name, &time));
+    let answers = futures_util::future::join_all(calls).await;
+    let run = |answer: Answer| serde_json::from_value(answer.expect(200).json()).unwrap();
+    answers.into_iter().map(run).collect()
+}
+
+/// With the settings everybody has, however busy the machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_is_a_cap_and_a_guarantee_on_all_processes() {
     let redis = Redis::start();
-    let (a, b) = (hearth(&redis), hearth(&redis));
+    let [a, b, c] = [(); 3].map(|()| hearth_with(&redis, State::new(), &[]));
+    let servers = [&a, &b, &c];
     a.deploy("counted", TELLS_WHEN, json!({"timeout": 30}))
         .await;
-    let own = json!({"timeout": 30, "reserved_concurrency": 4});
+    let own = json!({"timeout": 30, "reserved_concurrency": RESERVED});
     a.deploy("own", TELLS_WHEN, own).await;
-    for server in [&a, &b] {
+    for server in servers {
         for name in ["counted", "own"] {
             knows(server, name).await;
         }
@@ -303,36 +325,35 @@ async fn a_reservation_is_a_cap_and_a_guarantee_on_all_processes() {
         "{faults}"
     );
 
-    // The other function takes all it can get, on both; the reservation is still there, also where nobody asked for it before.
-    let loads: Vec<Load> = [&a, &b].map(Load::on).into();
+    // The other function takes all it can get, on all; the reservation is still there, whole, wherever it is asked for: at one process
+    // after the other, and spread over them.
+    let loads: Vec<Load> = servers.map(Load::on).into();
     let what = "all that is not reserved to be used";
-    in_use(&[&a, &b], LIMIT - 4, what).await;
-    for server in [&a, &b] {
-        let time = json!(0.3);
-        let four = (0..4).map(|_| server.call("own", &time));
-        let answers = futures_util::future::join_all(four).await;
-        let intervals: Vec<Interval> = answers
-            .iter()
-            .map(|answer| {
-                assert_eq!(answer.status, 200, "{}", answer.text());
-                serde_json::from_value(answer.json()).unwrap()
-            })
-            .collect();
-        assert!(most_at_once(&intervals) <= 4);
+    in_use(&servers, LIMIT - RESERVED, what).await;
+    let mut reserved = Vec::new();
+    for round in 0..8 {
+        let seconds = [0.3, 0.05][round % 2];
+        for server in servers {
+            reserved.extend(all_served(&[server], "own", RESERVED, seconds).await);
+        }
+        reserved.extend(all_served(&servers, "own", RESERVED, seconds).await);
     }
     let others = end(loads).await;
-    assert!(most_at_once(&others) <= LIMIT - 4);
+    assert!(most_at_once(&reserved) <= RESERVED);
+    let most = most_at_once(&others);
+    assert!((2..=LIMIT - RESERVED).contains(&most), "{most} at once");
+    never_above_the_limit(&[reserved, others].concat());
 
-    // And it is a cap.
-    let time = json!(1);
-    let many = (0..8).map(|n| [&a, &b][n % 2].call("own", &time));
+    // And it is a cap. What is refused is so at once, by what the ledger says: these calls take longer than anybody waits.
+    let time = json!(12);
+    let many = (0..8).map(|n| servers[n % 3].call("own", &time));
     let answers = futures_util::future::join_all(many).await;
     let served: Vec<Interval> = answers
         .iter()
         .filter(|answer| answer.status == 200)
         .map(|answer| serde_json::from_value(answer.json()).unwrap())
         .collect();
-    assert_eq!(most_at_once(&served), 4);
+    assert_eq!((served.len(), most_at_once(&served)), (RESERVED, RESERVED));
     let refused: Vec<Value> = answers
         .iter()
         .filter(|answer| answer.status != 200)
@@ -344,4 +365,69 @@ async fn a_reservation_is_a_cap_and_a_guarantee_on_all_processes() {
             .all(|reason| reason == "reserved_concurrency"),
         "{refused:?}"
     );
+}
+
+/// What one that is killed held of a reservation is the others' within its lease, and calls wait for it. What one holds that is stopped
+/// is nobody's while its calls may run: until then there is less, but no more than the rest runs, and whoever is refused is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reservation_comes_back_from_the_dead() {
+    let redis = Redis::start();
+    let lease = format!("{}s", LEASE.as_secs());
+    let long = [("limits.lease", &lease[..])];
+    let [a, b, c] = [(); 3].map(|()| hearth_with(&redis, State::new(), &long));
+    a.deploy("counted", TELLS_WHEN, json!({"timeout": 2})).await;
+    let own = json!({"timeout": 2, "reserved_concurrency": RESERVED});
+    a.deploy("own", TELLS_WHEN, own).await;
+    for server in [&a, &b, &c] {
+        for name in ["counted", "own"] {
+            knows(server, name).await;
+        }
+    }
+    let loads: Vec<Load> = [&a, &b].map(Load::on).into();
+    // All of it is where it will be lost.
+    let mut reserved = all_served(&[&c], "own", RESERVED, 0.3).await;
+    c.signal(Signal::SIGSTOP);
+    for warning in [
+        "others have been given some",
+        "the lease on permits ran out",
+        "changes by other processes go unnoticed",
+        "call failed",
+    ] {
+        c.expects(warning);
+    }
+    let again = eventually("the reservation to be whole without the one", || async {
+        let time = json!(0.3);
+        let calls = (0..RESERVED).map(|n| [&a, &b][n % 2].call("own", &time));
+        let answers = futures_util::future::join_all(calls).await;
+        let (served, refused): (Vec<_>, Vec<_>) =
+            answers.iter().partition(|answer| answer.status == 200);
+        for answer in &refused {
+            assert_eq!(answer.error(429)["reason"], "reserved_concurrency");
+        }
+        let run = |answer: &&Answer| serde_json::from_value(answer.json()).unwrap();
+        refused
+            .is_empty()
+            .then(|| served.iter().map(run).collect::<Vec<Interval>>())
+    })
+    .await;
+    reserved.extend(again);
+    c.signal(Signal::SIGCONT);
+    reserved.extend(
+        eventually("the one to have permits again", || async {
+            let answer = c.call("own", &json!(0)).await;
+            let run = || vec![serde_json::from_value::<Interval>(answer.json()).unwrap()];
+            (answer.status == 200).then(run)
+        })
+        .await,
+    );
+    reserved.extend(all_served(&[&c], "own", RESERVED, 0.3).await);
+    // Killed, it is gone for the ledger when its lease ends: no call is refused for it, some wait.
+    let state = c.crash();
+    reserved.extend(all_served(&[&a, &b], "own", RESERVED, 0.3).await);
+    let others = end(loads).await;
+    assert!(most_at_once(&reserved) <= RESERVED);
+    assert!(most_at_once(&others) <= LIMIT - RESERVED);
+    never_above_the_limit(&[reserved, others].concat());
+    // What it left behind goes with its next start.
+    drop(hearth_on(&redis, state));
 }

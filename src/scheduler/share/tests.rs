@@ -2,11 +2,15 @@
 //! with the limit after every step.
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use proptest::prelude::*;
 
+use super::asking::{Asking, Late};
 use super::*;
 use crate::domain::fault::Throttle;
+use crate::scheduler::UNRESERVED;
 use crate::store::permits::ledger::{Ledger, Sight};
+use crate::store::permits::{Answer, Ask, Claim, Error, Permits};
 
 const LIMIT: u32 = 10;
 const PROCESSES: usize = 3;
@@ -55,18 +59,19 @@ struct Process {
 }
 
 impl Process {
-    fn start(number: usize, run: usize, now: Instant) -> Self {
+    fn start(number: usize, run: usize, limit: u32, now: Instant) -> Self {
         let share = Share::new(Options {
             process: format!("p{number}"),
             incarnation: format!("p{number}, run {run}"),
+            account: limit,
             lease: Duration::from_millis(LEASE),
             wait: Duration::ZERO,
             waiting: 0,
             cancel_grace: Duration::ZERO,
         });
         share.set_longest_timeout(Duration::from_millis(TIMEOUT));
-        let account = share.gate(ACCOUNT, LIMIT);
-        let function = share.gate("f", u32::MAX);
+        let account = share.gate(UNRESERVED, limit, true);
+        let function = share.gate("f", u32::MAX, false);
         let waiting = (0..WAITING).filter_map(|_| Waiting::at(&account, WAITING));
         let waiting = waiting.collect();
         let mut asking = Asking::new(share, Arc::new(Nobody));
@@ -88,13 +93,14 @@ impl Process {
         Gates {
             function: &self.function,
             limited_by: Throttle::FunctionConcurrency,
-            unreserved: None,
+            part: None,
             account: &self.account,
         }
     }
 }
 
 struct World {
+    limit: u32,
     ledger: Ledger,
     up: bool,
     run: usize,
@@ -166,8 +172,13 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 
 impl World {
     fn new() -> Self {
+        Self::with(LIMIT)
+    }
+
+    fn with(limit: u32) -> Self {
         let origin = clock::now();
         Self {
+            limit,
             ledger: Ledger::default(),
             up: true,
             run: 0,
@@ -176,7 +187,7 @@ impl World {
             listening: vec![false; PROCESSES],
             cut_off: vec![false; PROCESSES],
             processes: (0..PROCESSES)
-                .map(|p| Process::start(p, 0, origin))
+                .map(|p| Process::start(p, 0, limit, origin))
                 .collect(),
             late: Vec::new(),
             now: 100_000,
@@ -330,7 +341,7 @@ impl World {
             Event::Reconnect(p) => self.cut_off[p] = false,
             Event::Restart(p) => {
                 self.starts += 1;
-                self.processes[p] = Process::start(p, self.starts, instant);
+                self.processes[p] = Process::start(p, self.starts, self.limit, instant);
                 self.listening[p] = false;
             }
             Event::LedgerEnds => {
@@ -377,10 +388,7 @@ proptest! {
 #[test]
 fn nearly_everything_is_used_when_all_want_more() {
     for limit in [1, 2, 3, 10, 100] {
-        let mut world = World::new();
-        for process in &world.processes {
-            process.account.set_limit(limit);
-        }
+        let mut world = World::with(limit);
         let (mut used, mut possible) = (0, 0);
         let mut served = [0; PROCESSES];
         for millis in 0..6_000u64 {

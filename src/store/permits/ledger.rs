@@ -4,6 +4,10 @@
 //! call of each finds a permit at home. When all together need more than there is, they get equal parts, but nobody more than it needs;
 //! what cannot be divided goes to some of them now and to others a moment later, so that a limit below the number of processes serves
 //! all of them.
+//!
+//! The account's limit is no scope of its own: its parts are (what is reserved, what is provisioned, what is left to all others), and each call
+//! needs a permit of one of them. The parts' limits add up to the account's, so a part's permits are there whatever the others use. Only
+//! while parts change, and processes do not agree on them, could they add up to more: so no part grows beyond what the account has left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,6 +56,22 @@ struct Part {
     held: u32,
     need: u32,
     lately: u32,
+    counted: bool,
+}
+
+impl Part {
+    fn of_account(&self) -> u32 {
+        if self.counted { self.held } else { 0 }
+    }
+}
+
+/// How it stands with a claim.
+struct Stands {
+    held: u32,
+    /// What the ledger had as held.
+    known: u32,
+    /// What the account has left for it.
+    most: u32,
 }
 
 impl Ledger {
@@ -92,7 +112,6 @@ impl Ledger {
         if !ask.whole {
             me.scopes.clone_from(&before);
         }
-        let (mut grants, mut told) = (Vec::new(), BTreeSet::new());
         for claim in &ask.claims {
             let known = before.get(&claim.scope).map_or(0, |part| part.held);
             let held = if ask.holds {
@@ -100,13 +119,36 @@ impl Ledger {
             } else {
                 claim.held.min(known)
             };
-            let (grant, tell) = self.share(ask, claim, held, known, growth, now);
-            told.extend(tell);
             let part = Part {
-                held: grant.held,
+                held,
                 need: claim.need,
                 lately: claim.lately,
+                counted: claim.counted,
             };
+            me.scopes.insert(claim.scope.clone(), part);
+        }
+        let others = self.members.values().flat_map(|m| m.scopes.values());
+        let mut of_account: u32 = (others.chain(me.scopes.values()))
+            .map(Part::of_account)
+            .sum();
+        let (mut grants, mut told) = (Vec::new(), BTreeSet::new());
+        for claim in &ask.claims {
+            let known = before.get(&claim.scope).map_or(0, |part| part.held);
+            let mut part = me.scopes[&claim.scope];
+            of_account -= part.of_account();
+            let most = match claim.counted {
+                true => ask.account.saturating_sub(of_account),
+                false => u32::MAX,
+            };
+            let stands = Stands {
+                held: part.held,
+                known,
+                most,
+            };
+            let (grant, tell) = self.share(ask, claim, &stands, growth, now);
+            told.extend(tell);
+            part.held = grant.held;
+            of_account += part.of_account();
             me.scopes.insert(claim.scope.clone(), part);
             grants.push(grant);
         }
@@ -157,11 +199,11 @@ impl Ledger {
         &self,
         ask: &Ask,
         claim: &Claim,
-        held: u32,
-        known: u32,
+        stands: &Stands,
         growth: bool,
         now: u64,
     ) -> (Grant, Vec<String>) {
+        let Stands { held, known, most } = *stands;
         let others: Vec<(&String, Part, bool)> = self
             .members
             .iter()
@@ -191,7 +233,7 @@ impl Ledger {
             place.map_or(0, |place| parts[place])
         };
         let mine = part_of(&ask.process);
-        let available = claim.limit.saturating_sub(with_others);
+        let available = claim.limit.saturating_sub(with_others).min(most);
         let grown = if growth { mine.min(available) } else { 0 };
         let granted = held.max(grown);
 
@@ -207,13 +249,18 @@ impl Ledger {
                 || (held < known && part.need > part.held)
         });
         let tell = tell.map(|(id, _)| (*id).clone()).collect();
-        (
-            Grant {
-                held: granted,
-                keep,
-            },
-            tell,
-        )
+        let idle = live.iter().map(|(id, part)| {
+            let theirs = part.need.max(part_of(id));
+            part.held.saturating_sub(theirs)
+        });
+        let free = available.saturating_sub(granted);
+        let coming = free.saturating_add(idle.sum());
+        let grant = Grant {
+            held: granted,
+            keep,
+            coming: coming.min(mine.saturating_sub(granted)),
+        };
+        (grant, tell)
     }
 }
 

@@ -24,6 +24,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Permits>) {
     cases![
         one_process_has_it_all,
         another_is_given_what_it_needs,
+        parts_are_never_more_than_the_whole,
         a_late_ask_changes_nothing,
         who_is_replaced_is_told_so,
         what_is_given_back_goes_to_others,
@@ -41,9 +42,11 @@ fn ask(process: &str, sequence: u64, held: u32, need: u32) -> Ask {
         tail: Duration::ZERO,
         holds: sequence > 1,
         whole: true,
+        account: 10,
         claims: vec![Claim {
-            scope: "account".into(),
+            scope: "unreserved".into(),
             limit: 10,
+            counted: true,
             held,
             need,
             lately: 0,
@@ -59,7 +62,11 @@ async fn granted(ledger: &dyn Permits, ask: &Ask) -> Grant {
 }
 
 async fn one_process_has_it_all(ledger: Arc<dyn Permits>) {
-    let all = Grant { held: 10, keep: 10 };
+    let all = Grant {
+        held: 10,
+        keep: 10,
+        coming: 0,
+    };
     assert_eq!(granted(&*ledger, &ask("a", 1, 0, 0)).await, all);
     assert_eq!(granted(&*ledger, &ask("a", 2, 10, 0)).await, all);
 }
@@ -68,14 +75,58 @@ async fn another_is_given_what_it_needs(ledger: Arc<dyn Permits>) {
     let mut told = ledger.listen("a").await.expect("listens");
     granted(&*ledger, &ask("a", 1, 0, 6)).await;
     let none = granted(&*ledger, &ask("b", 1, 0, 3)).await;
-    assert_eq!(none.held, 0, "everything is held");
+    // Everything is held, but not all of it is needed.
+    assert_eq!((none.held, none.coming), (0, 3));
     let heard = tokio::time::timeout(PATIENCE, told.next()).await;
     assert_eq!(heard.expect("in time"), Some(()));
     // Asked again, it is told what is enough for it, gives the rest back, and the other gets that.
     let enough = granted(&*ledger, &ask("a", 2, 10, 6)).await;
-    assert_eq!(enough, Grant { held: 10, keep: 6 });
+    assert_eq!((enough.held, enough.keep), (10, 6));
     granted(&*ledger, &ask("a", 3, 6, 6)).await;
     assert_eq!(granted(&*ledger, &ask("b", 2, 0, 3)).await.held, 3);
+    // And when all is used, nothing is promised.
+    granted(&*ledger, &ask("a", 4, 6, 6)).await;
+    let most = granted(&*ledger, &ask("b", 3, 3, 9)).await;
+    assert_eq!((most.held, most.coming), (4, 0));
+}
+
+/// The parts of the account's limit, where two processes do not agree on them yet.
+async fn parts_are_never_more_than_the_whole(ledger: Arc<dyn Permits>) {
+    let of = |process: &str, sequence, parts: &[(&str, u32, u32, u32)]| {
+        let claims = parts.iter().map(|&(scope, limit, held, need)| Claim {
+            scope: scope.into(),
+            limit,
+            counted: scope != "capped",
+            held,
+            need,
+            lately: 0,
+        });
+        Ask {
+            whole: sequence == 1,
+            claims: claims.collect(),
+            ..ask(process, sequence, 0, 0)
+        }
+    };
+    let held = async |ask: Ask| match ledger.exchange(&ask).await.expect("answers") {
+        Answer::Granted(grants) => grants.iter().map(|grant| grant.held).collect::<Vec<_>>(),
+        other => unreachable!("{other:?}"),
+    };
+    // It has not heard of the reservation. A limit within a part is not counted twice.
+    let old = of("a", 1, &[("capped", 5, 0, 5), ("unreserved", 10, 0, 8)]);
+    assert_eq!(held(old).await, [5, 10]);
+    let parts = [("reserved", 4, 0, 4), ("unreserved", 6, 0, 4)];
+    assert_eq!(held(of("b", 1, &parts)).await, [0, 0]);
+    let a = of("a", 2, &[("unreserved", 10, 8, 8)]);
+    assert_eq!(held(a).await, [8]);
+    assert_eq!(held(of("b", 2, &parts)).await, [2, 0]);
+    // What one part of a process gives back is for its other, in the same ask.
+    let a = of("a", 3, &[("unreserved", 6, 6, 6)]);
+    assert_eq!(held(a).await, [6]);
+    let parts = [("reserved", 4, 2, 4)];
+    assert_eq!(held(of("b", 3, &parts)).await, [4]);
+    let parts = [("reserved", 1, 1, 0), ("unreserved", 9, 0, 3)];
+    assert_eq!(held(of("b", 4, &parts)).await, [1, 3]);
+    assert_eq!(held(of("a", 4, &[("reserved", 4, 0, 4)])).await, [0]);
 }
 
 async fn a_late_ask_changes_nothing(ledger: Arc<dyn Permits>) {

@@ -34,19 +34,21 @@ const EXCHANGE: &str = r"
 local members, clock = KEYS[1], KEYS[2]
 local prefix, me, incarnation = ARGV[2], ARGV[3], ARGV[4]
 local sequence, lease, tail = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local holds, whole, turn_millis = ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
+local holds, whole, turn_millis, account = ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10]), tonumber(ARGV[11])
 local claims = {}
-for n = 1, tonumber(ARGV[11]) do
-  local at = 7 + 5 * n
-  claims[n] = {ARGV[at]}
-  for i = 1, 4 do claims[n][i + 1] = tonumber(ARGV[at + i]) end
+for n = 1, tonumber(ARGV[12]) do
+  local at = 7 + 6 * n
+  claims[n] = {scope = ARGV[at], limit = tonumber(ARGV[at + 1]), counted = ARGV[at + 2] == '1',
+    held = tonumber(ARGV[at + 3]), need = tonumber(ARGV[at + 4]), lately = tonumber(ARGV[at + 5])}
 end
 
 local all, others = {}, {}
 for _, id in ipairs(redis.call('SMEMBERS', members)) do
-  local m = redis.call('HMGET', prefix .. id, '.incarnation', '.sequence', '.until', '.tail', '.heard', '.seen')
+  local m = redis.call('HMGET', prefix .. id, '.incarnation', '.sequence', '.until', '.tail', '.heard', '.seen',
+    '.counted')
   if m[1] then
-    all[id] = {incarnation = m[1], sequence = tonumber(m[2]), ends = tonumber(m[3]), tail = tonumber(m[4]), heard = m[5], seen = m[6]}
+    all[id] = {incarnation = m[1], sequence = tonumber(m[2]), ends = tonumber(m[3]), tail = tonumber(m[4]), heard = m[5], seen = m[6],
+      counted = tonumber(m[7] or 0)}
     if id ~= me then table.insert(others, id) end
   end
 end
@@ -89,7 +91,7 @@ elseif mine then
   forget(me)
 elseif holds then
   for _, claim in ipairs(claims) do
-    if claim[3] > 0 then quiet = now + lease end
+    if claim.held > 0 then quiet = now + lease end
   end
   redis.call('HSET', clock, 'quiet', quiet)
 end
@@ -111,8 +113,8 @@ local growth = now >= quiet and (now >= settle or not unheard)
 local function part(id, scope)
   local text = redis.call('HGET', prefix .. id, '=' .. scope)
   if not text then return nil end
-  local held, need, lately = string.match(text, '(%d+),(%d+),(%d+)')
-  return tonumber(held), tonumber(need), tonumber(lately)
+  local held, need, lately, counted = string.match(text, '(%d+),(%d+),(%d+),?(%d*)')
+  return tonumber(held), tonumber(need), tonumber(lately), counted == '1'
 end
 
 -- Gives from `rest` in equal parts to those who have less than the field `of` of their need, and returns what is left.
@@ -151,11 +153,21 @@ local function fair(total, needs, turn)
   return got
 end
 
+-- What is held of the account's limit: kept with each process, and counted anew whenever one names all its scopes.
+local my_counted, of_account = 0, 0
+if mine and mine.incarnation == incarnation and not whole then my_counted = mine.counted end
+for _, claim in ipairs(claims) do
+  local known, _, _, counted = part(me, claim.scope)
+  claim.known = known or 0
+  if not holds then claim.held = math.min(claim.held, claim.known) end
+  if counted and not whole then my_counted = my_counted - claim.known end
+  if claim.counted then my_counted = my_counted + claim.held end
+end
+for _, id in ipairs(left) do of_account = of_account + all[id].counted end
+
 local answer, told, kept = {'granted'}, {}, {}
 for _, claim in ipairs(claims) do
-  local scope, limit, held, need, lately = unpack(claim)
-  local known = part(me, scope) or 0
-  if not holds then held = math.min(held, known) end
+  local scope, limit, held, known, need, lately = claim.scope, claim.limit, claim.held, claim.known, claim.need, claim.lately
   local with_others, with_lost, live, needs = 0, 0, {}, {}
   for _, id in ipairs(left) do
     local theirs, theirs_need, theirs_lately = part(id, scope)
@@ -177,26 +189,35 @@ for _, claim in ipairs(claims) do
     if n[1] == me then share = parts[i] end
   end
   local available = math.max(0, limit - with_others)
+  if claim.counted then
+    my_counted = my_counted - held
+    available = math.min(available, math.max(0, account - of_account - my_counted))
+  end
   local granted = math.max(held, growth and math.min(share, available) or 0)
+  if claim.counted then my_counted = my_counted + granted end
   local pressed = with_others + granted > limit
+  local idle = 0
   for i, n in ipairs(needs) do
     local id = n[1]
     if live[id] then
       if n[2] > live[id] then pressed = true end
+      idle = idle + math.max(0, live[id] - math.max(n[2], parts[i]))
       if (need > granted and live[id] > parts[i]) or (held < known and n[2] > live[id]) then told[id] = true end
     end
   end
   local keep = (pressed or whole) and math.min(granted, share) or granted
   table.insert(answer, tostring(granted))
   table.insert(answer, tostring(keep))
+  local coming = math.max(0, available - granted) + idle
+  table.insert(answer, tostring(math.min(coming, math.max(0, share - granted))))
   table.insert(kept, '=' .. scope)
-  table.insert(kept, granted .. ',' .. need .. ',' .. lately)
+  table.insert(kept, granted .. ',' .. need .. ',' .. lately .. ',' .. (claim.counted and 1 or 0))
 end
 
 if whole then redis.call('DEL', prefix .. me) end
 redis.call('SADD', members, me)
 redis.call('HSET', prefix .. me, '.incarnation', incarnation, '.sequence', sequence, '.until', now + lease, '.tail', tail,
-  '.heard', run, '.seen', listens(me) and run or '')
+  '.heard', run, '.seen', listens(me) and run or '', '.counted', my_counted)
 for at = 1, #kept, 2 do redis.call('HSET', prefix .. me, kept[at], kept[at + 1]) end
 for id in pairs(told) do tell(id) end
 return answer
@@ -231,9 +252,12 @@ fn prepared<'a>(script: &'a Script, ask: &Ask) -> ScriptInvocation<'a> {
         .arg(millis(ask.lease))
         .arg(millis(ask.tail));
     call.arg(u8::from(ask.holds)).arg(u8::from(ask.whole));
-    call.arg(ledger::TURN_MILLIS).arg(ask.claims.len());
+    call.arg(ledger::TURN_MILLIS)
+        .arg(ask.account)
+        .arg(ask.claims.len());
     for claim in &ask.claims {
         call.arg(&claim.scope).arg(claim.limit);
+        call.arg(u8::from(claim.counted));
         call.arg(claim.held).arg(claim.need).arg(claim.lately);
     }
     call
@@ -248,13 +272,14 @@ fn read(words: &[String], claims: usize) -> Option<Answer> {
         "granted" => {
             let numbers: Option<Vec<u32>> = rest.iter().map(|word| word.parse().ok()).collect();
             let grants: Vec<Grant> = numbers?
-                .chunks_exact(2)
-                .map(|pair| Grant {
-                    held: pair[0],
-                    keep: pair[1],
+                .chunks_exact(3)
+                .map(|three| Grant {
+                    held: three[0],
+                    keep: three[1],
+                    coming: three[2],
                 })
                 .collect();
-            let whole = rest.len() == 2 * grants.len();
+            let whole = rest.len() == 3 * grants.len();
             let expected = grants.len() == claims || grants.is_empty();
             (whole && expected).then_some(Answer::Granted(grants))
         }
@@ -361,24 +386,26 @@ local function tell(id) redis.call('SADD', told_list, id) end
     fn steps() -> impl Strategy<Value = Vec<Step>> {
         let name = || prop_oneof![Just("a"), Just("b"), Just("c")].prop_map(str::to_owned);
         let counts = (0u32..12, 0u32..8, 0u32..15, 0u32..15);
-        let claim = ("[xy]", counts).prop_map(|(scope, (limit, held, need, lately))| Claim {
+        let claim = ("[xyz]", prop::bool::weighted(0.8), counts);
+        let claim = claim.prop_map(|(scope, counted, (limit, held, need, lately))| Claim {
             scope,
             limit,
+            counted,
             held,
             need,
             lately,
         });
-        let claims = prop::collection::vec(claim, 0..3).prop_map(|mut claims| {
+        let claims = prop::collection::vec(claim, 0..4).prop_map(|mut claims| {
             claims.sort_by(|a, b| a.scope.cmp(&b.scope));
             claims.dedup_by(|a, b| a.scope == b.scope);
             claims
         });
         let flags = (any::<bool>(), any::<bool>(), 0u32..20);
-        let ask = (name(), 0u8..8, 0u64..6, claims, flags);
+        let ask = (name(), 0u8..8, 0u64..6, claims, flags, 0u32..16);
         let pass = prop_oneof![8 => 0i64..400, 1 => 400i64..5_000, 1 => -2_000i64..0];
         let listening = prop::collection::btree_set(name(), 0..=3);
         let step = (ask, pass, 0u8..12, listening).prop_map(|(ask, pass, run, listening)| {
-            let (process, incarnation, sequence, claims, (holds, whole, end)) = ask;
+            let (process, incarnation, sequence, claims, (holds, whole, end), account) = ask;
             let ask = Ask {
                 process,
                 incarnation: (incarnation / 7).to_string(),
@@ -387,6 +414,7 @@ local function tell(id) redis.call('SADD', told_list, id) end
                 tail: Duration::from_millis(300),
                 holds,
                 whole,
+                account,
                 claims,
             };
             Step {
