@@ -1,8 +1,11 @@
 //! A call's payload, read whole: within its limit and its time. Warm path: a body that came in one piece is not copied.
 
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::poll_fn;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
@@ -16,14 +19,39 @@ pub async fn read(mut body: Incoming, limit: usize, timeout: Duration) -> Result
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let read = tokio::time::timeout(timeout, whole(&mut body, limit)).await;
-    let read = read
-        .unwrap_or_else(|_elapsed| Err(Fault::BodyIncomplete(format!("not within {timeout:?}"))));
+    let read = {
+        let mut whole = std::pin::pin!(whole(&mut body, limit));
+        match early(&mut whole).await {
+            Some(read) => read,
+            None => {
+                let read = tokio::time::timeout(timeout, whole).await;
+                let late = |_elapsed| Err(Fault::BodyIncomplete(format!("not within {timeout:?}")));
+                read.unwrap_or_else(late)
+            }
+        }
+    };
     if let Err(Fault::PayloadTooLarge { .. }) = &read {
-        // However this ends, the answer is the same.
-        tokio::time::timeout(timeout, discard(&mut body)).await.ok();
+        // However this ends, the answer is the same. Boxed, because most calls carry nothing of it.
+        let discarded = Box::pin(tokio::time::timeout(timeout, discard(&mut body)));
+        discarded.await.ok();
     }
     read
+}
+
+/// What is there at the second look. hyper hands a body on when it has been asked for it, so the first finds nothing; a body that
+/// came with its head needs no timer.
+async fn early<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut looked = false;
+    poll_fn(|context| match Pin::new(&mut *future).poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending if looked => Poll::Ready(None),
+        Poll::Pending => {
+            looked = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 async fn whole(body: &mut Incoming, limit: usize) -> Result<Bytes, Fault> {

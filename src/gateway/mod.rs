@@ -4,6 +4,7 @@
 pub mod body;
 pub mod dashboard;
 pub mod keys;
+pub mod repoll;
 pub mod route;
 pub mod screen;
 pub mod server;

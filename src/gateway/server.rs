@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::body::Body;
+use crate::gateway::repoll::Repoll;
 use crate::gateway::service::Gateway;
 use crate::gateway::tls::{Accepted, H2_PREFACE, Tls};
 use crate::task;
@@ -158,7 +159,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
+    if let Err(error) = Repoll::new(watcher.watch(connection)).await {
         // The peer's doing, or an answer that was cut off and logged where it was.
         tracing::debug!(%error, "connection ended early");
     }

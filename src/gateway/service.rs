@@ -228,16 +228,15 @@ impl Gateway {
             Route::Session => Box::pin(self.session(request, peer)).await,
             // Boxed, so that calls that come in elsewhere carry nothing of it.
             Route::Function => Box::pin(self.function(request, peer)).await,
-            // The router's error type is uninhabited: it always has an answer.
-            Route::Control => match self
-                .control
-                .clone()
-                .oneshot(request.map(axum::body::Body::new))
-                .await
-            {
-                Ok(response) => response.map(Body::Control),
-                Err(never) => match never {},
-            },
+            Route::Control => {
+                let request = request.map(axum::body::Body::new);
+                let answer = Box::pin(self.control.clone().oneshot(request));
+                // The router's error type is uninhabited: it always has an answer.
+                answer.await.map_or_else(
+                    |never| match never {},
+                    |response| response.map(Body::Control),
+                )
+            }
         }
     }
 
