@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+/// A shorter wait of the first in line may be the machine's doing: a processor that others have, a container that starts. One more
+/// worker does not help against that, and its own start adds to it.
+const STUCK: Duration = Duration::from_millis(50);
+
 /// A slot as the decision sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct View {
@@ -11,8 +15,24 @@ pub struct View {
     pub oldest_wait: Duration,
     pub busy: usize,
     pub starting: usize,
-    /// Mean time a recent call held its worker; `None` before the first has ended.
-    pub mean_run: Option<Duration>,
+    /// `None` before the first call has ended.
+    pub runs: Option<Runs>,
+}
+
+/// How long calls hold their workers.
+#[derive(Debug, Clone, Copy)]
+pub struct Runs {
+    /// Recent ones, on average.
+    pub mean: Duration,
+    /// What the mean was at its lowest in the last while.
+    pub base: Duration,
+}
+
+impl Runs {
+    /// They take longer than they did: what is lacking are processors, and another worker would take from those there are.
+    fn are_slowed(&self) -> bool {
+        self.mean > self.base + self.base / 2
+    }
 }
 
 /// What a start costs now, and how many workers are never questioned.
@@ -57,15 +77,17 @@ pub fn wants_start(view: &View, costs: &Costs) -> Option<Urgency> {
         return Some(Urgency::ScaleOut);
     }
     // Calls that run longer than the mean lets expect show as a first in line who waits too long.
-    if view.oldest_wait >= costs.start {
+    if view.oldest_wait >= costs.start.max(STUCK) {
         return Some(Urgency::ScaleOut);
     }
-    let Some(mean_run) = view.mean_run else {
+    let Some(runs) = view.runs else {
         return Some(Urgency::ScaleOut);
     };
     let turns = unserved.div_ceil(view.busy + view.starting);
-    let wait = mean_run.saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX));
-    (wait > costs.start).then_some(Urgency::ScaleOut)
+    let wait = runs
+        .mean
+        .saturating_mul(u32::try_from(turns).unwrap_or(u32::MAX));
+    (wait > costs.start && !runs.are_slowed()).then_some(Urgency::ScaleOut)
 }
 
 #[cfg(test)]
@@ -83,7 +105,9 @@ mod tests {
             oldest_wait: Duration::ZERO,
             busy,
             starting,
-            mean_run: mean_run_ms.map(Duration::from_millis),
+            runs: mean_run_ms
+                .map(Duration::from_millis)
+                .map(|mean| Runs { mean, base: mean }),
         }
     }
 
@@ -126,5 +150,36 @@ mod tests {
             ..view(1, 2, 0, Some(1))
         };
         assert_eq!(wants_start(&stuck, &COSTS), Some(Urgency::ScaleOut));
+    }
+
+    #[test]
+    fn where_a_start_is_cheap_a_hiccup_of_the_machine_is_no_reason_for_one() {
+        let cheap = Costs {
+            start: Duration::from_millis(4),
+            ..COSTS
+        };
+        let waited = |ms| View {
+            oldest_wait: Duration::from_millis(ms),
+            ..view(2, 2, 0, Some(1))
+        };
+        assert_eq!(wants_start(&waited(15), &cheap), None);
+        assert_eq!(wants_start(&waited(50), &cheap), Some(Urgency::ScaleOut));
+    }
+
+    #[test]
+    fn calls_that_slow_each_other_down_get_no_more_workers() {
+        let cheap = Costs {
+            start: Duration::from_millis(4),
+            ..COSTS
+        };
+        let slowed = |mean| View {
+            runs: Some(Runs {
+                mean: Duration::from_millis(mean),
+                base: Duration::from_millis(2),
+            }),
+            ..view(30, 2, 0, None)
+        };
+        assert_eq!(wants_start(&slowed(3), &cheap), Some(Urgency::ScaleOut));
+        assert_eq!(wants_start(&slowed(4), &cheap), None);
     }
 }

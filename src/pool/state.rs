@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::domain::invocation::StartReason;
 use crate::domain::start::Cause;
-use crate::pool::policy::{self, Costs, Urgency, View};
+use crate::pool::policy::{self, Costs, Runs, Urgency, View};
 
 #[derive(Debug)]
 pub struct State<W, T> {
@@ -33,7 +33,8 @@ pub struct State<W, T> {
     /// Deployed over: serves who is in line, then ends.
     closed: bool,
     tickets: u64,
-    mean_run: Option<Duration>,
+    /// How long calls ran, and when that was looked at last.
+    runs: Option<(Runs, Instant)>,
     /// Why the next call that finds no worker at all finds none.
     absence: Cause,
     /// So many workers are to be there, whether or not anybody calls.
@@ -45,6 +46,9 @@ pub struct State<W, T> {
 
 /// The longest that a start for nobody waits after failed ones.
 const PROVISION_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// How long it takes to forget that calls were once faster. Long beside the time in which workers are added.
+const BASE_LASTS: Duration = Duration::from_secs(10);
 
 /// Why a start was reserved, and when.
 #[derive(Debug, Clone)]
@@ -100,7 +104,7 @@ impl<W, T> State<W, T> {
             loading: 0,
             closed: false,
             tickets: 0,
-            mean_run: None,
+            runs: None,
             absence,
             provisioned: 0,
             failures: 0,
@@ -153,7 +157,7 @@ impl<W, T> State<W, T> {
             oldest_wait,
             busy: self.busy,
             starting: self.needs.len(),
-            mean_run: self.mean_run,
+            runs: self.runs.map(|(runs, _)| runs),
         };
         let Some(urgency) = policy::wants_start(&view, costs) else {
             return self.reserve_provisioned(now);
@@ -251,8 +255,7 @@ impl<W, T> State<W, T> {
 
     /// A call ended and its worker can serve the next.
     pub fn give_back(&mut self, worker: W, now: Instant, ran: Duration) -> Given<W, T> {
-        // An eighth of the way: a few calls set it, one odd call does not.
-        self.mean_run = Some(self.mean_run.map_or(ran, |mean| (mean * 7 + ran) / 8));
+        self.ran(ran, now);
         self.place(worker, now)
     }
 
@@ -326,6 +329,24 @@ impl<W, T> State<W, T> {
     pub fn oldest_idle(&self) -> Option<Instant> {
         let (_, since) = self.idle.first().filter(|_| self.spare() > 0)?;
         Some(*since)
+    }
+
+    fn ran(&mut self, ran: Duration, now: Instant) {
+        let Some((runs, since)) = &mut self.runs else {
+            let runs = Runs {
+                mean: ran,
+                base: ran,
+            };
+            self.runs = Some((runs, now));
+            return;
+        };
+        // An eighth of the way: a few calls set it, one odd call does not.
+        runs.mean = (runs.mean * 7 + ran) / 8;
+        let passed = now.saturating_duration_since(*since);
+        let share = (passed.as_secs_f64() / BASE_LASTS.as_secs_f64()).min(1.0);
+        let above = runs.mean.saturating_sub(runs.base);
+        runs.base = runs.mean.min(runs.base + above.mul_f64(share));
+        *since = now;
     }
 
     fn place(&mut self, worker: W, now: Instant) -> Given<W, T> {
