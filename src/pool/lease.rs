@@ -61,7 +61,8 @@ impl Pool {
                 Err(back) => guard = back,
             }
         }
-        self.wait(slot, guard, since, deadline).await
+        // Boxed, so that calls that find a worker carry nothing of it.
+        Box::pin(self.wait(slot, guard, since, deadline)).await
     }
 
     async fn wait<G: Send + 'static>(

@@ -36,6 +36,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, mpsc};
 
+use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::function::Network;
 use crate::domain::id::{FunctionId, RuntimeId, VersionDigest};
@@ -298,7 +299,7 @@ impl Pool {
             };
             metrics::worker_lost(how);
             tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");
-            worker.pipe.drain();
+            worker.pipe.drain(clock::now());
             let leaving = pool.leaving(worker.remains.clone(), Some(Box::new(guard)));
             drop(worker);
             // Whoever waits need not wait for the end of this one.

@@ -74,11 +74,9 @@ pub async fn run(
             body: rest(lease, function.clone(), deadline),
         }),
         Step::Broken(error) => {
-            let fault = lose(lease, function, deadline, error, |worker| {
-                // The container's last words may have come in while its end was looked into.
-                log_tail = worker.pipe.tail();
-            })
-            .await;
+            // The container's last words may have come in while its end was looked into.
+            let last_look = |worker: &Worker| log_tail = worker.pipe.tail();
+            let fault = Box::pin(lose(lease, function, deadline, error, last_look)).await;
             Err(fault)
         }
         Step::Late => {

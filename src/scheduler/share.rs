@@ -133,7 +133,7 @@ impl Share {
     ) -> Result<(Permit, Term), Fault> {
         match self.try_admit(gates, clock::since_boot()) {
             Ok(admitted) => Ok(admitted),
-            Err(refused) => self.wait(gates, refused, deadline).await,
+            Err(refused) => Box::pin(self.wait(gates, refused, deadline)).await,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::worker::connection::{self, Connection};
 use crate::worker::frame::Kind;
 use crate::worker::logs::Pipe;
 use crate::worker::message::{self, Hello};
+use crate::worker::patience::Patience;
 use crate::worker::{Remains, Worker};
 
 /// What is asked of a new container.
@@ -159,6 +160,7 @@ pub async fn boot(
         pid,
         connection,
         pipe,
+        patience: Patience::default(),
         stream: 0,
         idle_since: clock::now(),
         gone,

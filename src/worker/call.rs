@@ -16,6 +16,7 @@ use crate::worker::Worker;
 use crate::worker::connection;
 use crate::worker::frame::{self, Frame, Kind};
 use crate::worker::message;
+use crate::worker::patience::Elapsed;
 
 /// A worker whose connection closed has this long to be seen dead by the engine.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
@@ -75,7 +76,7 @@ pub enum Chunk {
     Late,
 }
 
-/// Sends the invocation and waits for the first thing the worker says of it.
+/// Sends the invocation and waits for the first thing the worker says of it. It has `timeout` from now on, until `deadline`.
 pub async fn begin(
     worker: &mut Worker,
     invocation: &Invocation,
@@ -84,7 +85,7 @@ pub async fn begin(
 ) -> Step {
     worker.stream = worker.stream.wrapping_add(1).max(1);
     let stream = worker.stream;
-    worker.pipe.begin(invocation.request_id);
+    worker.pipe.begin(invocation.request_id, deadline - timeout);
     let unix_ms = clock::unix_millis() + timeout.as_millis() as u64;
     let Invocation {
         request_id,
@@ -93,19 +94,19 @@ pub async fn begin(
         context,
         ..
     } = invocation;
+    let connection = &mut worker.connection;
     let exchange = async {
-        worker
-            .connection
+        connection
             .send_invoke(stream, unix_ms, *request_id, context, payload, *raw)
             .await?;
-        worker.connection.receive().await
+        connection.receive().await
     };
-    let frame = match tokio::time::timeout_at(deadline.into(), exchange).await {
+    let frame = match worker.patience.until(deadline, exchange).await {
         Ok(Ok(frame)) => frame,
         Ok(Err(error)) => return Step::Broken(error),
-        Err(_elapsed) => return Step::Late,
+        Err(Elapsed) => return Step::Late,
     };
-    worker.pipe.drain();
+    worker.pipe.drain(clock::now());
     first(frame, stream)
 }
 
@@ -136,10 +137,11 @@ fn first(frame: Frame, stream: u32) -> Step {
 
 /// The next piece of a streaming answer.
 pub async fn next_chunk(worker: &mut Worker, deadline: Instant) -> Chunk {
-    let frame = match tokio::time::timeout_at(deadline.into(), worker.connection.receive()).await {
+    let received = worker.connection.receive();
+    let frame = match worker.patience.until(deadline, received).await {
         Ok(Ok(frame)) => frame,
         Ok(Err(error)) => return Chunk::Broken(error),
-        Err(_elapsed) => return Chunk::Late,
+        Err(Elapsed) => return Chunk::Late,
     };
     match frame.kind {
         _ if frame.stream != worker.stream => {
@@ -147,11 +149,11 @@ pub async fn next_chunk(worker: &mut Worker, deadline: Instant) -> Chunk {
         }
         Kind::ResponseChunk => Chunk::Data(frame.body),
         Kind::ResponseEnd => {
-            worker.pipe.drain();
+            worker.pipe.drain(clock::now());
             Chunk::End
         }
         Kind::Error => {
-            worker.pipe.drain();
+            worker.pipe.drain(clock::now());
             let fault = failure(&frame);
             if is_last(&frame) {
                 Chunk::FailedLast(fault)

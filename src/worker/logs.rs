@@ -7,10 +7,13 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -24,9 +27,12 @@ use crate::domain::id::{RequestId, WorkerId};
 const FOLLOWER_LAG: usize = 1024;
 /// One read takes at most this much, so that a flood cannot hold a thread.
 const READ_CHUNK: usize = 16 * 1024;
-/// A worker's task looks at what was printed no more often than this, unless there is a lot: a call reads its own lines when it has
+/// While a worker prints, its task looks no more often than this, unless there is a lot: a call reads its own lines when it has
 /// its answer. What is printed between is seen this much later, and so is the worker's end.
 const WATCH_PAUSE: Duration = Duration::from_millis(10);
+/// What a thread that an invocation left behind prints in this time after it may be taken for the next one's, if that follows so soon: a
+/// look at an empty pipe is spared.
+const JUST_NOW: Duration = Duration::from_millis(1);
 /// One drain reads at most this many chunks; a pipe holds one (64 KiB by default), so a quiet worker's is always emptied.
 const DRAIN_CHUNKS: usize = 16;
 
@@ -138,7 +144,7 @@ fn cost(line: &Line) -> usize {
 /// A worker's log pipe, host side.
 #[derive(Debug)]
 pub struct Pipe {
-    reader: pipe::Receiver,
+    reader: OwnedFd,
     state: Mutex<State>,
     line_bytes: usize,
 }
@@ -156,6 +162,30 @@ struct State {
     tail: VecDeque<String>,
     tail_bytes: usize,
     chunk: Vec<u8>,
+    /// Something was read since the worker's task looked last.
+    printed: bool,
+    /// When the last invocation's lines were all read, until the next begins.
+    emptied: Option<Instant>,
+}
+
+/// How a read of what is in the pipe ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Emptied,
+    /// There may be more.
+    Bounded,
+    /// It is empty and has no writer: not yet, or no more.
+    Ended,
+}
+
+/// What the worker's task saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Nothing was printed since the last look.
+    Quiet,
+    Printed,
+    More,
+    Ended,
 }
 
 /// Bytes of output kept for an error's log tail; AWS returns the last 4 KB too.
@@ -168,8 +198,12 @@ impl Pipe {
         nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o622))?;
         // The process's umask took bits off; whoever the worker runs as must be able to write.
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o622))?;
+        let reader = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(path)?;
         Ok(Arc::new(Self {
-            reader: pipe::OpenOptions::new().open_receiver(path)?,
+            reader: reader.into(),
             state: Mutex::new(State {
                 worker,
                 book: None,
@@ -179,6 +213,8 @@ impl Pipe {
                 tail: VecDeque::new(),
                 tail_bytes: 0,
                 chunk: vec![0; READ_CHUNK],
+                printed: false,
+                emptied: None,
             }),
             line_bytes,
         }))
@@ -189,10 +225,14 @@ impl Pipe {
         self.state.lock().book = Some(book);
     }
 
-    /// From now on lines belong to this invocation. What is in the pipe already is the previous one's, so it is read first.
-    pub fn begin(&self, request_id: RequestId) {
+    /// From now on lines belong to this invocation. What is in the pipe already is the previous one's, so it is read first, unless
+    /// that has just been done.
+    pub fn begin(&self, request_id: RequestId, now: Instant) {
         let mut state = self.state.lock();
-        self.read_available(&mut state);
+        let emptied = state.emptied.take();
+        if emptied.is_none_or(|at| now.saturating_duration_since(at) >= JUST_NOW) {
+            self.read_available(&mut state);
+        }
         state.finish_partial();
         state.tail.clear();
         state.tail_bytes = 0;
@@ -201,9 +241,10 @@ impl Pipe {
 
     /// Reads what the invocation printed. Called when its answer has arrived; a line it did not end is one now, or nobody would
     /// see it before the next invocation.
-    pub fn drain(&self) {
+    pub fn drain(&self, now: Instant) {
         let mut state = self.state.lock();
-        if self.read_available(&mut state) {
+        if !matches!(self.read_available(&mut state), Read::Bounded) {
+            state.emptied = Some(now);
             state.finish_partial();
         }
     }
@@ -223,63 +264,78 @@ impl Pipe {
 
     /// Reads for as long as somebody may write; returns when the last writer is gone, which is when the container's
     /// processes are. The worker's own task runs this, and so it is also how a dead idle worker is noticed.
+    ///
+    /// The pipe is registered with the reactor only while nothing is printed. A function that prints with every call would else
+    /// wake a thread of the server with each line, before the answer does.
     pub async fn watch(&self) -> io::Result<()> {
-        let mut chunk = vec![0u8; READ_CHUNK];
         loop {
-            self.reader.readable().await?;
-            let mut more = false;
-            {
-                let mut state = self.state.lock();
-                // Through tokio here, because that is what makes it wait for the next event once the pipe is empty.
-                match self.reader.try_read(&mut chunk) {
-                    // `readable` comes back only after an event, so this is the end and not the time before the first
-                    // writer.
-                    Ok(0) => {
-                        state.finish_partial();
-                        return Ok(());
-                    }
-                    Ok(n) => {
-                        state.take(&chunk[..n], self.line_bytes);
-                        more = n == chunk.len();
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
+            self.written().await?;
+            loop {
+                match self.look() {
+                    Look::Ended => return Ok(()),
+                    // A flood must not keep others from running, and not wait for a reader.
+                    Look::More => tokio::task::yield_now().await,
+                    Look::Printed => tokio::time::sleep(WATCH_PAUSE).await,
+                    Look::Quiet => break,
                 }
-            }
-            match more {
-                // A flood must not keep others from running, and not wait for a reader.
-                true => tokio::task::yield_now().await,
-                // A function that prints a line per call must not wake this task with each.
-                false => tokio::time::sleep(WATCH_PAUSE).await,
             }
         }
     }
 
-    /// Reads until the pipe is empty, or the bound of one drain is reached; whether it is empty.
-    fn read_available(&self, state: &mut State) -> bool {
+    /// Waits until something is in the pipe, or its last writer is gone.
+    async fn written(&self) -> io::Result<()> {
+        // Another descriptor of the same pipe: it leaves the reactor when it is closed here.
+        let registered = pipe::Receiver::from_owned_fd_unchecked(self.reader.try_clone()?)?;
+        registered.readable().await?;
+        Ok(())
+    }
+
+    /// Looks at the pipe after an event or a pause.
+    fn look(&self) -> Look {
+        let mut state = self.state.lock();
+        let look = self.read_available(&mut state);
+        let printed = std::mem::take(&mut state.printed);
+        match look {
+            // There was an event, so this is the end and not the time before the first writer.
+            Read::Ended => {
+                state.finish_partial();
+                Look::Ended
+            }
+            Read::Bounded => Look::More,
+            Read::Emptied if printed => Look::Printed,
+            Read::Emptied => Look::Quiet,
+        }
+    }
+
+    /// Reads until the pipe is empty, or the bound of one drain is reached.
+    fn read_available(&self, state: &mut State) -> Read {
         // Taken out while its bytes are being sorted into lines; kept between calls so that a call does not pay for it.
         let mut chunk = std::mem::take(&mut state.chunk);
-        let mut emptied = false;
+        let mut read = Read::Bounded;
         for _ in 0..DRAIN_CHUNKS {
             match nix::unistd::read(&self.reader, &mut chunk) {
-                Ok(n) if n > 0 => {
+                Ok(0) => {
+                    read = Read::Ended;
+                    break;
+                }
+                Ok(n) => {
                     state.take(&chunk[..n], self.line_bytes);
+                    state.printed = true;
                     // A read gives all a pipe has, as far as there is room for it.
                     if n < chunk.len() {
-                        emptied = true;
+                        read = Read::Emptied;
                         break;
                     }
                 }
                 Err(nix::errno::Errno::EINTR) => {}
-                // Empty, or no writer: `watch` tells those apart.
-                Ok(_) | Err(_) => {
-                    emptied = true;
+                Err(_) => {
+                    read = Read::Emptied;
                     break;
                 }
             }
         }
         state.chunk = chunk;
-        emptied
+        read
     }
 }
 
@@ -354,15 +410,17 @@ mod tests {
         let (_dir, pipe, mut out, book) = pipe(1024);
         writeln!(out, "loading").expect("write");
         let (one, two) = (RequestId::generate(), RequestId::generate());
-        pipe.begin(one);
+        let now = clock::now();
+        pipe.begin(one, now);
         write!(out, "first\nhalf").expect("write");
-        pipe.drain();
+        pipe.drain(now);
         let text = |l: &Arc<Line>| l.text.clone();
         let shown: Vec<_> = book.tail(None, 10).iter().map(text).collect();
         assert_eq!(shown, ["loading", "first", "half"]);
-        pipe.begin(two);
+        writeln!(out, "left behind").expect("write");
+        pipe.begin(two, now + JUST_NOW);
         writeln!(out, "second").expect("write");
-        pipe.drain();
+        pipe.drain(clock::now());
         let got: Vec<_> = book
             .tail(None, 10)
             .iter()
@@ -372,6 +430,7 @@ mod tests {
             (None, "loading"),
             (Some(one), "first"),
             (Some(one), "half"),
+            (Some(one), "left behind"),
             (Some(two), "second"),
         ];
         assert_eq!(got, want.map(|(id, text)| (id, text.to_owned())));
@@ -400,12 +459,12 @@ mod tests {
     async fn long_lines_are_cut_and_old_lines_dropped() {
         let (_dir, pipe, mut out, book) = pipe(8);
         writeln!(out, "0123456789").expect("write");
-        pipe.drain();
+        pipe.drain(clock::now());
         assert_eq!(book.tail(None, 1)[0].text, "01234567 … (cut)");
         for n in 0..100 {
             writeln!(out, "{n}").expect("write");
         }
-        pipe.drain();
+        pipe.drain(clock::now());
         let lines = book.tail(None, 1000);
         assert!(lines.len() < 100, "bounded: {}", lines.len());
         assert_eq!(lines.last().expect("some").text, "99");

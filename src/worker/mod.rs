@@ -6,6 +6,7 @@ pub mod connection;
 pub mod frame;
 pub mod logs;
 pub mod message;
+pub mod patience;
 pub mod specialise;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::engine::ContainerId;
 use crate::engine::kill::{self, Standstill};
 use crate::worker::connection::Connection;
 use crate::worker::logs::Pipe;
+use crate::worker::patience::Patience;
 
 /// A worker, owned by whoever may use it now: a stem pool, a slot's idle list, or the call it serves. That is why no worker
 /// can serve two calls.
@@ -30,6 +32,8 @@ pub struct Worker {
     pub pipe: Arc<Pipe>,
     /// Its main process in the host's numbering, if the kernel told.
     pub pid: Option<i32>,
+    /// For the deadlines of its calls.
+    pub patience: Patience,
     /// The id of the last invocation's stream.
     pub stream: u32,
     pub idle_since: Instant,
