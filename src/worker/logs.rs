@@ -11,8 +11,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures_util::future::poll_fn;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use parking_lot::Mutex;
@@ -144,13 +147,57 @@ fn cost(line: &Line) -> usize {
 /// A worker's log pipe, host side.
 #[derive(Debug)]
 pub struct Pipe {
-    reader: OwnedFd,
     state: Mutex<State>,
     line_bytes: usize,
 }
 
+/// The reading end.
+#[derive(Debug)]
+struct Reader(Registered);
+
+/// Whether the reactor has it.
+#[derive(Debug)]
+enum Registered {
+    Yes(pipe::Receiver),
+    No(OwnedFd),
+    /// It could not be moved from one to the other.
+    Lost,
+}
+
+impl Reader {
+    fn register(&mut self, registered: bool) -> io::Result<()> {
+        let descriptor = match std::mem::replace(&mut self.0, Registered::Lost) {
+            Registered::Yes(receiver) => receiver.into_nonblocking_fd()?,
+            Registered::No(descriptor) => descriptor,
+            Registered::Lost => return Err(Errno::EBADF.into()),
+        };
+        self.0 = match registered {
+            true => Registered::Yes(pipe::Receiver::from_owned_fd_unchecked(descriptor)?),
+            false => Registered::No(descriptor),
+        };
+        Ok(())
+    }
+
+    fn poll_written(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &self.0 {
+            Registered::Yes(receiver) => receiver.poll_read_ready(context),
+            Registered::No(_) => Poll::Pending,
+            Registered::Lost => Poll::Ready(Err(Errno::EBADF.into())),
+        }
+    }
+
+    fn read(&self, chunk: &mut [u8]) -> Result<usize, Errno> {
+        match &self.0 {
+            Registered::Yes(receiver) => nix::unistd::read(receiver, chunk),
+            Registered::No(descriptor) => nix::unistd::read(descriptor, chunk),
+            Registered::Lost => Err(Errno::EBADF),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
+    reader: Reader,
     worker: WorkerId,
     /// Where lines go; a stem worker's go nowhere but into `early`.
     book: Option<Arc<Book>>,
@@ -203,8 +250,8 @@ impl Pipe {
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(path)?;
         Ok(Arc::new(Self {
-            reader: reader.into(),
             state: Mutex::new(State {
+                reader: Reader(Registered::No(reader.into())),
                 worker,
                 book: None,
                 request_id: None,
@@ -284,10 +331,10 @@ impl Pipe {
 
     /// Waits until something is in the pipe, or its last writer is gone.
     async fn written(&self) -> io::Result<()> {
-        // Another descriptor of the same pipe: it leaves the reactor when it is closed here.
-        let registered = pipe::Receiver::from_owned_fd_unchecked(self.reader.try_clone()?)?;
-        registered.readable().await?;
-        Ok(())
+        // Registered anew, also after a wait that was given up: what the reactor remembers is older than the last look.
+        self.state.lock().reader.register(true)?;
+        poll_fn(|context| self.state.lock().reader.poll_written(context)).await?;
+        self.state.lock().reader.register(false)
     }
 
     /// Looks at the pipe after an event or a pause.
@@ -313,7 +360,7 @@ impl Pipe {
         let mut chunk = std::mem::take(&mut state.chunk);
         let mut read = Read::Bounded;
         for _ in 0..DRAIN_CHUNKS {
-            match nix::unistd::read(&self.reader, &mut chunk) {
+            match state.reader.read(&mut chunk) {
                 Ok(0) => {
                     read = Read::Ended;
                     break;
@@ -327,7 +374,7 @@ impl Pipe {
                         break;
                     }
                 }
-                Err(nix::errno::Errno::EINTR) => {}
+                Err(Errno::EINTR) => {}
                 Err(_) => {
                     read = Read::Emptied;
                     break;

@@ -135,7 +135,7 @@ async fn a_key_does_what_it_was_made_for_and_no_more() {
         (Method::GET, "/keys/", ""),
         (Method::POST, "/keys/", "{}"),
         (Method::DELETE, "/keys/x", ""),
-        (Method::GET, "/layers/x", ""),
+        (Method::GET, "/layers/x/y", ""),
     ];
     let scoped = json!(["scoped-*"]);
     let wanted = [
