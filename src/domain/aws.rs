@@ -2,8 +2,11 @@
 //! given back as it came, so that tools that compare find no difference. Absent is what AWS takes for absent.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
+
+use crate::domain::seldom::Usual;
 
 /// The part of a function that only AWS's clients see.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,13 @@ pub struct Settings {
     /// Who else may call it, as deploy tools write it; here keys say that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policy: Vec<Statement>,
+}
+
+impl Usual for Settings {
+    fn usual() -> &'static Self {
+        static USUAL: LazyLock<Settings> = LazyLock::new(Settings::default);
+        &USUAL
+    }
 }
 
 impl Settings {

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::FunctionName;
+use crate::domain::seldom::Usual;
 use crate::domain::version::Qualifier;
 
 /// Longest destination, in characters.
@@ -28,6 +29,18 @@ pub struct Asynchronous {
     /// And of one that did not; without it, that is a dead letter.
     #[serde(default)]
     pub on_failure: Option<Destination>,
+}
+
+impl Usual for Asynchronous {
+    fn usual() -> &'static Self {
+        static USUAL: Asynchronous = Asynchronous {
+            max_retries: None,
+            max_event_age_seconds: None,
+            on_success: None,
+            on_failure: None,
+        };
+        &USUAL
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

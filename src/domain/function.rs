@@ -14,6 +14,7 @@ use crate::domain::id::{FunctionId, FunctionName, RuntimeId, VersionDigest};
 use crate::domain::image::Image;
 use crate::domain::layer;
 use crate::domain::limits::Mebibytes;
+use crate::domain::seldom::Seldom;
 use crate::domain::version::VersionId;
 
 /// The version that can be edited.
@@ -45,11 +46,11 @@ pub struct Function {
     pub reserved_concurrency: Option<u32>,
     /// How its asynchronous calls are run. Not in records of older versions.
     #[serde(default)]
-    pub asynchronous: Asynchronous,
+    pub asynchronous: Seldom<Asynchronous>,
     pub network: Network,
     /// What only AWS's clients see. Not in records of older versions.
     #[serde(default)]
-    pub aws: aws::Settings,
+    pub aws: Seldom<aws::Settings>,
     pub created_at: jiff::Timestamp,
     pub updated_at: jiff::Timestamp,
 }
@@ -88,7 +89,7 @@ pub enum Origin {
     /// A file or directory on the server, packed when the function was written.
     Path(PathBuf),
     /// An image of the engine. The package says which, and no more.
-    Image(Image),
+    Image(Box<Image>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -132,13 +133,13 @@ impl Function {
             route: None,
             max_concurrency: None,
             reserved_concurrency: None,
-            asynchronous: Asynchronous::default(),
+            asynchronous: Seldom::default(),
             code: Code {
                 origin: Origin::Zip,
                 unpacked_size: None,
                 ..of.code.clone()
             },
-            aws: of.aws.of_versions(),
+            aws: of.aws.of_versions().into(),
             created_at: jiff::Timestamp::UNIX_EPOCH,
             updated_at: jiff::Timestamp::UNIX_EPOCH,
             ..of.clone()

@@ -15,6 +15,7 @@ pub mod layer;
 pub mod limits;
 pub mod pattern;
 pub mod route;
+pub mod seldom;
 pub mod start;
 pub mod trace;
 pub mod url;

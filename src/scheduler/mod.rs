@@ -457,7 +457,7 @@ impl Scheduler {
         }
         Target {
             installed: self.pool.offers(&function.runtime),
-            qualifiers: Qualifiers::none(&function.id),
+            qualifiers: Qualifiers::none(),
             provisioned: OnceLock::new(),
             function: Arc::new(function),
             version,

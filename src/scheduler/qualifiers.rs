@@ -4,19 +4,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 
 use crate::domain::destination::Asynchronous;
-use crate::domain::id::{AliasName, FunctionId};
+use crate::domain::id::AliasName;
 use crate::domain::version::{Alias, Published, Second, Version, VersionId};
 use crate::scheduler::{Scheduler, Target};
 
 /// The published versions and aliases of a function. A cheap handle.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Qualifiers {
-    published: Arc<Published>,
+    /// Made when somebody asks, where nothing is.
+    published: OnceLock<Arc<Published>>,
     cells: Arc<BTreeMap<u64, Arc<Cell>>>,
     aliases: Arc<HashMap<AliasName, Pointer>>,
 }
@@ -118,16 +119,10 @@ fn context(invoked_arn: &str) -> Bytes {
 }
 
 impl Qualifiers {
-    pub(super) fn none(function: &FunctionId) -> Self {
-        Self {
-            published: Arc::new(Published::none(function.clone())),
-            cells: Arc::default(),
-            aliases: Arc::default(),
-        }
-    }
-
-    pub(super) fn published(&self) -> &Arc<Published> {
-        &self.published
+    /// Of most functions nothing is ever published: all these have the same.
+    pub(super) fn none() -> Self {
+        static NONE: LazyLock<Qualifiers> = LazyLock::new(Qualifiers::default);
+        NONE.clone()
     }
 
     /// The versions that were opened.
@@ -140,7 +135,8 @@ impl Qualifiers {
 impl Target {
     /// What is published of the function.
     pub fn published(&self) -> &Arc<Published> {
-        self.qualifiers.published()
+        let published = &self.qualifiers.published;
+        published.get_or_init(|| Arc::new(Published::none(self.function.id.clone())))
     }
 
     /// How asynchronous calls are run that were accepted for this of its versions, through this alias if it was one.
@@ -220,11 +216,8 @@ impl Scheduler {
         let VersionId::Number(number) = version else {
             return Some(latest.clone());
         };
-        let Qualifiers {
-            published, cells, ..
-        } = &latest.qualifiers;
-        let version = published.version(number)?;
-        let cell = cells.get(&number)?;
+        let cell = latest.qualifiers.cells.get(&number)?;
+        let version = latest.published().version(number)?;
         cell.open(|| self.version_target(latest, version, None))
             .cloned()
     }
@@ -303,7 +296,7 @@ impl Scheduler {
         Qualifiers {
             aliases: Arc::new(aliases),
             cells: Arc::new(cells),
-            published,
+            published: published.into(),
         }
     }
 

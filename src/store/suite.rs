@@ -192,7 +192,8 @@ async fn what_was_put_is_listed_word_for_word(store: Arc<dyn Store>) {
             max_event_age_seconds: Some(60),
             on_success: Some(Destination::Stream("a:b".into())),
             on_failure: Some(Destination::Webhook("https://example.org/".into())),
-        },
+        }
+        .into(),
         network: Network::Egress,
         code: Code {
             sha256: sha256.clone(),

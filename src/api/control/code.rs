@@ -50,7 +50,7 @@ pub fn pack(code: Incoming, places: &Places) -> Result<Package, Error> {
         Incoming::Image(image) => {
             let text = serde_json::json!({"id": image.built.id, "settings": image.settings});
             let zip = package::pack_inline(&file("image.json"), &text.to_string())?;
-            (zip, Origin::Image(image))
+            (zip, Origin::Image(Box::new(image)))
         }
     };
     let summary = package::inspect(&zip)?;

@@ -10,7 +10,6 @@ use crate::api::control::code::{self, Incoming, Package};
 use crate::api::control::image;
 use crate::api::error::Problem;
 use crate::clock;
-use crate::domain::aws;
 use crate::domain::environment::{Environment, MASK, Value, Variables};
 use crate::domain::fault::Blame;
 use crate::domain::function::{Code, Function, Network, Origin};
@@ -18,6 +17,7 @@ use crate::domain::id::FunctionId;
 use crate::domain::key::{Denied, Grant, Scope};
 use crate::domain::layer;
 use crate::domain::limits::{ENVIRONMENT_MAX, Mebibytes};
+use crate::domain::seldom::Seldom;
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
 use crate::runtime::package::Places;
@@ -385,17 +385,18 @@ fn renewed(id: &FunctionId, there: &Environment, rules: Rules<'_>) -> Environmen
 /// `function` with everything the change names in its place.
 fn settled(function: Function, change: Change) -> Function {
     // A runtime's name as AWS's client wrote it says nothing of another runtime.
+    let written = change.aws.is_some();
     let other = change
         .runtime
         .as_ref()
         .is_some_and(|r| r.id != function.runtime);
-    let known = aws::Settings {
-        runtime: function.aws.runtime.filter(|_| !other),
-        ..function.aws
-    };
     let asynchronous = change.asynchronous(&function.asynchronous);
+    let mut aws = change.aws.map_or(function.aws, Seldom::from);
+    if other && !written && aws.runtime.is_some() {
+        aws.runtime = None;
+    }
     Function {
-        aws: change.aws.unwrap_or(known),
+        aws,
         name: change.name.unwrap_or(function.name),
         runtime: change.runtime.map_or(function.runtime, |r| r.id.clone()),
         handler: change.handler.unwrap_or(function.handler),
@@ -408,7 +409,7 @@ fn settled(function: Function, change: Change) -> Function {
         reserved_concurrency: change
             .reserved_concurrency
             .unwrap_or(function.reserved_concurrency),
-        asynchronous,
+        asynchronous: asynchronous.into(),
         network: change.network.unwrap_or(function.network),
         ..function
     }

@@ -41,7 +41,7 @@ where
 
 /// A change of what only AWS's clients see.
 pub(super) fn kept(current: &Function, edit: impl FnOnce(&mut aws::Settings)) -> Change {
-    let mut settings = current.aws.clone();
+    let mut settings = (*current.aws).clone();
     edit(&mut settings);
     Change {
         aws: Some(settings),

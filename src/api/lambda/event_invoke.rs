@@ -216,7 +216,7 @@ async fn write(
         };
         let written = apply(face, asked, target, make).await?;
         EventSettings {
-            asynchronous: written.asynchronous,
+            asynchronous: (*written.asynchronous).clone(),
             updated_at: now,
         }
     } else {
@@ -235,9 +235,9 @@ fn settings(target: &Target, qualifier: &str) -> Option<EventSettings> {
     }
     let function = &target.function;
     let at = function.aws.events_at;
-    let there = at.is_some() || function.asynchronous != Asynchronous::default();
+    let there = at.is_some() || *function.asynchronous != Asynchronous::default();
     there.then(|| EventSettings {
-        asynchronous: function.asynchronous.clone(),
+        asynchronous: (*function.asynchronous).clone(),
         updated_at: at.unwrap_or(function.updated_at),
     })
 }

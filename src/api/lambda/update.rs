@@ -45,7 +45,7 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
                 code: Some(started_as(current, source.clone())),
                 aws: architecture.as_ref().map(|architecture| aws::Settings {
                     architecture: Some(architecture.clone()),
-                    ..current.aws.clone()
+                    ..(*current.aws).clone()
                 }),
                 ..Change::default()
             };
