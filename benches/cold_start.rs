@@ -143,6 +143,7 @@ async fn run(args: &Args) -> anyhow::Result<()> {
     yard.clear().await?;
     result?;
     print(&rows, &manifests);
+    print_reached(&rows, &manifests);
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&rows.lines())?)?;
     }
@@ -343,6 +344,61 @@ fn print(rows: &Rows, manifests: &[&Manifest]) {
             latency.p90,
             latency.max,
             phases.join(", ")
+        );
+    }
+}
+
+/// What was set out to be reached, beside what a bare process takes and what Docker takes.
+fn print_reached(rows: &Rows, manifests: &[&Manifest]) {
+    println!("\n  {:<58} {:>9} {:>9}", "", "measured", "to reach");
+    let lines = rows.lines();
+    for manifest in manifests {
+        let id = manifest.id.as_str();
+        let of = |row: &str| {
+            let line = lines
+                .iter()
+                .find(|line| line.row == format!("{id} {row}"))?;
+            Some(&line.report.latency_ms)
+        };
+        let say = |what: &str, value: Option<f64>, bound: f64| {
+            if let Some(value) = value {
+                println!(
+                    "  {:<58} {value:>7.2} × {:>9}",
+                    format!("{id} {what}"),
+                    format!("≤ {bound} ×")
+                );
+            }
+        };
+        let process = || Some(of("process to hello")?.p50 + of("init in a process")?.p50);
+        let docker = || Some(of("container")?.p50 + of("init in a container")?.p50);
+        let (stem, cold) = (of("stem"), of("cold"));
+        say(
+            "first call by a stem worker, p50, of a bare process",
+            stem.zip(process()).map(|(s, p)| s.p50 / p),
+            1.5,
+        );
+        say(
+            "first call by a stem worker, slowest, of a bare process",
+            stem.zip(process()).map(|(s, p)| s.max / p),
+            3.0,
+        );
+        say(
+            "first call without one, p50, of Docker and the shim",
+            cold.zip(docker()).map(|(c, d)| c.p50 / d),
+            1.1,
+        );
+        let slowest = |row: &str| {
+            let line = lines
+                .iter()
+                .find(|line| line.row.starts_with(&format!("{id} {row}, ")))?;
+            Some(line.report.latency_ms.max)
+        };
+        say(
+            "many at once without one, slowest, of Docker's slowest",
+            slowest("cold")
+                .zip(slowest("container"))
+                .map(|(c, d)| c / d),
+            1.1,
         );
     }
 }

@@ -1,7 +1,7 @@
 //! What was set out to be reached, as one table: warm calls and large payloads as ratios to the least that can stand between HTTP and the
 //! same shims, and what many functions cost. Every figure is the median of alternating runs. `cold_start` has the rows of first calls.
 //!
-//!     cargo bench --bench reach -- [--runs 5] [--seconds 1.5] [--runtime NAME]… [--functions 100000] [--json FILE]
+//!     cargo bench --bench reach -- [--runs 5] [--seconds 1.5] [--runtime NAME]… [--functions 100000] [--workers 300] [--json FILE]
 
 #![allow(
     clippy::print_stdout,
@@ -22,6 +22,7 @@ mod instance;
 #[path = "rig/shim.rs"]
 mod shim;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -29,12 +30,15 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Parser;
 use hearth::clock;
+use hearth::load::connection::Connection;
 use hearth::load::driver::{self, Options};
 use hearth::load::origin::{Call, Origin};
 use hearth::load::report::Report;
 use hearth::load::usage;
 use hearth::runtime::manifest::{self, Manifest};
 use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::floor::{Floor, Role};
@@ -45,12 +49,18 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const PAYLOAD: &str = r#"{"name":"bench"}"#;
 /// What a call may carry, less what stands around it.
 const LARGE: usize = 6_000_000;
+/// Calls whose first byte is waited for, in each turn, and before they count.
+const FIRST_BYTES: usize = 40;
+const FIRST_BYTES_WARM_UP: usize = 40;
 /// Functions of an instance that is idle.
 const IDLE_FUNCTIONS: usize = 1_000;
 /// Functions of the instance that many are compared with.
 const FEW: usize = 10;
 const IDLE: Duration = Duration::from_secs(10);
 const REGISTERING: usize = 16;
+const PYTHON: &str = "python3.13";
+/// Until that many workers are there.
+const MANY_WORKERS: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug, Clone, Parser)]
 struct Args {
@@ -66,6 +76,9 @@ struct Args {
     /// Functions that are registered at most; 0 leaves these rows out
     #[arg(long, default_value_t = 100_000)]
     functions: usize,
+    /// Workers that are kept idle; 0 leaves this row out
+    #[arg(long, default_value_t = 300)]
+    workers: usize,
     /// Where to write the table as JSON
     #[arg(long)]
     json: Option<PathBuf>,
@@ -146,6 +159,9 @@ async fn run(args: &Args) -> anyhow::Result<()> {
         if args.functions > 0 {
             idle(&mut lines).await?;
             many(args, &mut lines).await?;
+        }
+        if args.workers > 0 {
+            workers(args.workers, &mut lines).await?;
         }
         Ok(())
     })
@@ -250,6 +266,49 @@ fn echo(manifest: &Manifest) -> PathBuf {
     root().join("benches/echo").join(manifest.id.as_str())
 }
 
+fn streaming(manifest: &Manifest) -> PathBuf {
+    root().join("benches/stream").join(manifest.id.as_str())
+}
+
+/// What it takes until the first piece of an answer is there: medians of calls that take turns.
+async fn first_bytes(args: &Args, rows: [(&Target, &str); 2]) -> anyhow::Result<[f64; 2]> {
+    let mut connections = Vec::new();
+    for (target, _) in rows {
+        let stream = TcpStream::connect(target.origin.address()).await?;
+        stream.set_nodelay(true)?;
+        connections.push(stream);
+    }
+    let mut took = [Vec::new(), Vec::new()];
+    for turn in 0..FIRST_BYTES_WARM_UP + args.runs * FIRST_BYTES {
+        for (row, (_, request)) in rows.iter().enumerate() {
+            let first = first_byte(&mut connections[row], request).await?;
+            if turn >= FIRST_BYTES_WARM_UP {
+                took[row].push(first.as_secs_f64());
+            }
+        }
+    }
+    Ok(took.map(median))
+}
+
+/// Sends a request and reads the whole answer; says when there was something behind its head.
+async fn first_byte(stream: &mut TcpStream, request: &str) -> anyhow::Result<Duration> {
+    let begun = clock::now();
+    stream.write_all(request.as_bytes()).await?;
+    let (mut answer, mut first) = (Vec::new(), None);
+    while !answer.ends_with(b"\r\n0\r\n\r\n") {
+        ensure!(
+            stream.read_buf(&mut answer).await? > 0,
+            "the connection ended"
+        );
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n");
+        if first.is_none() && head.is_some_and(|head| answer.len() > head + 4) {
+            first = Some(clock::now().saturating_duration_since(begun));
+            ensure!(answer.starts_with(b"HTTP/1.1 200 "), "the call failed");
+        }
+    }
+    first.context("an answer in pieces")
+}
+
 /// Warm calls and large payloads of one runtime, beside the floor with the same shims in containers.
 async fn warm(
     args: &Args,
@@ -263,6 +322,7 @@ async fn warm(
         for (name, folder, body) in [
             ("hello", template(id), PAYLOAD.to_owned()),
             ("echo", echo(manifest), format!("\"{}\"", "x".repeat(LARGE))),
+            ("stream", streaming(manifest), PAYLOAD.to_owned()),
         ] {
             instance.deploy(&folder, name, id).await?;
             let path = folder.to_str().context("a path that is no text")?;
@@ -304,6 +364,16 @@ async fn warm(
                     h.p99 / c.p99,
                     "×",
                     1.5,
+                ));
+            } else if name == "stream" {
+                let request = instance.request(name, PAYLOAD);
+                let floors = instance::plain("/", &[], PAYLOAD);
+                let [c, h] = first_bytes(args, [(&least, &floors), (&hearth, &request)]).await?;
+                lines.push(Line::most(
+                    format!("{id}: streamed, first byte, p50"),
+                    h / c,
+                    "×",
+                    1.3,
                 ));
             } else {
                 let [c, h] = alternating(args, rows, 2).await?;
@@ -397,14 +467,7 @@ async fn register(instance: &Instance, runtime: &str, many: usize) -> anyhow::Re
 
 fn resident(instance: &Instance) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{}/status", instance.pid()?))?;
-    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-    let kib: f64 = line
-        .context("VmRSS")?
-        .trim()
-        .trim_end_matches("kB")
-        .trim()
-        .parse()?;
-    Ok(kib * 1024.0)
+    kibibytes(&text, "VmRSS:")
 }
 
 fn first_runtime() -> anyhow::Result<String> {
@@ -437,6 +500,90 @@ async fn idle(lines: &mut Vec<Line>) -> anyhow::Result<()> {
     ));
     lines.push(Line::most("idle, of one processor", percent, "%", 0.5));
     instance.stop().await
+}
+
+/// What workers cost that wait for a function: all that the machine lacks since, beside what their processes and containerd's take.
+async fn workers(count: usize, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+    let runtimes = tempfile::tempdir()?;
+    let python = root().join("runtimes").join(PYTHON);
+    std::os::unix::fs::symlink(python, runtimes.path().join(PYTHON))?;
+    let settings = [
+        format!("pool.stem_min={count}"),
+        format!("pool.stem_max={count}"),
+        // They are sized for more than they take.
+        "pool.memory_budget_mb=1000000".to_owned(),
+    ];
+    let before = available()?;
+    let instance = Instance::start_with(built(), runtimes.path(), &settings).await?;
+    let all = |n: f64| n >= count as f64;
+    let measured = async {
+        instance
+            .within(MANY_WORKERS, "hearth_stem_workers", "", all)
+            .await?;
+        tokio::time::sleep(IDLE).await;
+        instance.until("hearth_stem_workers", "", all).await?;
+        let taken = before - available()? - resident(&instance)?;
+        let own = in_containers()?;
+        lines.push(Line::most(
+            format!("{count} idle workers, memory of each beside its processes"),
+            taken / own,
+            "×",
+            1.1,
+        ));
+        println!(
+            "{count} idle workers: {:.1} MB each, of which {:.1} MB their process and containerd's shim",
+            taken / 1e6 / count as f64,
+            own / 1e6 / count as f64
+        );
+        instance.deploy(&template(PYTHON), "hello", PYTHON).await?;
+        let call = instance.call("hello")?;
+        let answer = Connection::new(instance.origin(), CALL_TIMEOUT)?.call(&call).await;
+        let answer = answer.map_err(|failure| anyhow::anyhow!(failure.as_str()))?;
+        ensure!(answer.status == 200, "a call failed beside {count} workers");
+        Ok::<_, anyhow::Error>(())
+    }
+    .await;
+    instance.stop().await?;
+    measured
+}
+
+fn available() -> anyhow::Result<f64> {
+    kibibytes(&std::fs::read_to_string("/proc/meminfo")?, "MemAvailable:")
+}
+
+/// A figure of a text like /proc's, in bytes.
+fn kibibytes(text: &str, name: &str) -> anyhow::Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.with_context(|| name.to_owned())?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib * 1024.0)
+}
+
+/// What all of containerd's shims take, and the processes they started: each its part of what they share.
+fn in_containers() -> anyhow::Result<f64> {
+    let mut parents = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        // Others end meanwhile.
+        let Ok(status) = std::fs::read_to_string(path.join("status")) else {
+            continue;
+        };
+        let field = |name| status.lines().find_map(|line| line.strip_prefix(name));
+        if let (Some(pid), Some(parent), Some(name)) =
+            (field("Pid:"), field("PPid:"), field("Name:"))
+        {
+            let shim = name.trim().starts_with("containerd-shim");
+            parents.insert(pid.trim().to_owned(), (parent.trim().to_owned(), shim));
+        }
+    }
+    let is_shim = |pid: &String| parents.get(pid).is_some_and(|(_, shim)| *shim);
+    let ours = (parents.iter()).filter(|(pid, (parent, _))| is_shim(pid) || is_shim(parent));
+    let mut sum = 0.0;
+    for (pid, _) in ours {
+        let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+        sum += kibibytes(&memory, "Pss:")?;
+    }
+    Ok(sum)
 }
 
 /// What many functions cost, beside few.

@@ -9,8 +9,10 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use hearth::clock;
 use hearth::domain::id::RequestId;
 use hearth::load::origin::Origin;
@@ -20,8 +22,8 @@ use hearth::worker::connection::Connection;
 use hearth::worker::frame::Kind;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, Full, StreamBody};
+use hyper::body::{self, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -119,18 +121,25 @@ pub(crate) async fn live(role: Role) -> anyhow::Result<()> {
 #[derive(Debug)]
 enum Answerer {
     Constant,
-    Proxy(Proxy),
+    Proxy(Arc<Proxy>),
 }
 
 impl Answerer {
-    async fn answer(&self, request: Request<Incoming>) -> anyhow::Result<Bytes> {
+    async fn answer(&self, request: Request<Incoming>) -> anyhow::Result<Answer> {
         let payload = request.into_body().collect().await?.to_bytes();
         match self {
-            Answerer::Constant => Ok(Bytes::from_static(br#"{"message": "Hello, bench!"}"#)),
-            Answerer::Proxy(proxy) => proxy.call(&payload).await,
+            Answerer::Constant => {
+                let constant = Bytes::from_static(br#"{"message": "Hello, bench!"}"#);
+                Ok(Either::Left(constant.into()))
+            }
+            Answerer::Proxy(proxy) => proxy.clone().call(&payload).await,
         }
     }
 }
+
+/// Whole, or as it comes.
+type Answer =
+    Either<Full<Bytes>, StreamBody<BoxStream<'static, anyhow::Result<body::Frame<Bytes>>>>>;
 
 /// Shims that are free, each with its last stream's number.
 #[derive(Debug)]
@@ -140,11 +149,11 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn new() -> Self {
-        Self {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
             free: Mutex::default(),
             count: Semaphore::new(0),
-        }
+        })
     }
 
     fn free(&self, connection: Connection, stream: u32) {
@@ -152,7 +161,7 @@ impl Proxy {
         self.count.add_permits(1);
     }
 
-    async fn call(&self, payload: &[u8]) -> anyhow::Result<Bytes> {
+    async fn call(self: Arc<Self>, payload: &[u8]) -> anyhow::Result<Answer> {
         self.count.acquire().await?.forget();
         let free = self.free.lock().pop();
         let (mut connection, stream) = free.context("a permit is a free shim")?;
@@ -162,11 +171,37 @@ impl Proxy {
         connection
             .send_invoke(stream, deadline, id, b"", payload, false)
             .await?;
-        let answer = connection
-            .expect(Kind::ResponseEnd, stream, "the answer")
-            .await?;
-        self.free(connection, stream);
-        Ok(answer)
+        let first = connection.receive().await?;
+        match first.kind {
+            Kind::ResponseEnd => {
+                self.free(connection, stream);
+                Ok(Either::Left(first.body.into()))
+            }
+            Kind::ResponseHead => {
+                let pieces = stream::unfold(Some(connection), move |connection| {
+                    self.clone().piece(connection, stream)
+                });
+                Ok(Either::Right(StreamBody::new(pieces.boxed())))
+            }
+            other => bail!("{other:?} is no answer"),
+        }
+    }
+
+    /// The next piece of an answer; with the last one the shim is free.
+    async fn piece(
+        self: Arc<Self>,
+        connection: Option<Connection>,
+        stream: u32,
+    ) -> Option<(anyhow::Result<body::Frame<Bytes>>, Option<Connection>)> {
+        let mut connection = connection?;
+        match connection.receive().await {
+            Ok(frame) if frame.kind == Kind::ResponseEnd => {
+                self.free(connection, stream);
+                Some((Ok(body::Frame::data(frame.body)), None))
+            }
+            Ok(frame) => Some((Ok(body::Frame::data(frame.body)), Some(connection))),
+            Err(error) => Some((Err(error.into()), None)),
+        }
     }
 }
 
@@ -230,9 +265,12 @@ fn connection(stream: TcpStream, answerer: Arc<Answerer>) -> anyhow::Result<()> 
         async move {
             let (status, body) = match answerer.answer(request).await {
                 Ok(body) => (StatusCode::OK, body),
-                Err(error) => (StatusCode::BAD_GATEWAY, format!("{error:#}").into()),
+                Err(error) => {
+                    let text = Bytes::from(format!("{error:#}"));
+                    (StatusCode::BAD_GATEWAY, Either::Left(text.into()))
+                }
             };
-            let mut response = Response::new(Full::new(body));
+            let mut response = Response::new(body);
             *response.status_mut() = status;
             response.headers_mut().insert(CONTENT_TYPE, JSON);
             Ok::<_, Infallible>(response)

@@ -44,6 +44,15 @@ pub(crate) fn root() -> &'static Path {
 impl Instance {
     /// Starts `program` with `config/bench.toml` and these settings on top, and waits until it is ready.
     pub(crate) async fn start(program: &Path, settings: &[String]) -> anyhow::Result<Self> {
+        Self::start_with(program, &root().join("runtimes"), settings).await
+    }
+
+    /// The same with the runtimes in another folder.
+    pub(crate) async fn start_with(
+        program: &Path,
+        runtimes: &Path,
+        settings: &[String],
+    ) -> anyhow::Result<Self> {
         let state = tempfile::Builder::new().prefix("hearth-bench.").tempdir()?;
         let log = std::fs::File::create(state.path().join("log"))?;
         let mut command = Command::new(program);
@@ -51,7 +60,7 @@ impl Instance {
             .args(["serve", "--listen", "127.0.0.1:0", "--config"])
             .arg(root().join("config/bench.toml"))
             .arg("--runtimes")
-            .arg(root().join("runtimes"))
+            .arg(runtimes)
             .arg("--state-dir")
             .arg(state.path())
             .args(
@@ -144,6 +153,16 @@ impl Instance {
             .header("content-type", "application/json")?)
     }
 
+    /// A call as it is on the wire.
+    pub(crate) fn request(&self, function: &str, payload: &str) -> String {
+        let path = format!("/functions/{function}/execute");
+        plain(
+            &path,
+            &[format!("authorization: Bearer {}", self.key)],
+            payload,
+        )
+    }
+
     /// The sum of a metric's series that carry `label`; 0 when there is none yet.
     pub(crate) async fn metric(&self, name: &str, label: &str) -> anyhow::Result<f64> {
         let call = Call::get("/metrics")?;
@@ -166,7 +185,18 @@ impl Instance {
         label: &str,
         good: impl Fn(f64) -> bool,
     ) -> anyhow::Result<()> {
-        let deadline = clock::now() + PATIENCE;
+        self.within(PATIENCE, name, label, good).await
+    }
+
+    /// The same with more patience, or less.
+    pub(crate) async fn within(
+        &self,
+        patience: Duration,
+        name: &str,
+        label: &str,
+        good: impl Fn(f64) -> bool,
+    ) -> anyhow::Result<()> {
+        let deadline = clock::now() + patience;
         loop {
             let value = self.metric(name, label).await?;
             if good(value) {
@@ -185,6 +215,18 @@ impl Instance {
         stop(&mut self.child).await?;
         sweep(self.state.path()).await
     }
+}
+
+/// A request as it is on the wire.
+pub(crate) fn plain(path: &str, headers: &[String], body: &str) -> String {
+    let headers: String = headers
+        .iter()
+        .map(|header| format!("{header}\r\n"))
+        .collect();
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: bench\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 /// Waits until it answers; where, and by which key.
