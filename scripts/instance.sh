@@ -85,7 +85,7 @@ stop() {
     if pid=$(pid_of_instance); then
         say "Stopping hearth (pid $pid): calls under way may finish"
         as_root kill -TERM "$pid"
-        if ! wait_for 60 test ! -d "/proc/$pid"; then
+        if ! wait_for 90 test ! -d "/proc/$pid"; then
             note "it does not end; killing it"
             as_root kill -KILL "$pid"
             wait_for 10 test ! -d "/proc/$pid" || die "hearth (pid $pid) does not end"

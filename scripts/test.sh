@@ -10,16 +10,20 @@ cd "$ROOT"
 unset HEARTH_URL HEARTH_KEY HEARTH_STATE_DIR DRY_RUN
 work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-test.XXXXXX")
 
-# Containers that a test left behind: a fault of the test, and removed. Looked for only in an engine
-# of our own; in one that was there before, they may be somebody else's.
-left_behind() {
-    local containers
-    as_root test -s "$work/engine.record" || return 1
-    mapfile -t containers < <(docker_within 30 ps -aq --filter label=hearth.instance)
-    [ "${#containers[@]}" -gt 0 ] || return 1
-    echo "error: the tests left ${#containers[@]} containers behind"
-    docker_within 120 rm -f "${containers[@]}"
-}
+# Containers that a test left behind: a fault of the test or of what it tests, and removed. Looked for only in an engine of our own; in one
+# that was there before, they may be somebody else's. The instance of the README's commands goes on running, and is left alone.
+none_left() {
+    local ours containers
+    as_root test -s "$work/engine.record" || return 0
+    ours=$(as_root cat "$work/state/instance" 2>/dev/null || true)
+    mapfile -t containers < <(docker_within 30 ps -a --filter label=hearth.instance \
+        --format '{{.Names}} {{.Image}} of {{.Label "hearth.instance"}}, {{.Status}}' | grep -v " of ${ours:-nobody}, ")
+    [ "${#containers[@]}" -gt 0 ] || return 0
+    echo "error: $1 left ${#containers[@]} containers behind"
+    printf '    %s\n' "${containers[@]}"
+    docker_within 120 rm -f "${containers[@]%% *}" >/dev/null
+    return 1
+} >&2
 
 # Whatever happens, what was started here is stopped. It is done in silence unless something is
 # wrong, so that the last lines of the output are the tests' own.
@@ -31,7 +35,8 @@ clean_up() {
     set +e
     {
         HEARTH_STATE_DIR=$work/state scripts/instance.sh stop || status=1
-        if left_behind && [ "$status" = 0 ]; then status=1; fi
+        as_root rm -f "$work/state/instance"
+        none_left "what ran last" || status=1
         scripts/engine.sh stop "$work/engine.record" || status=1
     } >"$work/clean-up.log" 2>&1
     [ "$status" = 0 ] || cat "$work/clean-up.log" >&2
@@ -85,16 +90,20 @@ if [ "$(id -u)" != 0 ] && may_be_root; then
     export "CARGO_TARGET_${host}_RUNNER=sudo -nE"
 fi
 tests
+none_left "cargo test"
 say "The simulation's seeds"
 cargo test --locked --lib -- --ignored sim::tests
 say "Fuzzing, for a while"
 scripts/fuzz.sh 10
 say "The OpenAPI document against a server"
 tests/openapi/run.sh
+none_left "the OpenAPI suite"
 say "AWS's own clients against a server"
 tests/aws/run.sh
+none_left "the AWS suite"
 say "The README's commands"
 HEARTH_STATE_DIR=$work/state PORT=$(free_port) PROFILE=dev tests/readme.sh
 say "The dashboard in a browser"
 tests/dashboard/run.sh
+none_left "the dashboard's suite"
 for name in "${flaky[@]}"; do say "Passed the second time only: $name"; done

@@ -55,7 +55,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The same for keys: a revocation has a second.
 const KEYS_RETRY: Duration = Duration::from_millis(250);
 /// What is left to do after the drain has this long.
-const END: Duration = Duration::from_secs(20);
+const END: Duration = Duration::from_secs(40);
 /// Calls that were interrupted have this long to be answered so.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 

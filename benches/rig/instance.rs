@@ -20,7 +20,7 @@ use crate::container;
 /// The first start builds an image per runtime.
 const READY: Duration = Duration::from_secs(15 * 60);
 /// Calls under way, then the containers.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(90);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -7,30 +7,10 @@
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "$0")/../../scripts/prelude.sh"
+# shellcheck source=tests/server.sh
+. "$ROOT/tests/server.sh"
 
-cd "$ROOT"
-built=${CARGO_TARGET_DIR:-target}
-case $built in /*) ;; *) built=$PWD/$built ;; esac
 tool=$built/aws-clients
-work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-aws.XXXXXX")
-server=""
-
-clean_up() {
-    local status=$?
-    trap - EXIT
-    set +e
-    if [ -n "$server" ]; then
-        as_root kill "$server" 2>/dev/null
-        # It removes its containers before it ends.
-        wait "$server" || status=1
-    fi
-    [ "$status" = 0 ] || tail -n 40 "$work/log" >&2
-    as_root rm -rf "$work"
-    exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 if ! cmp -s tests/aws/requirements.txt "$tool/installed.txt"; then
     note "installing boto3 and the aws CLI in $tool"
@@ -50,29 +30,21 @@ if ! cmp -s tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"; then
     cp tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"
 fi
 
-cargo build --locked --quiet --bin hearth
-runtimes/provided/build.sh
+build_server
 # Not the place that is the default: whatever names a function has to know where it is.
 export AWS_TEST_REGION=eu-west-3 AWS_TEST_ACCOUNT=210987654321
 runtimes/provided/contract/build.sh
-# Not through a function: its number would be that of a shell around it.
-root=()
-[ "$(id -u)" = 0 ] || root=(sudo -n)
-"${root[@]}" "$built/debug/hearth" serve --state-dir "$work/state" --listen 127.0.0.1:0 --runtimes runtimes \
-    --set pool.stem_min=1 --set pool.stem_max=2 \
+serve 127.0.0.1:0 --set pool.stem_min=1 --set pool.stem_max=2 \
     --set "aws.region=$AWS_TEST_REGION" --set "aws.account=$AWS_TEST_ACCOUNT" \
-    --set "aws.destinations=arn:aws:sqs:$AWS_TEST_REGION:$AWS_TEST_ACCOUNT:failed=function:failed" 2>"$work/log" &
-server=$!
-announced() { as_root test -s "$work/state/instance.json" && as_root test -s "$work/state/admin.key"; }
-wait_for 60 announced || die "no server"
+    --set "aws.destinations=arn:aws:sqs:$AWS_TEST_REGION:$AWS_TEST_ACCOUNT:failed=function:failed"
+await_server
 # What a user's shell gets, and nothing of the user's own settings for AWS.
 unset AWS_PROFILE AWS_SESSION_TOKEN AWS_ENDPOINT_URL AWS_CONFIG_FILE AWS_SHARED_CREDENTIALS_FILE AWS_CA_BUNDLE
 eval "$(as_root "$built/debug/hearth" --state-dir "$work/state" env)"
 HOME_OF_CALLER=$HOME
 export AWS_EC2_METADATA_DISABLED=true AWS_PAGER="" HOME=$work
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
-# The first start on a machine builds the runtimes' images.
-wait_for 900 within 5 curl -fsS "$HEARTH_URL/readyz" || die "never ready"
+await_ready
 export PATH=$tool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PACKAGES=$tool/packages
 DOCKER="$(docker_prefix) $(docker_client)"
 export DOCKER

@@ -6,33 +6,20 @@
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "$0")/../../scripts/prelude.sh"
+# shellcheck source=tests/server.sh
+. "$ROOT/tests/server.sh"
 
-cd "$ROOT"
-built=${CARGO_TARGET_DIR:-target}
-case $built in /*) ;; *) built=$PWD/$built ;; esac
-work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-dashboard.XXXXXX")
-server=""
 tests=""
 frozen=""
 
-clean_up() {
+end_tests() {
     local status=$?
-    trap - EXIT USR1 USR2
-    [ -z "$frozen" ] || freeze
     set +e
+    [ -z "$frozen" ] || freeze
     [ -z "$tests" ] || kill "$tests" 2>/dev/null
-    if [ -n "$server" ]; then
-        as_root kill "$server" 2>/dev/null
-        # It removes its containers before it ends.
-        wait "$server" || status=1
-    fi
-    [ "$status" = 0 ] || tail -n 40 "$work/log" >&2
-    as_root rm -rf "$work"
-    exit "$status"
+    end_suite "$status"
 }
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap end_tests EXIT
 
 browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
@@ -46,21 +33,12 @@ if [ "$(cat tests/dashboard/node_modules/.lock 2>/dev/null)" != "$lock" ]; then
 fi
 
 scripts/dashboard.sh
-cargo build --locked --quiet --bin hearth
-runtimes/provided/build.sh
-# Sets its number, so not in a shell of its own.
-serve() {
-    local root=()
-    [ "$(id -u)" = 0 ] || root=(sudo -n)
-    "${root[@]}" "$built/debug/hearth" serve --state-dir "$work/state" --listen "$1" --runtimes runtimes \
-        --set pool.stem_min=1 --set pool.stem_max=2 --set server.failed_keys=3 2>>"$work/log" &
-    server=$!
-}
+build_server
+serve_pages() { serve "$1" --set pool.stem_min=1 --set pool.stem_max=2 --set server.failed_keys=3; }
 # What a page does when Hearth is started again under it: a test asks for it with a signal.
 start_again() {
-    as_root kill "$server"
-    wait "$server" || die "the server did not end well"
-    serve "${url#http://}"
+    stop_server
+    serve_pages "${url#http://}"
 }
 
 # And when it stands still, with everything open; or goes on again.
@@ -70,13 +48,9 @@ freeze() {
     if [ -z "$frozen" ]; then frozen=1; as_root kill -STOP "$pid"; else frozen=""; as_root kill -CONT "$pid"; fi
 }
 
-serve 127.0.0.1:0
-announced() { as_root test -s "$work/state/instance.json" && as_root test -s "$work/state/admin.key"; }
-wait_for 60 announced || die "no server"
-url=$(as_root python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["url"])' "$work/state/instance.json")
-key=$(as_root cat "$work/state/admin.key")
-# The first start on a machine builds the runtimes' images.
-wait_for 900 within 5 curl -fsS "$url/readyz" || die "never ready"
+serve_pages 127.0.0.1:0
+await_server
+await_ready
 
 # One of the images that are there, to be looked at.
 image=$($(docker_prefix) $(docker_client) images --quiet --filter label=hearth.runtime=provided | head -n 1)
