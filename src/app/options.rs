@@ -23,6 +23,9 @@ use crate::telemetry::traces::{self, Collector, Exporter, Tracer};
 const MEMORY_PART: f64 = 0.7;
 /// Spans that could not be sent for so long are given up.
 const SPANS_RETRIED: Duration = Duration::from_secs(60);
+/// A free place of the queue waits this long for others, to be filled together with them: about a commit, and little beside what most calls
+/// take.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// The doctor, as one asks it over the API.
 pub(super) fn doctor(config: &Config, running: watch::Receiver<Option<String>>) -> Doctor {
@@ -80,6 +83,7 @@ pub(super) fn queue_options(config: &config::Events, instance: &str) -> queue::O
         // A restart is another process: what its predecessor had claimed is not its own.
         process: format!("{instance}-{}", uuid::Uuid::new_v4().simple()),
         parallel: config.parallel,
+        gather: GATHER,
         lease: config.lease,
         retry: queue::retry::Options {
             retries: config.retries,

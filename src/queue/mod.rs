@@ -8,6 +8,7 @@
 //! ```
 
 pub mod delivery;
+mod looks;
 pub mod retry;
 pub mod webhook;
 
@@ -16,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,7 @@ use crate::domain::invocation::{Invocation, Phases};
 use crate::domain::trace::{Carried, Face, Trace};
 use crate::domain::version::{Qualifier, VersionId};
 use crate::queue::delivery::{Answered, DEPTH_MAX, End};
+use crate::queue::looks::{Looks, STORE_RETRY};
 use crate::queue::retry::Failed;
 use crate::queue::webhook::{Refusal, Webhooks};
 use crate::scheduler::{Answer, Resolved, Scheduler, Target};
@@ -40,10 +42,6 @@ use crate::store::{self, Store};
 use crate::task;
 use crate::telemetry::{metrics, traces};
 
-/// Between two looks for events whose time has come, or whose process is gone. Events of this process are claimed at once.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Between two attempts to reach a store that is away.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How often an end is tried to be told to the store. After that the event will be run again.
 const SETTLE_ATTEMPTS: usize = 120;
 
@@ -53,6 +51,8 @@ pub struct Options {
     pub process: String,
     /// Events run at the same time.
     pub parallel: usize,
+    /// How long a free place may wait for others, to be filled together with them.
+    pub gather: Duration,
     pub lease: Duration,
     pub retry: retry::Options,
     pub bounds: Bounds,
@@ -204,17 +204,14 @@ impl Queue {
         let mut claims: HashMap<RequestId, ()> = HashMap::new();
         let mut renew = tokio::time::interval(self.options.lease / 3);
         renew.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut away = false;
-        // A point in time, and not a wait that whatever else happens would begin anew.
-        let mut look_at = clock::now();
+        let mut looks = Looks::new(self.options.parallel, self.options.gather, clock::now());
         loop {
             let free = self.options.parallel.saturating_sub(running.len());
-            let due = clock::now() >= look_at;
-            if due && free > 0 && !stop.is_cancelled() {
+            if looks.is_due(clock::now()) && free > 0 && !stop.is_cancelled() {
                 let by = &self.options.process;
                 match self.store.claim(by, free, self.options.lease).await {
                     Ok(claimed) => {
-                        if std::mem::take(&mut away) {
+                        if looks.answered(free, claimed.len(), clock::now()) {
                             tracing::info!("asynchronous calls go on");
                         }
                         for claimed in claimed {
@@ -232,7 +229,7 @@ impl Queue {
                     }
                     Err(error) => {
                         // Once for each time it goes away, and no warning: whoever listens for changes has warned already.
-                        if !std::mem::replace(&mut away, true) {
+                        if !looks.failed(clock::now()) {
                             let error: &dyn std::error::Error = &error;
                             tracing::info!(error, "asynchronous calls wait for the store");
                         }
@@ -242,22 +239,22 @@ impl Queue {
             if stop.is_cancelled() && running.is_empty() {
                 return;
             }
-            if due {
-                look_at = clock::now() + if away { STORE_RETRY } else { LOOK_AGAIN };
-            }
+            let full = running.len() >= self.options.parallel;
             tokio::select! {
-                ended = running.next(), if !running.is_empty() => {
-                    if let Some(request_id) = ended {
+                mut ended = running.next(), if !running.is_empty() => {
+                    // All that have, so that one question fills their places.
+                    while let Some(request_id) = ended {
                         claims.remove(&request_id);
+                        ended = running.next().now_or_never().flatten();
                     }
-                    if !away {
-                        look_at = clock::now();
-                    }
+                    let free = self.options.parallel.saturating_sub(running.len());
+                    looks.ended(free, clock::now());
                 }
-                () = self.submitted.notified() => if !away {
-                    look_at = clock::now();
-                },
-                () = tokio::time::sleep_until(look_at.into()) => {}
+                () = self.submitted.notified() => {
+                    let free = self.options.parallel.saturating_sub(running.len());
+                    looks.submitted(free, clock::now());
+                }
+                () = tokio::time::sleep_until(looks.at().into()), if !full => {}
                 _ = renew.tick() => self.renew(&claims).await,
                 () = stop.cancelled(), if running.is_empty() => return,
             }
@@ -285,7 +282,7 @@ impl Queue {
         let Event { version, alias, .. } = &claimed.event;
         let own = subject
             .as_ref()
-            .map(|target| target.events(*version, alias.as_ref()));
+            .and_then(|target| target.events(*version, alias.as_ref()));
         let own = own.cloned().unwrap_or_default();
         let rules = self.options.retry.with(&own);
         let age = age(&claimed.event);

@@ -139,10 +139,13 @@ impl Target {
         published.get_or_init(|| Arc::new(Published::none(self.function.id.clone())))
     }
 
-    /// How asynchronous calls are run that were accepted for this of its versions, through this alias if it was one.
-    pub fn events(&self, version: VersionId, alias: Option<&AliasName>) -> &Asynchronous {
-        let own = self.published().events(version, alias);
-        own.unwrap_or(&self.function.asynchronous)
+    /// How asynchronous calls are run that were accepted for this of its versions, through this alias if it was one. The function's
+    /// settings are those of its editable version; others have their own or, as on AWS, none.
+    pub fn events(&self, version: VersionId, alias: Option<&AliasName>) -> Option<&Asynchronous> {
+        match (version, alias) {
+            (VersionId::Latest, None) => Some(&self.function.asynchronous),
+            _ => self.published().events(version, alias),
+        }
     }
 }
 

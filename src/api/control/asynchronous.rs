@@ -126,7 +126,7 @@ pub async fn get(
 
 /// Give a version or an alias its own settings for asynchronous calls
 ///
-/// Instead of all those the function has.
+/// What has none of its own is run by the server's; those the function has are for its editable version.
 #[utoipa::path(
     put, path = "/functions/{id}/asynchronous", tag = "versions", operation_id = "put_asynchronous",
     params(
@@ -156,7 +156,7 @@ pub async fn put(
 
 /// Take own settings for asynchronous calls away
 ///
-/// The function's hold again. So it is if there were none.
+/// The server's hold again. So it is if there were none.
 #[utoipa::path(
     delete, path = "/functions/{id}/asynchronous", tag = "versions", operation_id = "delete_asynchronous",
     params(

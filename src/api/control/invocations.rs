@@ -239,13 +239,19 @@ pub async fn read(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use bytes::Bytes;
     use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::api::control::world::World;
+    use crate::api::control::world::{DEADLINE, World};
+    use crate::clock;
     use crate::domain::event::{Ran, Settlement, Verdict};
     use crate::domain::invocation::{Phases, StartKind, StartReason};
+    use crate::queue::webhook::Webhooks;
+    use crate::queue::{self, Queue};
     use crate::store::Store;
     use crate::store::events::Bounds;
 
@@ -351,5 +357,68 @@ mod tests {
             (&known["duration"], &known["phases"]["run"]),
             (&json!(250.0), &json!(7.0))
         );
+    }
+    #[tokio::test]
+    async fn places_that_become_free_are_filled_together() {
+        const CALLS: usize = 40;
+        const PLACES: usize = 8;
+        let world = World::empty();
+        world.create("f").await;
+        let options = queue::Options {
+            process: "test".into(),
+            parallel: PLACES,
+            // Until a quarter is free, however long that takes here.
+            gather: DEADLINE,
+            lease: DEADLINE,
+            retry: queue::retry::Options {
+                retries: 0,
+                delay: DEADLINE,
+                max_age: DEADLINE,
+            },
+            bounds: Bounds {
+                unfinished: 100,
+                finished: 100,
+                keep: DEADLINE,
+                dead: 100,
+            },
+        };
+        let nobody = Webhooks::new(|_, _, _| unreachable!("nobody is told"));
+        let queue = Queue::new(
+            world.scheduler.clone(),
+            world.store.clone(),
+            nobody,
+            options,
+        );
+        let resolved = world.scheduler.resolve("f", None).expect("there");
+        let mut ids = Vec::new();
+        for _ in 0..CALLS {
+            let id = RequestId::generate();
+            let payload = Bytes::from_static(b"1");
+            let submitted = queue.submit(id, &resolved, payload, false, None);
+            submitted.await.expect("is kept");
+            ids.push(id.to_string());
+        }
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(queue.clone().run(stop.clone()));
+        let deadline = clock::now() + DEADLINE;
+        for id in &ids {
+            loop {
+                let known = read(&world, id).await;
+                if known["state"] == "succeeded" {
+                    assert_eq!(known["attempts"], 1);
+                    break;
+                }
+                assert!(clock::now() < deadline, "{known}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        stop.cancel();
+        running.await.expect("ends");
+        let of = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        assert_eq!(of(&world.store.settles), CALLS);
+        // All places at first, a quarter of them or more each time after that, and what finds nothing.
+        let most = 1 + (CALLS - PLACES) / (PLACES / 4) + 1;
+        let claims = of(&world.store.claims);
+        assert!(claims <= most, "{claims} questions, not {most}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -106,6 +107,8 @@ impl World {
             plans: Mutex::default(),
             reached: Semaphore::new(0),
             go_on: Semaphore::new(0),
+            claims: AtomicUsize::new(0),
+            settles: AtomicUsize::new(0),
         });
         let catalog = Arc::new(catalog(&dir.path().join("runtimes")));
         let codes = Arc::new(Codes::new(store.clone(), dir.path().join("code")));
@@ -189,6 +192,7 @@ impl World {
             queue::Options {
                 process: "world".into(),
                 parallel: 4,
+                gather: Duration::ZERO,
                 lease: DEADLINE,
                 retry: queue::retry::Options {
                     retries: 1,
@@ -319,6 +323,9 @@ pub struct Hooked {
     plans: Mutex<VecDeque<Plan>>,
     reached: Semaphore,
     go_on: Semaphore,
+    /// Questions about events: how often some were claimed, and one was settled.
+    pub claims: AtomicUsize,
+    pub settles: AtomicUsize,
 }
 
 impl Hooked {
@@ -380,6 +387,7 @@ impl Events for Hooked {
         most: usize,
         lease: Duration,
     ) -> BoxFuture<'a, Result<Vec<Claimed>, store::Error>> {
+        self.claims.fetch_add(1, Ordering::Relaxed);
         self.inner.claim(by, most, lease)
     }
     fn renew<'a>(
@@ -397,6 +405,7 @@ impl Events for Hooked {
         settlement: Settlement,
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.settles.fetch_add(1, Ordering::Relaxed);
         self.inner.settle(by, claimed, settlement, bounds)
     }
     fn record<'a>(
