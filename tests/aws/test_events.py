@@ -169,6 +169,22 @@ class Runs(Events):
                 ("RetriesExhausted", f"{ARN}{name}:{qualifier}", f"{ARN}{by}{called}", "1"),
             )
 
+    def test_a_version_and_an_alias_do_not_have_those_of_latest(self):
+        name = self.published(FAILS)
+        taker = self.function(TAKES)
+        LAMBDA.put_function_event_invoke_config(
+            FunctionName=name, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": ARN + taker}}
+        )
+        ids = {}
+        for qualifier in ("1", "live", "$LATEST"):
+            answer = LAMBDA.invoke(FunctionName=name, Qualifier=qualifier, InvocationType="Event", Payload=b"{}")
+            ids[qualifier] = answer["ResponseMetadata"]["RequestId"]
+        self.assertTrue(self.taken(taker, ids["$LATEST"]))
+        for qualifier in ("1", "live"):
+            # By default, it is tried again a minute after it failed.
+            path = f"/invocations/{ids[qualifier]}"
+            self.until(lambda: native("GET", path)["attempts"] == 1 and native("GET", path)["state"] == "queued")
+
     def test_a_queue_that_something_stands_for(self):
         queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:failed"
         name = self.function(FAILS)

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use crate::server::{Server, State};
 use crate::sharing::Redis;
+use crate::sweep::swept;
 use crate::wait::eventually;
 
 const ECHO: &str = "def handler(event, context):\n    return {'got': event}\n";
@@ -182,6 +183,7 @@ async fn nothing_is_lost_on_its_way_when_a_process_is_killed() {
         assert_eq!(state(&b, id).await, "succeeded");
     }
     assert!(dead(&b).await.is_empty());
-    // Only to have its containers cleared away.
-    drop(Server::start_on(left, &settings));
+    swept(&b).await;
+    // To have its containers cleared away.
+    swept(&Server::start_on(left, &settings)).await;
 }

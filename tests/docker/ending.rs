@@ -11,9 +11,8 @@ use tokio::task::JoinHandle;
 use crate::client::Answer;
 use crate::load::{Load, Stream};
 use crate::server::Server;
-use crate::sweep::Holdings;
 use crate::wait::{PATIENCE, eventually};
-use crate::{containers, languages};
+use crate::{containers, languages, sweep};
 
 const SLEEPS: &str = "import time\ndef handler(event, context):\n    print('begun', flush=True)\n    time.sleep(event)\n    return 'done'";
 
@@ -272,6 +271,5 @@ async fn killed_under_load_it_comes_back_with_all_it_acknowledged() {
     let load = Load::begin(&server, &streams).await;
     load.goes_on(5).await;
     assert_eq!(load.end().await.only(&[], &[]), 0);
-    let after = Holdings::of(&server).await;
-    after.are_all_of(&server).await;
+    sweep::swept(&server).await;
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::client::Answer;
 use crate::server::Server;
 use crate::sharing::Redis;
+use crate::sweep::swept;
 use crate::wait::eventually;
 
 /// Says that it runs, then stays as long as it was told.
@@ -71,6 +72,7 @@ async fn a_call_with_a_key_is_run_once_also_after_a_restart() {
     let replayed = [("outcome", "replayed")];
     let count = server.metrics().await;
     assert_eq!(count.sum("hearth_idempotent_calls_total", &replayed), 1.0);
+    swept(&server).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,6 +119,7 @@ async fn processes_on_one_redis_run_it_once_and_one_that_is_killed_blocks_nobody
     let again = call(&b, "once", "killed", &body).await.expect(200);
     assert_eq!(again.body, answer.body);
     assert_eq!(again.headers["idempotency-replayed"], "true");
-    // Only to have its containers cleared away.
-    drop(Server::start_on(left, &settings));
+    swept(&b).await;
+    // To have its containers cleared away.
+    swept(&Server::start_on(left, &settings)).await;
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::client::Answer;
 use crate::server::{Server, State};
 use crate::sharing::Redis;
+use crate::sweep::swept;
 use crate::wait::eventually;
 
 const CODE: &str = "def handler(event, context):\n    print('ran', event['n'])\n    return event\n";
@@ -194,6 +195,7 @@ async fn what_was_accepted_is_run_after_a_crash() {
     let ids = accepted(&server, "later", 30).await;
     let server = Server::start_on(server.crash(), &[]);
     all_succeed(&server, &ids).await;
+    swept(&server).await;
 }
 
 /// One that is told to stop lets asynchronous calls finish, for as long as others; what takes longer is run again.
@@ -255,8 +257,9 @@ async fn what_a_killed_process_accepted_is_run_by_another() {
     let ids = accepted(&a, "later", 30).await;
     let left: State = a.crash();
     all_succeed(&b, &ids).await;
-    // Only to have its containers cleared away.
-    drop(Server::start_on(left, &settings));
+    swept(&b).await;
+    // To have its containers cleared away.
+    swept(&Server::start_on(left, &settings)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -283,6 +286,7 @@ async fn what_was_accepted_outlives_a_crash_of_redis() {
     let redis = Redis::start_in(redis.stop());
     all_succeed(&server, &ids).await;
     server.client.get("/functions/later").await.expect(200);
+    swept(&server).await;
     drop(server);
     drop(redis);
 }

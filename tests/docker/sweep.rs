@@ -70,6 +70,12 @@ impl Holdings {
             .expect("a server without calls becomes quiet")
     }
 
+    /// What it may have beyond that: connections that it keeps for later.
+    pub(crate) fn and(mut self, descriptors: usize) -> Self {
+        self.descriptors += descriptors;
+        self
+    }
+
     /// Waits until there is nothing more than that.
     pub(crate) async fn are_all_of(&self, server: &Server) {
         let mut seen = String::new();
@@ -107,6 +113,11 @@ impl Holdings {
         let swept = tokio::time::timeout(PATIENCE, swept).await;
         assert!(swept.is_ok(), "left behind: {seen}; before: {self:?}");
     }
+}
+
+/// Waits until a server that serves nothing has what its workers need, and nothing more.
+pub(crate) async fn swept(server: &Server) {
+    Holdings::of(server).await.are_all_of(server).await;
 }
 
 /// Mounts on something below a directory, as this process sees them.
