@@ -60,6 +60,8 @@ use crate::telemetry::metrics;
 const FORMAT: u64 = 1;
 /// Connections at most, and so calls under way. More wait for one, within their deadline.
 const CONNECTIONS: usize = 16;
+/// Of so many at once when all are read: more would hold up whoever else asks Redis, and be in memory twice.
+const PAGE: usize = 500;
 /// Packages kept although no function uses them yet; the oldest goes when there are more.
 const UPLOADS_MAX: usize = 100;
 /// A package that has not become whole in this time never will.
@@ -321,7 +323,35 @@ impl Redis {
         if found.as_deref() != Some(identity) {
             return Err(Fault::Replaced);
         }
-        decoded(&values, what)
+        decoded(values, what)
+    }
+
+    /// The same a page at a time, for what there may be very many of. Not all of one moment: what changes meanwhile is told of afterwards, and
+    /// may be there as it was, as it is, or both.
+    async fn scanned<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
+        let identity = self.calls.identity().await?;
+        let (mut all, mut cursor) = (Vec::new(), 0u64);
+        loop {
+            let (found, (next, page)): (Option<String>, (u64, Values)) = self
+                .calls
+                .call(async |connection| {
+                    let mut both = redis::pipe();
+                    both.atomic();
+                    both.cmd("GET").arg(key::IDENTITY);
+                    both.cmd("HSCAN").arg(of).arg(cursor);
+                    both.arg("COUNT").arg(PAGE);
+                    Ok(both.query_async(connection).await?)
+                })
+                .await?;
+            if found.as_deref() != Some(identity) {
+                return Err(Fault::Replaced);
+            }
+            all.extend(decoded::<T>(page, what)?);
+            cursor = next;
+            if cursor == 0 {
+                return Ok(all);
+            }
+        }
     }
 
     /// One value of a hash.
@@ -468,7 +498,7 @@ pub async fn look(options: &Options) -> Result<Content, Error> {
                 Ok(both)
             })
             .await?;
-        let functions: Vec<Function> = decoded(&functions, "function")?;
+        let functions: Vec<Function> = decoded(functions, "function")?;
         let mut versions = Vec::new();
         for function in &functions {
             let id = &function.id;
@@ -478,12 +508,12 @@ pub async fn look(options: &Options) -> Result<Content, Error> {
                     Ok(found.query_async(connection).await?)
                 })
                 .await?;
-            versions.extend(decoded(&found, &format!("function {id}, version"))?);
+            versions.extend(decoded(found, &format!("function {id}, version"))?);
         }
         Ok(Content {
             functions,
             versions,
-            keys: decoded(&keys, "key")?,
+            keys: decoded(keys, "key")?,
         })
     };
     look.await.map_err(unavailable("look"))
@@ -492,10 +522,9 @@ pub async fn look(options: &Options) -> Result<Content, Error> {
 /// A hash.
 type Values = Vec<(String, Bytes)>;
 
-fn decoded<T: DeserializeOwned>(values: &Values, what: &str) -> Result<Vec<T>, Fault> {
-    let decoded = values
-        .iter()
-        .map(|(id, value)| Ok(record::decode(&format!("{what} {id}"), value)?));
+fn decoded<T: DeserializeOwned>(values: Values, what: &str) -> Result<Vec<T>, Fault> {
+    let values = values.into_iter();
+    let decoded = values.map(|(id, value)| Ok(record::decode(&format!("{what} {id}"), &value)?));
     decoded.collect()
 }
 
@@ -527,10 +556,11 @@ impl Store for Redis {
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>> {
         async {
             let mut all: Vec<Function> = self
-                .values(key::FUNCTIONS, "function")
+                .scanned(key::FUNCTIONS, "function")
                 .await
                 .map_err(unavailable("list the functions"))?;
-            all.sort_by(|a, b| a.id.cmp(&b.id));
+            all.sort_by(|a, b| (&a.id, b.revision).cmp(&(&b.id, a.revision)));
+            all.dedup_by(|later, first| later.id == first.id);
             Ok(all)
         }
         .boxed()

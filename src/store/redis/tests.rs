@@ -508,6 +508,26 @@ async fn scripts_that_redis_forgot_are_sent_again() {
 }
 
 #[tokio::test]
+async fn more_functions_than_a_page_are_each_there_once_and_in_order() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let functions: Vec<_> = (0..3 * PAGE)
+        .map(|n| function(&format!("f{n}"), "code"))
+        .collect();
+    let mut all = cmd("HSET");
+    all.arg(key::FUNCTIONS);
+    for function in &functions {
+        all.arg(function.id.as_str()).arg(record::encode(function));
+    }
+    let mut connection = server.connection().await.expect("it is there");
+    let _new: u64 = all.query_async(&mut connection).await.expect("answers");
+    let mut want: Vec<_> = functions.iter().map(|function| &function.id).collect();
+    want.sort();
+    let found = store.functions().await.expect("are listed");
+    assert!(found.iter().map(|function| &function.id).eq(want));
+}
+
+#[tokio::test]
 async fn damage_is_told_from_absence() {
     let server = Server::start().await;
     let store = server.store().await;
