@@ -9,15 +9,14 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use bytes::Bytes;
 
 use crate::domain::destination::Asynchronous;
-use crate::domain::id::AliasName;
+use crate::domain::id::{AliasName, FunctionId};
 use crate::domain::version::{Alias, Published, Second, Version, VersionId};
 use crate::scheduler::{Scheduler, Target};
 
 /// The published versions and aliases of a function. A cheap handle.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Qualifiers {
-    /// Made when somebody asks, where nothing is.
-    published: OnceLock<Arc<Published>>,
+    published: Arc<Published>,
     cells: Arc<BTreeMap<u64, Arc<Cell>>>,
     aliases: Arc<HashMap<AliasName, Pointer>>,
 }
@@ -119,9 +118,13 @@ fn context(invoked_arn: &str) -> Bytes {
 }
 
 impl Qualifiers {
-    /// Of most functions nothing is ever published: all these have the same.
+    /// Of most functions nothing is ever published: all these have the same, which names none of them.
     pub(super) fn none() -> Self {
-        static NONE: LazyLock<Qualifiers> = LazyLock::new(Qualifiers::default);
+        static NONE: LazyLock<Qualifiers> = LazyLock::new(|| Qualifiers {
+            published: Arc::new(Published::none(FunctionId::from_stored(""))),
+            cells: Arc::default(),
+            aliases: Arc::default(),
+        });
         NONE.clone()
     }
 
@@ -133,10 +136,9 @@ impl Qualifiers {
 }
 
 impl Target {
-    /// What is published of the function.
+    /// What is published of the function; it has the function's id if that is, or was, anything.
     pub fn published(&self) -> &Arc<Published> {
-        let published = &self.qualifiers.published;
-        published.get_or_init(|| Arc::new(Published::none(self.function.id.clone())))
+        &self.qualifiers.published
     }
 
     /// How asynchronous calls are run that were accepted for this of its versions, through this alias if it was one. The function's
@@ -219,8 +221,11 @@ impl Scheduler {
         let VersionId::Number(number) = version else {
             return Some(latest.clone());
         };
-        let cell = latest.qualifiers.cells.get(&number)?;
-        let version = latest.published().version(number)?;
+        let Qualifiers {
+            published, cells, ..
+        } = &latest.qualifiers;
+        let version = published.version(number)?;
+        let cell = cells.get(&number)?;
         cell.open(|| self.version_target(latest, version, None))
             .cloned()
     }
@@ -299,7 +304,7 @@ impl Scheduler {
         Qualifiers {
             aliases: Arc::new(aliases),
             cells: Arc::new(cells),
-            published: published.into(),
+            published,
         }
     }
 

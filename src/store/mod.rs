@@ -15,10 +15,12 @@ pub mod redis;
 pub mod suite;
 pub mod versions;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use crate::domain::function::Function;
@@ -78,6 +80,14 @@ pub trait Store:
 {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
+    /// The revision of every function.
+    fn revisions(&self) -> BoxFuture<'_, Result<HashMap<FunctionId, u64>, Error>> {
+        async {
+            let functions = self.functions().await?.into_iter();
+            Ok(functions.map(|f| (f.id, f.revision)).collect())
+        }
+        .boxed()
+    }
     /// One function; `None` if there is none with this id.
     fn function<'a>(&'a self, id: &'a FunctionId)
     -> BoxFuture<'a, Result<Option<Function>, Error>>;

@@ -37,6 +37,8 @@ use crate::telemetry::metrics;
 /// How often a write is tried again when another writer was faster: a package dropped by the last function that shared it, or a
 /// revision this instance had not seen.
 const ATTEMPTS: usize = 3;
+/// As many functions are read one by one; of more, all are.
+const ONE_BY_ONE: usize = 500;
 
 #[derive(Debug)]
 pub struct Deploy {
@@ -132,25 +134,39 @@ impl Deploy {
     }
 
     async fn reload_functions(&self) -> Result<usize, store::Error> {
-        let suspects = self.differences(&self.store.functions().await?);
+        let suspects = self.differences(&self.store.revisions().await?);
         if suspects.is_empty() {
             return Ok(0);
         }
-        // A writer here may be between the store and the table, so that the list is older than the table or newer. Within all their
-        // turns, a second list is neither.
-        let ids: HashSet<&FunctionId> = suspects.iter().map(|f| &f.id).collect();
-        let _turn = self.turns(suspects.iter()).await;
-        let mut stored: HashMap<FunctionId, Function> = self
-            .store
-            .functions()
-            .await?
-            .into_iter()
-            .map(|f| (f.id.clone(), f))
+        // A writer here may be between the store and the table, so that what was read is older than the table or newer. Within all their
+        // turns, what is read again is neither.
+        let stored = self.stored(&suspects).await?;
+        let published: Vec<_> = suspects
+            .iter()
+            .filter_map(|id| self.published(id))
             .collect();
-        let differ = ids
-            .into_iter()
-            .filter_map(|id| self.differs(id, stored.remove(id)));
+        let published = published.iter().map(Arc::as_ref);
+        let _turn = self.turns(stored.values().chain(published)).await;
+        let mut stored = self.stored(&suspects).await?;
+        let differ = (suspects.iter()).filter_map(|id| self.differs(id, stored.remove(id)));
         Ok(self.adopt(differ.collect()))
+    }
+
+    /// Those of them that the store has.
+    async fn stored(
+        &self,
+        ids: &HashSet<FunctionId>,
+    ) -> Result<HashMap<FunctionId, Function>, store::Error> {
+        let mut found = Vec::new();
+        if ids.len() > ONE_BY_ONE {
+            found = self.store.functions().await?;
+            found.retain(|function| ids.contains(&function.id));
+        } else {
+            for id in ids {
+                found.extend(self.store.function(id).await?);
+            }
+        }
+        Ok(found.into_iter().map(|f| (f.id.clone(), f)).collect())
     }
 
     /// The turns on everything these hold.
@@ -199,22 +215,16 @@ impl Deploy {
         count
     }
 
-    /// The functions that are not the same in the list and in the table, as they are in each.
-    fn differences(&self, listed: &[Function]) -> Vec<Function> {
-        let ids: HashSet<&FunctionId> = listed.iter().map(|f| &f.id).collect();
-        let mut found = Vec::new();
-        for function in listed {
-            let published = self.published(&function.id);
-            if published.as_ref().map(|f| f.revision) != Some(function.revision) {
-                found.push(function.clone());
-                found.extend(published.map(|f| Function::clone(&f)));
-            }
-        }
-        for target in self.scheduler.targets() {
-            if !ids.contains(&target.function.id) {
-                found.push(Function::clone(&target.function));
-            }
-        }
+    /// The functions that are not the same in the list and in the table.
+    fn differences(&self, listed: &HashMap<FunctionId, u64>) -> HashSet<FunctionId> {
+        let changed = listed.iter().filter(|(id, revision)| {
+            let published = self.published(id);
+            published.is_none_or(|function| function.revision != **revision)
+        });
+        let mut found: HashSet<_> = changed.map(|(id, _)| id.clone()).collect();
+        let targets = self.scheduler.targets();
+        let ids = targets.iter().map(|target| &target.function.id);
+        found.extend(ids.filter(|id| !listed.contains_key(*id)).cloned());
         found
     }
 

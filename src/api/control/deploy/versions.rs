@@ -167,14 +167,17 @@ impl Deploy {
             let function = &target.function;
             // Its name may be another than when the request came in.
             caller.may_with(Scope::Deploy, function.name.as_str())?;
-            let (edit, answer) = decide(function, target.published())?;
+            let published = match target.published().revision() {
+                0 => Arc::new(Published::none(function.id.clone())),
+                _ => target.published().clone(),
+            };
+            let (edit, answer) = decide(function, &published)?;
             let Some(edit) = edit else {
                 return Ok(answer);
             };
             match self.store.edit(edit.clone()).await {
                 Ok(()) => {
-                    let published = target.published().after(edit);
-                    self.scheduler.set_published(published);
+                    self.scheduler.set_published(published.after(edit));
                     return Ok(answer);
                 }
                 // Another instance wrote it, or a write of ours went through although it failed.
