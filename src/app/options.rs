@@ -111,6 +111,7 @@ pub(super) fn scheduler_options(
         cpu_floor_cores: config.worker.cpu_floor_cores,
         cores: u32::try_from(cores).unwrap_or(u32::MAX),
         log_keep_bytes: config.logs.keep_bytes,
+        invocations: config.invocations.clone(),
         place: config.aws.place.clone(),
         secrets,
         dice: None,

@@ -8,8 +8,8 @@ use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::{
-    alias, bench, completions, dead_letters, delete, deploy, doctor, env, invoke, key, layer, list,
-    logs, serve, starts, url, version,
+    alias, bench, completions, dead_letters, delete, deploy, doctor, env, invocations, invoke, key,
+    layer, list, logs, serve, starts, url, version,
 };
 
 /// Where an instance keeps its state unless it is told otherwise; the default of `state.dir`.
@@ -106,6 +106,8 @@ pub enum Command {
     Logs(logs::Args),
     /// Show which workers a function had started, and why
     Starts(starts::Args),
+    /// List a function's latest calls, show what one was given and what it answered
+    Invocations(invocations::Args),
     /// Delete a function
     Delete(delete::Args),
     /// Publish, list and delete versions of a function

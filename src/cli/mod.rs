@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod env;
 pub mod error;
 pub mod instance;
+pub mod invocations;
 pub mod invoke;
 pub mod key;
 pub mod layer;
@@ -42,6 +43,7 @@ pub async fn run(command: Command, global: &Global, output: &mut Output) -> Resu
         Command::List(args) => list::run(args, &connect(global)?, output).await,
         Command::Logs(args) => logs::run(args, &connect(global)?, output).await,
         Command::Starts(args) => starts::run(args, &connect(global)?, output).await,
+        Command::Invocations(args) => invocations::run(args, &connect(global)?, output).await,
         Command::Delete(args) => delete::run(args, &connect(global)?, output).await,
         Command::Version(args) => version::run(args, &connect(global)?, output).await,
         Command::Alias(args) => alias::run(args, &connect(global)?, output).await,

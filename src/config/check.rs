@@ -9,13 +9,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Limits, Log, Logs, Pool, Reach, Server, Store, Tls, Traces, Urls,
-    Worker,
+    Aws, Config, Engine, Events, Invocations, Limits, Log, Logs, Pool, Reach, Server, Store, Tls,
+    Traces, Urls, Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::destination::Destination;
 use crate::domain::function::Network;
 use crate::domain::limits::Mebibytes;
+use crate::domain::pattern::Pattern;
 
 /// No timer needs more, and time stays far from where adding to the clock overflows.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -120,6 +121,11 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
                     "{other:?} is unknown, expected \"off\", \"public\" or \"any\""
                 )),
             }),
+        },
+        invocations: Invocations {
+            content: read.whole::<usize>("invocations.keep_kb", 0..=1024) * 1024,
+            total: read.whole::<usize>("invocations.keep_total_mb", 0..=64 * 1024) * 1024 * 1024,
+            except: read.value("invocations.keep_except", patterns),
         },
         worker: Worker {
             tmp: Mebibytes(read.whole("worker.tmp_mb", 1..=10_240)),
@@ -231,6 +237,15 @@ fn hosts(value: &Value) -> Result<Vec<String>, String> {
                 "{name:?} is not a name, expected one like hearth.example.org, without a port"
             )),
         }
+    })
+    .collect()
+}
+
+fn patterns(value: &Value) -> Result<Vec<Pattern>, String> {
+    let list = value.as_array().expect("typed by its default").iter();
+    list.map(|item| {
+        let text = item.as_str().expect("typed by its default");
+        Pattern::parse(text).map_err(|why| format!("{text:?} {why}"))
     })
     .collect()
 }

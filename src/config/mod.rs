@@ -14,6 +14,7 @@ use crate::domain::aws::Place;
 use crate::domain::destination::Destination;
 use crate::domain::function::Network;
 use crate::domain::limits::Mebibytes;
+use crate::domain::pattern::Pattern;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -27,6 +28,7 @@ pub struct Config {
     pub pool: Pool,
     pub limits: Limits,
     pub events: Events,
+    pub invocations: Invocations,
     pub worker: Worker,
     pub logs: Logs,
     pub aws: Aws,
@@ -151,6 +153,17 @@ pub enum Reach {
     /// To addresses of the internet.
     Public,
     Anywhere,
+}
+
+/// What is remembered of calls that have ended: payloads and answers. Nothing, if a bound is 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Invocations {
+    /// Larger payloads and answers are not kept.
+    pub content: usize,
+    /// Bytes of all functions together.
+    pub total: usize,
+    /// Functions of which nothing is kept.
+    pub except: Vec<Pattern>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

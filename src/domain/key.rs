@@ -21,7 +21,7 @@ const SHOWN: usize = 4;
 pub enum Scope {
     /// Everything, keys and metrics too.
     Admin,
-    /// Make, change, delete, list and read functions, and read their logs. It does not imply calling them.
+    /// Make, change, delete, list and read functions, and read their logs and what calls were given and answered. It does not imply calling them.
     Deploy,
     /// Call functions.
     Invoke,

@@ -5,12 +5,14 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::pool::ledger::Ledger;
+use crate::scheduler::exchanges::{Exchanges, Shelf};
 use crate::scheduler::record::Record;
 use crate::worker::logs::Book;
 
 #[derive(Debug)]
 pub struct Life {
     log_keep_bytes: usize,
+    exchanges: Arc<Exchanges>,
     lived: OnceLock<Box<Lived>>,
 }
 
@@ -21,12 +23,15 @@ pub struct Lived {
     pub starts: Arc<Ledger>,
     /// What became of its latest calls.
     pub record: Record,
+    /// What they were given and what they answered.
+    pub shelf: Shelf,
 }
 
 impl Life {
-    pub fn new(log_keep_bytes: usize) -> Arc<Self> {
+    pub fn new(log_keep_bytes: usize, exchanges: Arc<Exchanges>) -> Arc<Self> {
         Arc::new(Self {
             log_keep_bytes,
+            exchanges,
             lived: OnceLock::new(),
         })
     }
@@ -37,6 +42,7 @@ impl Life {
                 logs: Book::new(self.log_keep_bytes),
                 starts: Arc::default(),
                 record: Record::default(),
+                shelf: Shelf::new(self.exchanges.clone()),
             })
         })
     }

@@ -3,6 +3,7 @@
 
 pub mod admit;
 pub mod dispatch;
+pub mod exchanges;
 pub mod gates;
 pub mod lease;
 pub mod life;
@@ -39,6 +40,7 @@ use crate::pool::roster::View;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Replaced, Table};
 use crate::scheduler::admit::Gate;
+use crate::scheduler::exchanges::{Absent, Exchange, Exchanges};
 use crate::scheduler::gates::{FunctionGates, gate, set_limit};
 use crate::scheduler::life::Life;
 use crate::scheduler::qualifiers::Qualifiers;
@@ -64,6 +66,8 @@ pub struct Target {
     pub digest: VersionDigest,
     shared: Shared,
     slot: LazySlot,
+    /// What its calls are given and answer is kept for a while.
+    keeps_exchanges: bool,
     /// Its runtime is here. If not, no worker will ever come, and calls need not wait to be told.
     installed: bool,
     /// What stands behind the function's name beside this; none of a published version.
@@ -96,6 +100,16 @@ impl Target {
 
     pub fn record(&self) -> &Record {
         &self.shared.life.lived().record
+    }
+
+    /// What a call of it was given and what it answered, as far as that is kept.
+    pub fn exchange(&self, id: &RequestId) -> Exchange {
+        match self.shared.life.so_far() {
+            // What it was told under another name is not shown either.
+            _ if !self.keeps_exchanges => Exchange::absent(Absent::Off),
+            None => Exchange::absent(Absent::Forgotten),
+            Some(lived) => lived.shelf.find(id),
+        }
     }
 
     /// What its record comes to, for who looks at all functions: one that was never called gets none by it.
@@ -186,6 +200,7 @@ pub struct Options {
     pub cpu_floor_cores: f64,
     pub cores: u32,
     pub log_keep_bytes: usize,
+    pub invocations: config::Invocations,
     /// What functions' ARNs say.
     pub place: Place,
     /// Opens environments.
@@ -204,6 +219,7 @@ pub struct Scheduler {
     /// What reservations leave to all other functions.
     unreserved: Arc<Gate>,
     totals: Mutex<Totals>,
+    exchanges: Arc<Exchanges>,
     /// `None` if no other process shares the limits.
     share: Option<Arc<Share>>,
     options: Options,
@@ -236,6 +252,7 @@ impl Scheduler {
             account,
             unreserved,
             totals: Mutex::default(),
+            exchanges: Exchanges::new(options.invocations.clone()),
             share,
             options,
             draining: AtomicBool::new(false),
@@ -405,7 +422,7 @@ impl Scheduler {
     fn target(&self, function: Function, old: Option<&Arc<Target>>) -> Target {
         let life = match old {
             Some(old) => old.shared.life.clone(),
-            None => Life::new(self.options.log_keep_bytes),
+            None => Life::new(self.options.log_keep_bytes, self.exchanges.clone()),
         };
         let gates = FunctionGates::of(
             self.share.as_ref(),
@@ -456,6 +473,7 @@ impl Scheduler {
             );
         }
         Target {
+            keeps_exchanges: self.exchanges.keeps(&function.name),
             installed: self.pool.offers(&function.runtime),
             qualifiers: Qualifiers::none(),
             provisioned: OnceLock::new(),
@@ -555,7 +573,11 @@ impl Scheduler {
         }
         let now = clock::now();
         let whole = now.saturating_duration_since(arrived);
-        target.record().ended(target.version, &called, whole, now);
+        let lived = target.shared.life.lived();
+        lived.record.ended(target.version, &called, whole, now);
+        if target.keeps_exchanges {
+            lived.shelf.keep(&invocation, &called.result);
+        }
         let kind = called.start.map(|(kind, _)| kind);
         target.meters().called(
             kind,

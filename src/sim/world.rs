@@ -197,6 +197,11 @@ impl World {
             cpu_floor_cores: 1.0,
             cores: 2,
             log_keep_bytes: 1 << 16,
+            invocations: config::Invocations {
+                content: 1 << 10,
+                total: 1 << 16,
+                except: Vec::new(),
+            },
             place: Default::default(),
             secrets: Arc::new(secrets),
             dice: Some(plan.seed),

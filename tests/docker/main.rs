@@ -53,6 +53,7 @@ mod outage;
 mod permits;
 mod printing;
 mod programs;
+mod remembering;
 mod routing;
 mod secrets;
 mod sharing;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::{StatusCode, Uri};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -17,10 +19,11 @@ use crate::api::control::openapi::{CodeErrors, LettersErrors};
 use crate::api::control::overview::{PhasesDocument, millis};
 use crate::api::error::Problem;
 use crate::domain::destination::Destination;
-use crate::domain::event::{self, Record};
+use crate::domain::event::{self, Event, Record};
 use crate::domain::function::Function;
-use crate::domain::id::RequestId;
-use crate::domain::key::Scope;
+use crate::domain::id::{FunctionName, RequestId};
+use crate::domain::key::{Grant, Scope};
+use crate::scheduler::exchanges::{Absent, Content, Exchange};
 use crate::scheduler::record::Call;
 use crate::store::events::Depth;
 use crate::telemetry::metrics;
@@ -71,6 +74,76 @@ pub struct InvocationDocument {
     pub logs: Option<String>,
 }
 
+/// A call with what it was given and what it answered.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InvocationDetail {
+    #[serde(flatten)]
+    pub invocation: InvocationDocument,
+    /// What the function was given.
+    pub payload: ContentDocument,
+    /// What it answered, or what it reported as its error: an object with `errorType`, `errorMessage` and `stackTrace`.
+    pub answer: ContentDocument,
+}
+
+/// A payload or an answer.
+#[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = InvocationContent)]
+pub struct ContentDocument {
+    /// As it was; null if it is not there.
+    #[schema(required = true)]
+    pub body: Option<String>,
+    /// `body` is base64, because it is not text.
+    pub base64: bool,
+    /// It was declared as bytes, and not as JSON.
+    pub raw: bool,
+    /// In bytes; null if that is not known.
+    #[schema(required = true)]
+    pub size: Option<u64>,
+    /// Why it is not there: `too_large` to be kept, `forgotten` for the sake of newer calls or by another process, `off` by the
+    /// configuration, `streamed`, `failed` without an answer, `not_run` yet, or `deploy`, which the key would have to be allowed.
+    #[schema(required = true)]
+    pub absent: Option<&'static str>,
+}
+
+impl ContentDocument {
+    fn absent(why: &'static str) -> Self {
+        Self {
+            absent: Some(why),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Content> for ContentDocument {
+    fn from(content: Content) -> Self {
+        let (bytes, raw) = match content {
+            Content::Kept { bytes, raw } => (bytes, raw),
+            Content::Absent(Absent::TooLarge(size)) => {
+                return Self {
+                    size: Some(size),
+                    ..Self::absent("too_large")
+                };
+            }
+            Content::Absent(Absent::Off) => return Self::absent("off"),
+            Content::Absent(Absent::Forgotten) => return Self::absent("forgotten"),
+            Content::Absent(Absent::Streamed) => return Self::absent("streamed"),
+            Content::Absent(Absent::Failed) => return Self::absent("failed"),
+        };
+        let size = Some(bytes.len() as u64);
+        let (body, base64) = match String::from_utf8(bytes) {
+            Ok(text) => (text, false),
+            Err(error) => (BASE64_STANDARD.encode(error.as_bytes()), true),
+        };
+        Self {
+            body: Some(body),
+            base64,
+            raw,
+            size,
+            absent: None,
+        }
+    }
+}
+
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InvocationError {
     /// As in the answer to a synchronous call.
@@ -81,12 +154,7 @@ pub struct InvocationError {
 impl From<Record> for InvocationDocument {
     fn from(record: Record) -> Self {
         let (event, ran) = (record.event, record.ran);
-        // A record that is taken to a function is run by that one.
-        let runs = match &event.destination {
-            None => Some(event.function.as_str()),
-            Some(Destination::Function(name, _)) => Some(name.as_str()),
-            Some(Destination::Webhook(_) | Destination::Stream(_)) => None,
-        };
+        let runs = runs(&event);
         Self {
             request_id: event.request_id.to_string(),
             kind: "Event",
@@ -169,6 +237,15 @@ impl QueueDocument {
     }
 }
 
+/// Id or name of the function that runs it: a record that is taken to one is run by that one.
+fn runs(event: &Event) -> Option<&str> {
+    match &event.destination {
+        None => Some(event.function.as_str()),
+        Some(Destination::Function(name, _)) => Some(name.as_str()),
+        Some(Destination::Webhook(_) | Destination::Stream(_)) => None,
+    }
+}
+
 fn lines(function: &str, request_id: &RequestId) -> String {
     format!("/functions/{function}/logs?request_id={request_id}")
 }
@@ -200,10 +277,13 @@ pub async fn queue(State(control): State<Control>, uri: Uri) -> Result<Response,
 ///
 /// An asynchronous call is known from the answer that accepted it until some time after its end, as the configuration says. Any other is
 /// known when it has ended, to the process that ran it, while it is among the latest 200 of its function.
+///
+/// What it was given and what it answered is shown to keys that may `deploy` the function, as long as the process that ran it keeps both in
+/// its memory: within the bounds of `[invocations]` in the configuration.
 #[utoipa::path(
     get, path = "/invocations/{id}", tag = "calls", operation_id = "get_invocation",
     params(("id" = String, Path, description = "the request id of its answer")),
-    responses((status = 200, body = InvocationDocument, description = "how it stands"), CodeErrors)
+    responses((status = 200, body = InvocationDetail, description = "how it stands"), CodeErrors)
 )]
 pub async fn read(
     State(control): State<Control>,
@@ -217,31 +297,65 @@ pub async fn read(
         tracing::warn!(%error, "an invocation could not be read");
         Problem::StoreUnavailable
     })?;
-    let (name, document) = match record {
-        Some(record) => (record.event.name.clone(), InvocationDocument::from(record)),
+    let (ran, name, invocation) = match record {
+        Some(record) => {
+            let ran = runs(&record.event).and_then(|id| control.scheduler.find(id));
+            (
+                ran,
+                record.event.name.clone(),
+                InvocationDocument::from(record),
+            )
+        }
         None => {
             let (target, call) = control
                 .scheduler
                 .remembered(&request_id)
                 .ok_or_else(unknown)?;
             let function = &target.function;
-            (
-                function.name.clone(),
-                InvocationDocument::of(function, &call),
-            )
+            let invocation = InvocationDocument::of(function, &call);
+            (Some(target.clone()), function.name.clone(), invocation)
         }
     };
     // As if it were not there: a key for some functions learns nothing of others.
     access::function(&grant, Scope::Invoke, name.as_str(), &control.scheduler)
         .map_err(|_denied| unknown())?;
-    Ok(json(StatusCode::OK, &document))
+    let (payload, answer) = match ran {
+        _ if invocation.attempts == 0 => absent("not_run"),
+        // What others sent is not for callers, and what is passed on to another function is also that one's.
+        Some(ran) if may_read(&grant, &[&name, &ran.function.name], &control) => {
+            let Exchange { payload, answer } = ran.exchange(&request_id);
+            (payload.into(), answer.into())
+        }
+        Some(_) => absent("deploy"),
+        None => absent("forgotten"),
+    };
+    let detail = InvocationDetail {
+        invocation,
+        payload,
+        answer,
+    };
+    Ok(json(StatusCode::OK, &detail))
+}
+
+fn may_read(grant: &Grant, names: &[&FunctionName], control: &Control) -> bool {
+    let may = |name: &&FunctionName| {
+        access::function(grant, Scope::Deploy, name.as_str(), &control.scheduler)
+    };
+    names.iter().all(|name| may(name).is_ok())
+}
+
+fn absent(why: &'static str) -> (ContentDocument, ContentDocument) {
+    (ContentDocument::absent(why), ContentDocument::absent(why))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use axum::body::Body;
     use bytes::Bytes;
+    use http::Request;
     use serde_json::{Value, json};
     use tokio_util::sync::CancellationToken;
 
@@ -250,6 +364,7 @@ mod tests {
     use crate::clock;
     use crate::domain::event::{Ran, Settlement, Verdict};
     use crate::domain::invocation::{Phases, StartKind, StartReason};
+    use crate::domain::key::Wish;
     use crate::queue::webhook::Webhooks;
     use crate::queue::{self, Queue};
     use crate::store::Store;
@@ -301,6 +416,85 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_call_was_given_and_answered_is_shown_to_who_may_read_its_log() {
+        let world = World::empty();
+        world.create("f").await;
+        world.create("private-1").await;
+        let latest = async |name: &str| {
+            let calls = world.get(&format!("/functions/{name}/invocations")).await;
+            let id = calls.json()["items"][0]["request_id"].clone();
+            id.as_str().expect("an id").to_owned()
+        };
+        let answer = world.post("/functions/f/execute", json!({"n": 1})).await;
+        let id = latest("f").await;
+        let known = read(&world, &id).await;
+        assert_eq!(known["payload"]["body"], r#"{"n":1}"#);
+        assert_eq!(
+            (&known["payload"]["size"], &known["payload"]["base64"]),
+            (&json!(7), &json!(false))
+        );
+        let told = known["answer"]["body"].as_str().expect("an answer");
+        assert_eq!(told.as_bytes(), answer.body);
+        assert_eq!(known["answer"].get("absent"), Some(&Value::Null));
+
+        world.post("/functions/f/execute", json!("fail")).await;
+        let failed = read(&world, &latest("f").await).await;
+        let report = failed["answer"]["body"].as_str().expect("a report");
+        assert!(report.contains("errorType"), "{report}");
+
+        let large = "x".repeat(2000);
+        world.post("/functions/f/execute", json!(large)).await;
+        let known = read(&world, &latest("f").await).await;
+        assert_eq!(
+            (&known["payload"]["absent"], &known["payload"]["size"]),
+            (&json!("too_large"), &json!(2002))
+        );
+        assert_eq!(known["payload"].get("body"), Some(&Value::Null));
+
+        world.post("/functions/private-1/execute", json!(1)).await;
+        let private = read(&world, &latest("private-1").await).await;
+        assert_eq!(
+            (&private["payload"]["absent"], &private["answer"]["absent"]),
+            (&json!("off"), &json!("off"))
+        );
+
+        for (scopes, body, absent) in [
+            (&[Scope::Invoke][..], json!(null), json!("deploy")),
+            (
+                &[Scope::Invoke, Scope::Deploy],
+                json!(r#"{"n":1}"#),
+                json!(null),
+            ),
+        ] {
+            let wish = Wish {
+                scopes: scopes.to_vec(),
+                ..Wish::admin()
+            };
+            let grant = Arc::new(Grant::from(&wish.issue(clock::wall()).1));
+            let request = Request::get(format!("/invocations/{id}")).extension(grant);
+            let request = request.body(Body::empty()).expect("a request");
+            let known = world.answered(request).await.json();
+            assert_eq!(known["payload"]["body"], body);
+            assert_eq!(known["payload"]["absent"], absent);
+            assert_eq!(known["state"], "succeeded");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_base64() {
+        let content = |bytes: &[u8]| {
+            let bytes = bytes.to_vec();
+            ContentDocument::from(Content::Kept { bytes, raw: true })
+        };
+        let binary = content(&[0, 255, 254]);
+        assert_eq!(binary.body.as_deref(), Some("AP/+"));
+        assert!(binary.base64 && binary.raw);
+        let text = content("grüß".as_bytes());
+        assert_eq!(text.body.as_deref(), Some("grüß"));
+        assert!(!text.base64 && text.size == Some(6));
+    }
+
+    #[tokio::test]
     async fn an_asynchronous_call_tells_how_its_last_attempt_went() {
         let world = World::empty();
         world.create("f").await;
@@ -324,6 +518,7 @@ mod tests {
         ] {
             assert_eq!(known.get(missing), Some(&Value::Null), "{missing}");
         }
+        assert_eq!(known["payload"]["absent"], "not_run");
         let bounds = Bounds {
             unfinished: 9,
             finished: 9,

@@ -30,6 +30,7 @@ use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::layer;
 use crate::domain::limits::Mebibytes;
+use crate::domain::pattern::Pattern;
 use crate::domain::version::{Edit, Head, Published};
 use crate::pool::{self, Pool, keeper};
 use crate::queue::webhook::{Refusal, Webhooks};
@@ -156,6 +157,11 @@ impl World {
                 cpu_floor_cores: 1.0,
                 cores: 2,
                 log_keep_bytes: 1 << 20,
+                invocations: config::Invocations {
+                    content: 1 << 10,
+                    total: 1 << 20,
+                    except: vec![Pattern::parse("private-*").expect("a pattern")],
+                },
                 place: Default::default(),
                 secrets: Arc::new(secrets),
                 dice: None,
