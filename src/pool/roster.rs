@@ -1,8 +1,9 @@
 //! Every worker there is, for those who look at the pool and decide nothing by it. Written when a worker comes, becomes a function's and
 //! goes, never by a call: whether it is busy follows from who is idle.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -13,6 +14,9 @@ use crate::pool::lanes::Lanes;
 use crate::pool::{Pool, StemKey};
 use crate::worker::Worker;
 
+/// Evictions that are remembered.
+const EVICTIONS: usize = 50;
+
 #[derive(Debug, Default)]
 pub struct Roster {
     workers: Mutex<BTreeMap<WorkerId, Listed>>,
@@ -20,7 +24,27 @@ pub struct Roster {
     lanes_active: AtomicUsize,
     lanes_waiting: AtomicUsize,
     clearing: AtomicUsize,
-    evicted: AtomicU64,
+    evicted: Mutex<Evicted>,
+}
+
+/// Idle workers that made room for others.
+#[derive(Debug, Default)]
+struct Evicted {
+    so_far: u64,
+    /// The newest last.
+    latest: VecDeque<Eviction>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eviction {
+    pub at: jiff::Timestamp,
+    pub runtime: RuntimeId,
+    pub memory: Mebibytes,
+    /// None had it yet.
+    pub function: Option<FunctionName>,
+    /// The function whose call needed the room.
+    pub favour: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -78,6 +102,8 @@ pub struct View {
     pub clearing: usize,
     /// Idle workers that made room for others, so far.
     pub evicted: u64,
+    /// The latest of them, the newest first.
+    pub evictions: Vec<Eviction>,
     /// Calls in line.
     pub waiting: usize,
     /// In bytes.
@@ -113,9 +139,21 @@ impl Roster {
         }
     }
 
-    /// An idle worker made room for another.
-    pub(super) fn evicted(&self) {
-        self.evicted.fetch_add(1, Ordering::Relaxed);
+    /// An idle worker made room for another, of this function.
+    pub(super) fn evicted(&self, id: &WorkerId, favour: &Arc<str>) {
+        let listed = self.workers.lock().get(id).map(|listed| Eviction {
+            at: clock::wall(),
+            runtime: listed.runtime.clone(),
+            memory: listed.memory,
+            function: listed.function.clone(),
+            favour: favour.clone(),
+        });
+        let mut evicted = self.evicted.lock();
+        evicted.so_far += 1;
+        if evicted.latest.len() == EVICTIONS {
+            evicted.latest.pop_front();
+        }
+        evicted.latest.extend(listed);
     }
 
     /// What only the keeper knows.
@@ -135,6 +173,11 @@ impl Pool {
         let slots = self.index.slots();
         let idle: HashSet<WorkerId> = slots.iter().flat_map(|slot| slot.idle()).collect();
         let roster = &self.roster;
+        let (evicted, evictions) = {
+            let evicted = roster.evicted.lock();
+            let latest = evicted.latest.iter().rev().cloned().collect();
+            (evicted.so_far, latest)
+        };
         let workers = roster.workers.lock();
         let workers = workers.iter().map(|(id, listed)| WorkerView {
             id: id.clone(),
@@ -159,7 +202,8 @@ impl Pool {
             lanes_active: roster.lanes_active.load(Ordering::Relaxed),
             lanes_waiting: roster.lanes_waiting.load(Ordering::Relaxed),
             clearing: roster.clearing.load(Ordering::Relaxed),
-            evicted: roster.evicted.load(Ordering::Relaxed),
+            evicted,
+            evictions,
             waiting: slots.iter().map(|slot| slot.counts().waiting).sum(),
             memory_reserved: self.budget.used(),
             memory_total: self.budget.total(),

@@ -92,7 +92,7 @@ impl Pool {
                 .or_else(|| self.index.evict_stem());
             let Some(worker) = evicted else { break };
             metrics::evicted();
-            self.roster.evicted();
+            self.roster.evicted(&worker.remains.id, favour);
             tracing::debug!(worker = %worker.remains.id, "idle worker evicted for memory");
             self.clear_away(worker.remains.clone());
         }

@@ -146,6 +146,14 @@ async fn the_ledger_knows_who_was_killed_and_who_had_to_make_room() {
     assert_eq!(evicted["in_favour_of"], "third");
     assert_eq!(evicted["rule"], "pool.memory_budget_mb");
     assert!(evicted["caused_at"].as_str() < evicted["at"].as_str());
+    // And as those see it who look at the pool.
+    let seen = server.client.get("/overview").await.expect(200).json();
+    let evictions = seen["pool"]["evictions"].as_array().unwrap();
+    let same = |e: &&Value| e["at"] == evicted["caused_at"] || e["in_favour_of"] == "third";
+    let eviction = evictions.iter().find(same).expect("it is told");
+    assert_eq!(eviction["rule"], "pool.memory_budget_mb");
+    assert!(["slow", "other"].contains(&eviction["function"].as_str().unwrap()));
+    assert_eq!(json!(evictions.len()), seen["pool"]["evicted"]);
 
     // As it is counted.
     let metrics = server.metrics().await;

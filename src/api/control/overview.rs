@@ -24,7 +24,7 @@ use crate::api::error::Problem;
 use crate::clock;
 use crate::domain::invocation::Phases;
 use crate::domain::key::{Grant, Scope};
-use crate::pool::roster::{View, WorkerView};
+use crate::pool::roster::{Eviction, View, WorkerView};
 use crate::scheduler::Target;
 use crate::scheduler::record::{Call, Counts, REMEMBERED, SPAN, Span, Summary};
 
@@ -85,6 +85,8 @@ struct PoolDocument {
     clearing: usize,
     /// Idle workers that made room for others, so far.
     evicted: u64,
+    /// The latest of them, the newest first, at most 50.
+    evictions: Vec<EvictionDocument>,
     /// Calls that wait for a worker.
     waiting: usize,
     /// Bytes that workers may use together, and that are reserved for those there are.
@@ -109,6 +111,24 @@ struct WorkerDocument {
     function: Option<String>,
     /// `stem`, `starting`, `idle` or `busy`.
     state: &'static str,
+}
+
+/// An idle worker that made room for another.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = Eviction)]
+struct EvictionDocument {
+    #[schema(value_type = String, format = DateTime)]
+    at: jiff::Timestamp,
+    runtime: String,
+    /// MiB that it gave back.
+    memory: u32,
+    /// Whose it was; null if it was nobody's yet.
+    #[schema(required = true)]
+    function: Option<String>,
+    /// The setting that made it necessary.
+    rule: &'static str,
+    /// The function whose call needed the room.
+    in_favour_of: String,
 }
 
 /// Stem workers of a runtime.
@@ -375,11 +395,29 @@ impl PoolDocument {
             },
             clearing: view.clearing,
             evicted: view.evicted,
+            evictions: view
+                .evictions
+                .into_iter()
+                .map(EvictionDocument::of)
+                .collect(),
             waiting: view.waiting,
             memory_total: view.memory_total,
             memory_reserved: view.memory_reserved,
             concurrency,
             concurrency_limit,
+        }
+    }
+}
+
+impl EvictionDocument {
+    fn of(eviction: Eviction) -> Self {
+        Self {
+            at: eviction.at,
+            runtime: eviction.runtime.to_string(),
+            memory: eviction.memory.0,
+            function: eviction.function.map(|name| name.to_string()),
+            rule: "pool.memory_budget_mb",
+            in_favour_of: eviction.favour.to_string(),
         }
     }
 }
