@@ -138,6 +138,7 @@ export interface Pool {
   lanes: { bound: number; active: number; waiting: number };
   clearing: number;
   evicted: number;
+  evictions: { at: string; runtime: string; memory: number; function: string | null; rule: string; in_favour_of: string }[];
   waiting: number;
   memory_total: number;
   memory_reserved: number;
@@ -182,6 +183,21 @@ export interface Invocation {
   accepted_at: string;
   finished_at: string | null;
   error: { code: string; message: string } | null;
+}
+
+/** A payload or an answer, or why it is not there. */
+export interface Content {
+  body: string | null;
+  base64: boolean;
+  raw: boolean;
+  size: number | null;
+  absent: "too_large" | "forgotten" | "off" | "streamed" | "failed" | "not_run" | "deploy" | null;
+}
+
+/** A call with what it was given and what it answered. */
+export interface Exchange extends Invocation {
+  payload: Content;
+  answer: Content;
 }
 
 export interface DeadLetter extends Invocation {

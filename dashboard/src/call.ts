@@ -1,6 +1,7 @@
-// Calling a function from here, and everything there is to know about the answer. The latest of these calls are remembered by the page, so
-// that they can be run again with what they were given: Hearth itself keeps no payload of a call that has ended.
-import { type ErrorDetail, type Fn, fnPath, get, type LogLine, type Phases, problem, send } from "./api";
+// Calling a function from here, and everything there is to know about the answer. Hearth remembers what its latest calls were given and what
+// they answered, whoever made them; the page remembers its own, in case those are more than Hearth keeps.
+import { type Content, type ErrorDetail, type Exchange, type Fn, fnPath, get, type LogLine, type Phases, problem, send } from "./api";
+import { size } from "./format";
 import { pretty } from "./json";
 import { say } from "./ui";
 
@@ -32,16 +33,22 @@ function timing(header: string): { phases: Phases; start: string; reason: string
   return { phases, start, reason };
 }
 
+/** What a function is given: text, or bytes as they were; declared as JSON, or as bytes. */
+export interface Payload {
+  body: string | Uint8Array<ArrayBuffer>;
+  raw: boolean;
+}
+
 /** Calls the function, or a version or an alias of it. A function's failure is an outcome; what throws is that nobody answered. */
-export async function call(fn: Fn, payload: string, qualifier = "$LATEST"): Promise<Outcome> {
+export async function call(fn: Fn, payload: Payload, qualifier = "$LATEST"): Promise<Outcome> {
   const begun = performance.now();
   const query = qualifier === "$LATEST" ? "" : `?qualifier=${encodeURIComponent(qualifier)}`;
   const response = await send(fnPath(fn.id, `/execute${query}`), {
     method: "POST",
-    headers: { "content-type": "application/json" },
-    body: payload.trim() || "{}",
+    headers: { "content-type": payload.raw ? "application/octet-stream" : "application/json" },
+    body: payload.body,
   });
-  const body = response.ok ? await response.text() : "";
+  const body = response.ok ? readable(new Uint8Array(await response.arrayBuffer())) : "";
   const error = response.ok ? undefined : (await problem(response)).detail;
   const header = (name: string) => response.headers.get(name) ?? "";
   const outcome: Outcome = {
@@ -58,12 +65,15 @@ export async function call(fn: Fn, payload: string, qualifier = "$LATEST"): Prom
   return outcome;
 }
 
+/** An event that a person wrote: nothing is an empty one. */
+export const event = (text: string): Payload => ({ body: text.trim() || "{}", raw: false });
+
 /** Has it called later; gives the id the call is known under. */
 export async function later(fn: Fn, payload: string): Promise<string> {
   const response = await send(fnPath(fn.id, "/execute"), {
     method: "POST",
     headers: { "content-type": "application/json", "x-amz-invocation-type": "Event" },
-    body: payload.trim() || "{}",
+    body: event(payload).body,
   });
   if (!response.ok) throw await problem(response);
   return ((await response.json()) as { request_id: string }).request_id;
@@ -71,9 +81,24 @@ export async function later(fn: Fn, payload: string): Promise<string> {
 
 /** Its answer or its error, as a person reads it. */
 export function shown({ error, body, type }: Outcome): string {
-  if (error) return [error.type ? `${error.type}: ${error.message}` : error.message, ...(error.stack ?? [])].join("\n");
+  if (error) return raised(error.type, error.message, error.stack);
   return type.includes("json") ? pretty(body) : body;
 }
+
+const raised = (type: string | undefined, message: string, stack: string[] = []) => [type ? `${type}: ${message}` : message, ...stack].join("\n");
+
+/** What is no text is shown as what it is in base64. */
+function readable(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    let binary = "";
+    for (const byte of bytes) binary += String.fromCharCode(byte);
+    return noText(bytes.length, btoa(binary));
+  }
+}
+
+const noText = (length: number, base64: string) => `${size(length)} that are no text, in base64:\n${base64}`;
 
 export const printed = async (fn: Fn, requestId: string): Promise<LogLine[]> =>
   (await get<{ items: LogLine[] }>(fnPath(fn.id, `/logs?limit=500&request_id=${encodeURIComponent(requestId)}`))).items;
@@ -91,7 +116,7 @@ export function notJson(payload: string): string {
 // ---- calls that were made from here
 
 interface Made {
-  payload: string;
+  payload: Payload;
   answer: string;
 }
 
@@ -99,16 +124,70 @@ const MADE_MAX = 200;
 const TEXT_MAX = 64 * 1024;
 const made = new Map<string, Made>();
 
-function remember(outcome: Outcome, payload: string) {
+function remember(outcome: Outcome, payload: Payload) {
   const answer = shown(outcome);
-  if (!outcome.requestId || payload.length > TEXT_MAX || answer.length > TEXT_MAX) return;
+  if (!outcome.requestId || payload.body.length > TEXT_MAX || answer.length > TEXT_MAX) return;
   made.set(outcome.requestId, { payload, answer });
   const oldest = made.keys().next();
   if (made.size > MADE_MAX && !oldest.done) made.delete(oldest.value);
 }
 
-/** What a call was given and what it answered, if it was made from this page since it was loaded. */
-export const madeHere = (requestId: string) => made.get(requestId);
+/** What a call was given and what it answered, as far as anybody remembers, and why not if nobody does. */
+export interface Known {
+  payload?: Payload;
+  answer?: string;
+  /** In words. */
+  noPayload: string;
+  noAnswer: string;
+}
+
+export async function known(requestId: string): Promise<Known> {
+  const here = made.get(requestId);
+  const call = await get<Exchange>(`/invocations/${encodeURIComponent(requestId)}`);
+  const { payload, answer } = call;
+  return {
+    payload: payload.body === null ? here?.payload : { body: payload.base64 ? bytes(payload.body) : payload.body, raw: payload.raw },
+    answer: answered(call) ?? here?.answer,
+    noPayload: absent(payload),
+    noAnswer: absent(answer),
+  };
+}
+
+function answered({ answer, error }: Exchange): string | undefined {
+  if (answer.body === null) return answer.absent === "failed" ? error?.message : undefined;
+  if (answer.base64) return noText(answer.size ?? 0, answer.body);
+  if (!error) return answer.raw ? answer.body : pretty(answer.body);
+  try {
+    const report = JSON.parse(answer.body) as { errorType: string; errorMessage: string; stackTrace?: string[] };
+    return raised(report.errorType, report.errorMessage, report.stackTrace);
+  } catch {
+    return answer.body;
+  }
+}
+
+const bytes = (base64: string) => Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+
+function absent({ absent, size: length }: Content): string {
+  switch (absent) {
+    case "too_large":
+      return `It had ${size(length ?? 0)}, which is more than Hearth keeps (invocations.keep_kb).`;
+    case "off":
+      return "Hearth keeps none of this function: its configuration says so ([invocations]).";
+    case "streamed":
+      return "It was sent on piece by piece; of those Hearth keeps nothing.";
+    case "failed":
+      return "It did not get to answer.";
+    case "deploy":
+      return "To see it this key needs the scope deploy.";
+    case "not_run":
+      return "It has not been run yet.";
+    default:
+      return "Hearth does not remember it any more: newer calls needed the room, or another process ran it.";
+  }
+}
+
+/** As a person reads it. */
+export const given = ({ body, raw }: Payload): string => (typeof body !== "string" ? readable(body) : raw ? body : pretty(body));
 
 export const forgetMade = () => made.clear();
 

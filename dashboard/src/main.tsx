@@ -2,7 +2,7 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import { lazy, Suspense } from "preact/compat";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { type Account, ApiError, get, whenSignedOut, write } from "./api";
 import { forgetMade } from "./call";
 import { clock } from "./format";
@@ -135,6 +135,32 @@ function Header() {
   );
 }
 
+/** Tabs of a function are one page. */
+const place = (at: string) => at.split("/").slice(0, at.startsWith("/dashboard/functions/") ? 4 : 3).join("/");
+
+/** Another page begins at its heading, for who hears it and for who goes on by keyboard; until that is there, at its beginning. */
+function useBeginning(at: string) {
+  const before = useRef(at);
+  useEffect(() => {
+    const main = document.getElementById("main");
+    if (!main || before.current === at) return;
+    before.current = at;
+    const within = document.activeElement;
+    // The page has put it somewhere itself.
+    if (within && within !== main && main.contains(within)) return;
+    const begin = () => {
+      const heading = main.querySelector("h1");
+      if (heading) heading.tabIndex = -1;
+      (heading ?? main).focus({ preventScroll: true });
+      return !!heading;
+    };
+    if (begin()) return;
+    const loaded = new MutationObserver(() => (document.activeElement !== main || begin()) && loaded.disconnect());
+    loaded.observe(main, { childList: true, subtree: true });
+    return () => loaded.disconnect();
+  }, [at]);
+}
+
 /** Said on every page, so that nobody takes what is old for what is. */
 function Away() {
   const since = away.value;
@@ -152,6 +178,7 @@ function Away() {
 
 function App() {
   useEffect(() => void whoAmI(), []);
+  useBeginning(place(path.value));
   if (account.value === undefined) return <Loading what="the dashboard" />;
   if (account.value === null) {
     return (

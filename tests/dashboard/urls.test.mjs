@@ -9,6 +9,8 @@ const NAME = "reached";
 const TELLS = "import json\ndef handler(event, context): return {'statusCode': 200, 'body': 'told ' + json.dumps(event.get('rawPath'))}\n";
 /** More digits than a script counts with, and writings that are the same number. */
 const LONG = '{"id":12345678901234567890,"cents":1.10,"big":1E400,"order":{"10":1,"2":[]},"list":[{},0]}';
+/** A zip with one file, in base64. */
+const ZIPPED = "python3 -c 'import base64, io, zipfile; f = io.BytesIO(); z = zipfile.ZipFile(f, \"w\"); z.writestr(\"a.txt\", \"a\"); z.close(); print(base64.b64encode(f.getvalue()).decode())'";
 /** What `hearth env` says. */
 const ENV = { ...process.env, ...JSON.parse(process.env.TEST_ENV) };
 
@@ -160,6 +162,13 @@ test("layers are published, taken in an order, and deleted", async () => {
   await publish.getByRole("button", { name: "Take another" }).click();
   await card("Layer first-lib").getByText("onerror").first().waitFor();
   await unhurt(page);
+  // What others do is seen without being asked for.
+  const elsewhere = (await promisify(execFile)("bash", ["-c", ZIPPED])).stdout;
+  const published = await api("POST", "/layers/", { name: "third-lib", zip: elsewhere.trim(), description: "made elsewhere" });
+  assert.equal(published.status, 201, published.body);
+  await card("Layer third-lib").getByText("made elsewhere").waitFor();
+  await api("DELETE", "/layers/third-lib:1");
+  await card("Layer third-lib").waitFor({ state: "detached" });
   await seen("layers");
 
   await api("PUT", `/functions/${NAME}`, { code: "import shared\ndef handler(event, context): return shared.NAME\n" });
@@ -227,6 +236,38 @@ test("workers are kept ready for a version, and no longer", async () => {
   await kept.getByText("1 of 1 ready").waitFor({ state: "detached" });
   const after = JSON.parse((await api("GET", `/functions/${NAME}/provisioned-concurrency`)).body);
   assert.deepEqual(after.items, []);
+});
+
+test("a version has event settings of its own, and no longer", async () => {
+  await open(`/dashboard/functions/${NAME}/versions`);
+  const events = card("Event settings");
+  await events.getByLabel("Own settings for").selectOption("1");
+  await events.getByRole("button", { name: "Give it its own" }).click();
+  const form = page.getByRole("form", { name: "Event settings of 1" });
+  await form.getByLabel("Retries").fill("0");
+  // What is wrong is said where it is.
+  expected.push("/asynchronous");
+  await form.getByLabel("Told of failure").fill("stream:s");
+  await form.getByRole("button", { name: "Save" }).click();
+  await form.getByText("may be a stream only where the store is a Redis").waitFor();
+  expected.length = 0;
+  await form.getByLabel("Told of failure").fill(`function:${NAME}`);
+  await form.getByRole("button", { name: "Save" }).click();
+  await events.getByText(`0 retries, age as the server's, failure to function:${NAME}`).waitFor();
+  const own = async () => JSON.parse((await api("GET", `/functions/${NAME}/asynchronous`)).body).items;
+  assert.deepEqual(
+    (await own()).map(({ qualifier, max_retries, max_event_age, on_failure }) => [qualifier, max_retries, max_event_age, on_failure]),
+    [["1", 0, null, `function:${NAME}`]],
+  );
+  await button("Change the event settings of 1").click();
+  await form.getByLabel("Longest age in seconds").fill("90");
+  await seen("versions-events");
+  await form.getByRole("button", { name: "Save" }).click();
+  await events.getByText("for 90 s").waitFor();
+  await button("Remove the event settings of 1").click();
+  await dialog().getByRole("button", { name: "Take them away" }).click();
+  await events.getByText("for 90 s").waitFor({ state: "detached" });
+  assert.deepEqual(await own(), []);
 });
 
 test("long numbers keep their digits, wherever they are shown", async () => {

@@ -1,13 +1,13 @@
 // A call that is run again: with what it was given, or with another payload, on any version or alias, and what is different in the answers.
 import { useEffect, useState } from "preact/hooks";
-import { type Alias, type Call, type Fn, fnPath, get, type Version } from "../api";
-import { call as run, madeHere, notJson, type Outcome, saved, shown } from "../call";
+import { type Alias, type Fn, fnPath, get, type Version } from "../api";
+import { call as run, given, type Known, notJson, type Outcome, type Payload, saved, shown } from "../call";
 import { CodeEditor } from "../code-editor";
 import { ms } from "../format";
 import { may } from "../live";
 import { Badge } from "../ui";
 
-/** Compared with what the call answered back then. */
+/** With what the call was given, and compared with what it answered. */
 const THEN = "then";
 
 interface Compared {
@@ -18,14 +18,15 @@ interface Compared {
   label: string;
 }
 
-export function Again({ fn, call }: { fn: Fn; call: Call }) {
-  const made = madeHere(call.request_id);
+export function Again({ fn, known }: { fn: Fn; known: Known }) {
   const events = saved(fn);
-  const [from, setFrom] = useState("");
-  const [payload, setPayload] = useState(made?.payload ?? events[0]?.payload ?? "{}");
+  const { payload: original, answer: before } = known;
+  const as = original && (typeof original.body === "string" ? original.body : undefined);
+  const [from, setFrom] = useState(original ? THEN : "");
+  const [text, setText] = useState(as ?? (original ? "" : (events[0]?.payload ?? "{}")));
   const [others, setOthers] = useState<[string, string][]>([]);
   const [on, setOn] = useState("$LATEST");
-  const [against, setAgainst] = useState(made ? THEN : "");
+  const [against, setAgainst] = useState(before === undefined ? "" : THEN);
   const [busy, setBusy] = useState(false);
   const [failed, setFailed] = useState("");
   const [compared, setCompared] = useState<Compared>();
@@ -53,7 +54,10 @@ export function Again({ fn, call }: { fn: Fn; call: Call }) {
   }
   const targets: [string, string][] = [["$LATEST", "the function as it is"], ...others];
   const named = (qualifier: string) => targets.find(([id]) => id === qualifier)?.[1] ?? qualifier;
-  const wrong = notJson(payload);
+  // What it was given is given again byte for byte, whatever that is.
+  const same = from === THEN && original && (as === undefined || text === as);
+  const payload: Payload = same ? original : { body: text, raw: from === THEN && !!original?.raw };
+  const wrong = payload.raw || same ? "" : notJson(text);
 
   const again = async () => {
     setBusy(true);
@@ -61,8 +65,8 @@ export function Again({ fn, call }: { fn: Fn; call: Call }) {
     try {
       const two = against && against !== THEN ? run(fn, payload, against) : undefined;
       const [one, other] = await Promise.all([run(fn, payload, on), two]);
-      const before = other ? { label: named(against), text: shown(other) } : against === THEN && made ? { label: "back then", text: made.answer } : undefined;
-      setCompared({ id: (compared?.id ?? 0) + 1, one, before, text: shown(one), label: named(on) });
+      const then = against === THEN && before !== undefined ? { label: "back then", text: before } : undefined;
+      setCompared({ id: (compared?.id ?? 0) + 1, one, before: other ? { label: named(against), text: shown(other) } : then, text: shown(one), label: named(on) });
     } catch (problem) {
       setCompared(undefined);
       setFailed((problem as Error).message);
@@ -71,22 +75,18 @@ export function Again({ fn, call }: { fn: Fn; call: Call }) {
   };
   const pick = (name: string) => {
     setFrom(name);
-    const text = name === THEN ? made?.payload : events.find((one) => one.name === name)?.payload;
-    if (text !== undefined) setPayload(text);
+    const taken = name === THEN ? as : events.find((one) => one.name === name)?.payload;
+    if (taken !== undefined) setText(taken);
   };
 
   return (
     <section class="again" aria-label="Run it again">
       <h2>Run it again</h2>
-      <p class="hint">
-        {made
-          ? "With the payload this page sent, or another."
-          : "Hearth keeps no payload of a call that has ended, and this one was not made from this page: give it one, or take a saved event."}
-      </p>
-      {(events.length > 0 || made) && (
+      <p class="hint">{original ? "With what it was given, or another payload." : "With a payload of yours, as its own is not known."}</p>
+      {(events.length > 0 || original) && (
         <select aria-label="Payload to take" value={from} onChange={(event) => pick(event.currentTarget.value)}>
           <option value="">take a payload…</option>
-          {made && <option value={THEN}>the one it was called with</option>}
+          {original && <option value={THEN}>the one it was called with</option>}
           {events.map(({ name }) => (
             <option key={name} value={name}>
               {name}
@@ -94,14 +94,20 @@ export function Again({ fn, call }: { fn: Fn; call: Call }) {
           ))}
         </select>
       )}
-      <textarea
-        aria-label="Payload to run it with"
-        aria-invalid={!!wrong}
-        spellcheck={false}
-        rows={Math.min(12, Math.max(3, payload.split("\n").length))}
-        value={payload}
-        onInput={(event) => setPayload(event.currentTarget.value)}
-      />
+      {from === THEN && original && as === undefined ? (
+        <pre class="output" tabIndex={0} aria-label="Payload to run it with">
+          {given(original)}
+        </pre>
+      ) : (
+        <textarea
+          aria-label="Payload to run it with"
+          aria-invalid={!!wrong}
+          spellcheck={false}
+          rows={Math.min(12, Math.max(3, text.split("\n").length))}
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
+      )}
       {wrong && (
         <p class="hint error" role="alert">
           {wrong}
@@ -117,7 +123,7 @@ export function Again({ fn, call }: { fn: Fn; call: Call }) {
         </select>
         <select aria-label="Compare with" value={against} onChange={(event) => setAgainst(event.currentTarget.value)}>
           <option value="">and compare with nothing</option>
-          {made && <option value={THEN}>and compare with what it answered</option>}
+          {before !== undefined && <option value={THEN}>and compare with what it answered</option>}
           {targets.map(([id, label]) => (
             <option key={id} value={id}>
               and compare with {label}

@@ -1,7 +1,7 @@
 // A function's latest calls, each of which can be opened.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Call, type Fn, fnPath, get, type LogLine } from "../api";
-import { printed } from "../call";
+import { given, type Known, known, printed } from "../call";
 import { clock, ms } from "../format";
 import { traffic } from "../live";
 import { Badge, Empty, Failed, Loading, Waterfall } from "../ui";
@@ -102,12 +102,30 @@ export function Calls({ fn }: { fn: Fn }) {
 
 function Opened({ fn, call }: { fn: Fn; call: Call }) {
   const [lines, setLines] = useState<LogLine[]>();
+  const [exchange, setExchange] = useState<Known>();
+  const [error, setError] = useState("");
+  const load = () => {
+    setError("");
+    known(call.request_id).then(setExchange, (problem: Error) => setError(problem.message));
+  };
   useEffect(() => {
     printed(fn, call.request_id).then(setLines, () => setLines([]));
+    load();
   }, [call.request_id]);
   return (
     <div class="opened">
       <Waterfall phases={call.phases} />
+      {error ? (
+        <Failed text={error} again={load} />
+      ) : !exchange ? (
+        <Loading what="what it was given" />
+      ) : (
+        <div class="exchange">
+          <Part label="What it was given" text={exchange.payload && given(exchange.payload)} without={exchange.noPayload} />
+          <Part label="What it answered" text={exchange.answer} without={exchange.noAnswer} />
+        </div>
+      )}
+      <h2>What it printed</h2>
       <pre class="output log" tabIndex={0} aria-label="What the call printed">
         {lines === undefined ? "…" : lines.map((line) => line.text).join("\n") || "Nothing was printed, or it is no longer remembered."}
       </pre>
@@ -115,7 +133,22 @@ function Opened({ fn, call }: { fn: Fn; call: Call }) {
         Request <code>{call.request_id}</code>
         {call.blame && ` · blame: ${call.blame}`}
       </p>
-      <Again fn={fn} call={call} />
+      {exchange && <Again key={call.request_id} fn={fn} known={exchange} />}
     </div>
+  );
+}
+
+function Part({ label, text, without }: { label: string; text: string | undefined; without: string }) {
+  return (
+    <section aria-label={label}>
+      <h2>{label}</h2>
+      {text === undefined ? (
+        <p class="hint">{without}</p>
+      ) : (
+        <pre class="output" tabIndex={0} aria-label={`${label}, as text`}>
+          {text || "(empty)"}
+        </pre>
+      )}
+    </section>
   );
 }

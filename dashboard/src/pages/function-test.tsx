@@ -1,7 +1,7 @@
 // A call to try a function with: an event to write, and everything there is to know about the answer.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type Fn, type LogLine } from "../api";
-import { call, forget, later, notJson, type Outcome, printed, save, saved as kept, shown } from "../call";
+import { call, event, forget, later, notJson, type Outcome, printed, save, saved as kept, shown } from "../call";
 import { CodeEditor } from "../code-editor";
 import type { Editor } from "../editor";
 import { ms } from "../format";
@@ -40,7 +40,7 @@ export function Test({ fn, handle }: { fn: Fn; handle: (run: () => void) => void
     setFailed("");
     setQueued("");
     try {
-      const outcome = await call(fn, latest.current);
+      const outcome = await call(fn, event(latest.current));
       setOutcome({ ...outcome, log: await printed(fn, outcome.requestId).catch(() => []) });
     } catch (error) {
       setOutcome(undefined);

@@ -4,6 +4,7 @@ import { type Alias, ApiError, bytes, type Fn, fnPath, get, type Version, write 
 import { ago, size } from "../format";
 import { skew } from "../live";
 import { Badge, confirm, Failed, Field, Loading, say } from "../ui";
+import { OwnEvents } from "./function-events";
 import { Provisioned } from "./function-provisioned";
 
 export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void }) {
@@ -86,6 +87,7 @@ export function Versions({ fn, changed }: { fn: Fn; changed: (fn: Fn) => void })
         <NewAlias fn={fn} versions={versions} busy={busy} act={act} />
       </section>
       <Provisioned fn={fn} versions={versions} aliases={aliases} />
+      <OwnEvents fn={fn} versions={versions} aliases={aliases} />
       <section class="card" aria-label="Versions">
         <div class="bar">
           <h2>Versions</h2>

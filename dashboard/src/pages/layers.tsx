@@ -1,5 +1,5 @@
 // Layers: content that functions share. Their versions, who uses them, and a new one from a zip that is dropped here.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, fnPath, get, type Layer, write } from "../api";
 import { Drop, named } from "../drop";
 import { ago, count, size } from "../format";
@@ -13,6 +13,8 @@ interface Page {
 }
 
 const PAGE = 200;
+/** What others publish and delete is seen this much later. */
+const LOOK = 3000;
 
 export function LayersPage() {
   const [layers, setLayers] = useState<Layer[]>();
@@ -21,10 +23,17 @@ export function LayersPage() {
   const [search, setSearch] = useState("");
   const [busy, setBusy] = useState(false);
 
+  const held = useRef(-1);
+  held.current = layers?.length ?? -1;
+  // What was asked for before something else was is out of date when it comes.
+  const asked = useRef(0);
+
   const load = async () => {
+    const turn = ++asked.current;
     try {
       // As many as are shown already.
-      const page = await get<Page>(`/layers/?limit=${Math.min(1000, Math.max(PAGE, layers?.length ?? 0))}`);
+      const page = await get<Page>(`/layers/?limit=${Math.min(1000, Math.max(PAGE, held.current))}`);
+      if (turn !== asked.current) return;
       setLayers(page.items);
       setNext(page.next);
       setError("");
@@ -34,7 +43,11 @@ export function LayersPage() {
   };
   useEffect(() => {
     document.title = "Layers · Hearth";
-    if (may("deploy")) void load();
+    if (!may("deploy")) return;
+    void load();
+    // What could not be had is asked for by hand, and very many are not read again and again.
+    const timer = setInterval(() => !document.hidden && held.current >= 0 && held.current <= 1000 && void load(), LOOK);
+    return () => clearInterval(timer);
   }, []);
 
   if (!may("deploy")) {
@@ -48,8 +61,10 @@ export function LayersPage() {
   }
   const more = async () => {
     setBusy(true);
+    const turn = ++asked.current;
     try {
       const page = await get<Page>(`/layers/?limit=${PAGE}&cursor=${encodeURIComponent(next ?? "")}`);
+      if (turn !== asked.current) return setBusy(false);
       setLayers((before) => [...(before ?? []), ...page.items]);
       setNext(page.next);
     } catch (problem) {
@@ -70,6 +85,7 @@ export function LayersPage() {
     setBusy(true);
     try {
       await write("DELETE", `/layers/${encodeURIComponent(layer.id)}`);
+      asked.current++;
       say(`${layer.id} is deleted.`);
       setLayers((before) => before?.filter(({ id }) => id !== layer.id));
     } catch (problem) {

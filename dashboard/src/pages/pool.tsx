@@ -1,7 +1,7 @@
 // The pool as it is now: every worker as a tile, and what bounds how many there are.
 import { useEffect, useState } from "preact/hooks";
 import { fnPath, type Pool, type Worker } from "../api";
-import { count, size, span } from "../format";
+import { clock, count, size, span } from "../format";
 import { may, pool, skew } from "../live";
 import { go } from "../router";
 import { Empty, Gauge, Loading } from "../ui";
@@ -80,8 +80,39 @@ export function PoolPage() {
       {runtimes.map((runtime) => (
         <Runtime key={runtime} runtime={runtime} seen={seen} only={only} now={now + skew.value} />
       ))}
+      <Evictions seen={seen} />
       {seen.total > seen.workers.length && <p class="muted">{seen.total - seen.workers.length} more are not shown.</p>}
     </>
+  );
+}
+
+/** Which idle workers had to go, when, by what rule and for whom. */
+function Evictions({ seen }: { seen: Pool }) {
+  return (
+    <section class="card" aria-label="Evictions">
+      <div class="bar">
+        <h2>Evictions</h2>
+        <span class="grow" />
+        <span class="hint">Idle workers that made room for others, the latest first</span>
+      </div>
+      {seen.evictions.length === 0 ? (
+        <p class="pad muted">None so far.</p>
+      ) : (
+        <ul class="plain-list">
+          {seen.evictions.map((one, at) => (
+            <li key={`${one.at}-${at}`}>
+              <time class="num" dateTime={one.at}>
+                {clock(one.at)}
+              </time>
+              <b>{one.function ?? "stem"}</b>
+              <span class="muted grow">
+                {one.runtime}, {one.memory} MiB, in favour of {one.in_favour_of} by <code>{one.rule}</code>
+              </span>
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
   );
 }
 
