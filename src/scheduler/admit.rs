@@ -6,7 +6,7 @@
 //! those it was granted; `share` asks for more and gives back, and a gate only keeps count.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
@@ -68,8 +68,8 @@ pub struct Gate {
     limit: AtomicU32,
     /// Calls that wait for room.
     waiting: AtomicU32,
-    /// So much more room is on its way here from other processes. Written by `settle`.
-    coming: AtomicU32,
+    /// For those who wait there may be room yet, from other processes. Written by `settle`.
+    may_come: AtomicBool,
     /// `None` where the room is the limit.
     shared: Option<Shared>,
 }
@@ -101,7 +101,7 @@ impl Gate {
             keep: AtomicU32::new(0),
             limit: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
-            coming: AtomicU32::new(0),
+            may_come: AtomicBool::new(false),
             shared,
         };
         gate.set_limit(limit);
@@ -149,14 +149,14 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Room that other processes have idle and are to give to this one, as of the last grant.
-    pub fn coming(&self) -> u32 {
-        self.coming.load(Ordering::Relaxed)
+    /// Whether more room may come, as of the last grant.
+    pub fn may_come(&self) -> bool {
+        self.may_come.load(Ordering::Relaxed)
     }
 
     /// Whatever was on its way: nobody knows of it now.
     pub fn nothing_comes(&self) {
-        self.coming.store(0, Ordering::Relaxed);
+        self.may_come.store(false, Ordering::Relaxed);
     }
 
     /// One step: the count is checked and raised at once, so two callers can never share the last place.
@@ -207,15 +207,17 @@ impl Gate {
     }
 
     /// Takes over a grant: `more` places (or fewer) than when it was asked for, of which all above `keep` go back when they are idle, and
-    /// what is on its way.
-    pub fn settle(&self, more: i64, keep: u32, coming: u32) {
-        self.coming.store(coming, Ordering::Relaxed);
-        let keep = keep.min(self.limit());
+    /// whether still more may come. Whoever calls keeps the limit from being changed meanwhile.
+    pub fn settle(&self, more: i64, keep: u32, may_come: bool) {
+        let limit = self.limit();
+        if limit >= UNLIMITED {
+            // It was asked for when there was a limit.
+            return;
+        }
+        self.may_come.store(may_come, Ordering::Relaxed);
+        let keep = keep.min(limit);
         self.keep.store(keep, Ordering::Relaxed);
         let before = self.change(|places| {
-            if places.room == UNLIMITED {
-                return places;
-            }
             let room = i64::from(places.room) + more;
             let room = u32::try_from(room.clamp(0, i64::from(UNLIMITED - 1))).unwrap_or(0);
             Places { room, ..places }.without_idle(keep)
@@ -228,6 +230,17 @@ impl Gate {
             for _ in 0..now.room.saturating_sub(now.in_use).min(self.waiting()) {
                 shared.freed.notify_one();
             }
+        }
+    }
+
+    /// One that was told of a place cannot use it now: another is told.
+    pub fn pass_on(&self) {
+        let places = self.places();
+        if let Some(shared) = &self.shared
+            && places.room > places.in_use
+            && self.waiting() > 0
+        {
+            shared.freed.notify_one();
         }
     }
 
@@ -471,11 +484,11 @@ mod tests {
         let (shared, account) = (Gate::shared(10, short.clone()), Gate::new(100));
         let enter = || admit(gates(&shared, &account)).ok();
         assert!(enter().is_none(), "nothing was granted yet");
-        shared.settle(4, 4, 0);
+        shared.settle(4, 4, false);
         let inside: Vec<Permit> = std::iter::from_fn(enter).collect();
         assert_eq!((inside.len(), shared.take_peak()), (4, 4));
         // Two of them are wanted elsewhere: they go as calls end.
-        shared.settle(0, 2, 0);
+        shared.settle(0, 2, false);
         assert_eq!(shared.room(), 4);
         drop(inside);
         assert_eq!((shared.room(), shared.under_way()), (2, 0));
@@ -486,7 +499,8 @@ mod tests {
         assert_eq!(shared.room(), 1);
         shared.set_limit(u32::MAX);
         assert_eq!(shared.room(), UNLIMITED);
-        shared.settle(3, 3, 0);
+        shared.settle(3, 3, false);
+        drop(enter());
         assert_eq!(shared.room(), UNLIMITED);
         shared.set_limit(5);
         assert_eq!(shared.room(), 0);
@@ -499,9 +513,9 @@ mod tests {
         assert_eq!((shared.room(), shared.under_way()), (0, 0));
         shared.set_limit(5);
         // What was lost is not counted as held, though calls still use it.
-        shared.settle(3, 3, 0);
+        shared.settle(3, 3, false);
         let _inside = (enter(), enter());
-        shared.settle(-2, 1, 0);
+        shared.settle(-2, 1, false);
         assert_eq!((shared.room(), shared.under_way()), (1, 2));
         assert!(enter().is_none());
     }

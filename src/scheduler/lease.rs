@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Lease {
     time: Duration,
     sequence: u64,
+    /// There was an answer to an ask.
+    heard: bool,
     /// By a clock that goes on while the process is stopped. `None` before the first answer.
     until: Option<Duration>,
     /// The ledger closed the connection, and has been nowhere since.
@@ -27,15 +29,24 @@ impl Lease {
         Self {
             time,
             sequence: 0,
+            heard: false,
             until: None,
             closed: false,
         }
     }
 
-    /// The number of the next ask, and whether what is held may still be spent.
+    /// The number of the next ask, and whether what is held may still be spent. Until one is answered each is the first, which takes over
+    /// what the last run had: who knows which of them arrives.
     pub fn ask(&mut self, now: Duration) -> (u64, bool) {
-        self.sequence += 1;
+        if self.heard || self.sequence == 0 {
+            self.sequence += 1;
+        }
         (self.sequence, self.lasts(now))
+    }
+
+    /// The ledger has answered, whatever it was.
+    pub fn heard(&mut self) {
+        self.heard = true;
     }
 
     /// Permits may be spent until then.
@@ -102,7 +113,9 @@ mod tests {
     #[test]
     fn it_lasts_from_before_it_was_asked_for() {
         let mut lease = Lease::new(at(10));
+        assert_eq!(lease.ask(at(90)), (1, false));
         assert_eq!(lease.ask(at(100)), (1, false));
+        lease.heard();
         lease.renewed(at(100));
         assert!(lease.lasts(at(108)) && !lease.lasts(at(109)));
         assert_eq!(lease.ask(at(109)), (2, false));

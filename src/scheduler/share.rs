@@ -18,7 +18,11 @@ use tokio::sync::Notify;
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::scheduler::admit::{self, Full, Gate, Gates, Permit, UNLIMITED, Waiting};
+use crate::store::permits::ledger::STALE_MILLIS;
 use crate::telemetry::metrics;
+
+/// An ask that is made so long after a call came is answered by what the other processes have said since, within what messages take.
+const HEARD: Duration = Duration::from_millis(2 * STALE_MILLIS);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -206,14 +210,19 @@ impl Share {
         enough: Instant,
         most: Instant,
     ) -> Result<(Permit, Term), Option<Refused<'a>>> {
-        let since = nanos(clock::since_boot());
+        let since = clock::since_boot();
         let mut ask = true;
         loop {
             let heard = self.heard.notified();
             // Once more: what became free before anybody knew that this one waits is not told.
             match self.try_admit(gates, clock::since_boot()) {
                 Ok(admitted) => return Ok(admitted),
-                Err(again) if !again.is_at(at) => return Err(Some(again)),
+                Err(again) if !again.is_at(at) => {
+                    if let Refused::Full(full) = at {
+                        full.gate.pass_on();
+                    }
+                    return Err(Some(again));
+                }
                 Err(_same) => {}
             }
             let now = clock::now();
@@ -241,12 +250,13 @@ impl Share {
         }
     }
 
-    /// Whether a call that has waited since then should go on: permits are on their way to it, or nobody has answered an ask that has
-    /// it in it. A limit that is used up says so at once.
-    fn may_come(&self, at: &Refused<'_>, since: u64) -> bool {
+    /// Whether a call that has waited since then should go on: permits may be on their way to it, or no ask was answered that has it in it
+    /// and came when the ledger had heard the others since. A limit that is used up is said to be at once.
+    fn may_come(&self, at: &Refused<'_>, since: Duration) -> bool {
         match at {
             Refused::Full(full) => {
-                self.answered.load(Ordering::Acquire) <= since || full.gate.coming() > 0
+                let answered = self.answered.load(Ordering::Acquire);
+                answered <= nanos(since + HEARD) || full.gate.may_come()
             }
             Refused::RunOut => false,
         }

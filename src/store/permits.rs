@@ -26,8 +26,9 @@
 //!
 //! **The guarantee**: what is reserved for a function is there, wherever it is called. Nobody else is ever granted a permit of that part; of the
 //! processes each has what it needs, and what nobody uses is divided. So a call finds a permit here, or others have them idle: the ledger
-//! says that they are *coming*, tells those others, and the call waits until they have given them back. What a process holds that is not
-//! heard any more is nobody's until it returns: calls wait for it while its lease lasts, and are refused after that.
+//! says that they are *coming*, tells those others, and the call waits until they have given them back, or have said that they need them.
+//! What a process holds that is not heard any more is nobody's until it returns: calls wait for it while its lease lasts, and are refused
+//! after that.
 //!
 //! **When Redis is away.** A Redis that ended has closed our connection and cannot be reached: nobody is granted anything until it is
 //! back and has heard us, so what is held stays valid for as long as that lasts, and warm calls go on. A Redis that is only silent may
@@ -50,7 +51,7 @@ pub struct Ask {
     pub process: String,
     /// This run of it.
     pub incarnation: String,
-    /// One more with every ask; the first one is 1 and takes over from the last run.
+    /// One more with every ask since the first was answered; that is 1 and takes over from the last run.
     pub sequence: u64,
     /// Zero gives everything back: the process ends.
     pub lease: Duration,
@@ -85,7 +86,8 @@ pub struct Grant {
     pub held: u32,
     /// What is held above this goes back as soon as it is idle.
     pub keep: u32,
-    /// So many more are this process's and idle as far as the ledger knows; it gets them as soon as others have given them back.
+    /// Of what it lacks, so many may be on their way: idle elsewhere and this process's, or held by those who have not said for a moment
+    /// whether they still need them.
     pub coming: u32,
 }
 

@@ -42,8 +42,8 @@ pub(super) struct Asking {
     /// Says when others need something. `None` while there is no connection.
     told: Option<BoxStream<'static, ()>>,
     use_of: HashMap<String, Use>,
-    /// What the ledger knows of each scope: held, needed, and needed lately.
-    known: HashMap<String, (u32, u32, u32)>,
+    /// What the ledger knows of each scope.
+    known: HashMap<String, Claim>,
     /// The longest that code may run, and since when nothing longer was allowed.
     tail: (Duration, Instant),
     pub(super) next_whole: Instant,
@@ -108,9 +108,7 @@ impl Asking {
             };
             let failing = self.trouble.is_some();
             tokio::select! {
-                () = tokio::time::sleep_until(due.into()) => {}
-                // While nobody answers, calls that want something do not make it answer sooner.
-                () = short.notified(), if !failing => {}
+                biased;
                 told = next(&mut self.told) => match told {
                     Some(()) => all = true,
                     None => {
@@ -118,6 +116,9 @@ impl Asking {
                         self.lease.closed();
                     }
                 },
+                // While nobody answers, calls that want something do not make it answer sooner.
+                () = short.notified(), if !failing => {}
+                () = tokio::time::sleep_until(due.into()) => {}
             }
             tokio::time::sleep_until((asked + PAUSE).into()).await;
         }
@@ -173,6 +174,9 @@ impl Asking {
         answer: Result<Answer, Error>,
         now: Duration,
     ) -> Then {
+        if answer.is_ok() {
+            self.lease.heard();
+        }
         match answer {
             Ok(Answer::Granted(grants)) if grants.len() == claims.len() => {
                 self.whole = false;
@@ -250,16 +254,15 @@ impl Asking {
             }
             // A part that is nobody's any more, and in which nothing runs.
             let nothing = limit == 0 && held == 0 && need == 0;
-            let changed = self.known.get(scope) != Some(&(held, need, lately));
-            if waiting > 0 || changed || (all && !nothing) {
-                let claim = Claim {
-                    scope: scope.clone(),
-                    limit,
-                    counted: known.part,
-                    held,
-                    need,
-                    lately,
-                };
+            let claim = Claim {
+                scope: scope.clone(),
+                limit,
+                counted: known.part,
+                held,
+                need,
+                lately,
+            };
+            if waiting > 0 || (all && !nothing) || self.known.get(scope) != Some(&claim) {
                 claims.push((gate, claim));
             }
         }
@@ -291,13 +294,22 @@ impl Asking {
             );
         }
         let mut unmet = false;
+        let share = self.share.clone();
+        // While it is held no limit changes.
+        let gates = share.gates.lock();
         for ((gate, claim), grant) in claims.iter().zip(grants) {
             let more = i64::from(grant.held) - i64::from(claim.held);
-            gate.settle(more, grant.keep, grant.coming);
-            self.known
-                .insert(claim.scope.clone(), (grant.held, claim.need, claim.lately));
+            // Whoever waits though all was granted that was asked for came later, or was overtaken.
+            let may_come = grant.coming > 0 || grant.held >= claim.need;
+            gate.settle(more, grant.keep, may_come);
+            let known = Claim {
+                held: grant.held,
+                ..claim.clone()
+            };
+            self.known.insert(claim.scope.clone(), known);
             unmet |= gate.waiting() > 0;
         }
+        drop(gates);
         self.lease.renewed(asked);
         self.publish_lease();
         self.share.hear(asked);

@@ -10,7 +10,7 @@ use super::*;
 use crate::domain::fault::Throttle;
 use crate::scheduler::UNRESERVED;
 use crate::store::permits::ledger::{Ledger, Sight};
-use crate::store::permits::{Answer, Ask, Claim, Error, Permits};
+use crate::store::permits::{Answer, Ask, Claim, Error, Grant, Permits};
 
 const LIMIT: u32 = 10;
 const PROCESSES: usize = 3;
@@ -506,4 +506,93 @@ fn what_others_held_comes_back() {
     let took = takes(&mut world, 0);
     assert!(took >= LEASE + TIMEOUT, "{took}");
     assert!(took <= 3 * LEASE + TIMEOUT, "{took}");
+}
+
+/// A process starts again while the ledger is away, so its first ask does not arrive: it is no stranger under its own name.
+#[test]
+fn who_starts_while_the_ledger_is_away_takes_over_when_it_is_back() {
+    let mut world = World::new();
+    for event in [Event::Ask(0), Event::Arrive(0), Event::Answer(0)] {
+        world.step(&event);
+    }
+    world.step(&Event::LedgerEnds);
+    world.step(&Event::Restart(0));
+    for event in [Event::Ask(0), Event::Answer(0), Event::LedgerStarts] {
+        world.step(&event);
+    }
+    for _ in 0..100 {
+        for event in [Event::Ask(0), Event::Arrive(0), Event::Answer(0)] {
+            world.step(&event);
+        }
+        world.step(&Event::Pass(LEASE / 10));
+    }
+    assert_eq!(world.processes[0].account.room(), LIMIT);
+}
+
+/// A lowered limit was kept from the ledger until everything was said again, and others were given what it forbids.
+#[test]
+fn another_limit_is_part_of_the_next_ask() {
+    let mut world = World::new();
+    let now = world.instant();
+    let process = &mut world.processes[0];
+    let share = process.asking.share.clone();
+    let limits_asked = |process: &mut Process, boot: u64| {
+        let at = Duration::from_millis(boot);
+        let (ask, claims) = process.asking.next_ask(false, now, at);
+        let grants = ask.claims.iter().map(|claim| Grant {
+            held: claim.held.max(claim.limit.min(2)),
+            keep: claim.limit,
+            coming: 0,
+        });
+        let answer = Ok(Answer::Granted(grants.collect()));
+        process.asking.answered(at, &claims, answer, at);
+        let of_function = ask.claims.iter().filter(|claim| claim.scope == "f");
+        of_function.map(|claim| claim.limit).collect::<Vec<_>>()
+    };
+    share.limit("f", &process.function, 5, false);
+    assert_eq!(limits_asked(process, 100_000), [5]);
+    // What it was granted is known there.
+    assert!(limits_asked(process, 100_001).is_empty());
+    share.limit("f", &process.function, 3, false);
+    assert_eq!(limits_asked(process, 100_002), [3]);
+}
+
+/// Only one is told of a free place. It may find its own limit used up meanwhile, and the next in line waited on beside the place.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_use_a_free_place_passes_it_on() {
+    let share = Share::new(Options {
+        process: "p".into(),
+        incarnation: "p, run 1".into(),
+        account: 1,
+        lease: Duration::from_secs(30),
+        wait: Duration::from_secs(10),
+        waiting: 10,
+        cancel_grace: Duration::ZERO,
+    });
+    share.spendable_until.store(u64::MAX, Ordering::Release);
+    let (part, account) = (share.gate(UNRESERVED, 1, true), Gate::new(10));
+    part.settle(1, 1, false);
+    let functions = [Gate::new(1), Gate::new(2)];
+    let admit = |function: usize| {
+        let gates = Gates {
+            function: &functions[function],
+            limited_by: Throttle::FunctionConcurrency,
+            part: Some(&part),
+            account: &account,
+        };
+        share.admit(gates, clock::now() + Duration::from_secs(20))
+    };
+    let (inside, _) = admit(1).await.expect("there is one place");
+    let (mut first, mut second) = (Box::pin(admit(0)), Box::pin(admit(1)));
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert!(futures_util::poll!(&mut second).is_pending());
+    functions[0].set_limit(0);
+    let begun = clock::now();
+    drop(inside);
+    tokio::select! {
+        biased;
+        _refused = &mut first => unreachable!("it waits for its own limit"),
+        admitted = &mut second => assert!(admitted.is_ok()),
+    }
+    assert_eq!(clock::now(), begun);
 }

@@ -16,6 +16,9 @@ use crate::store::permits::{Answer, Ask, Claim, Grant};
 /// For so many milliseconds those who got one more than others keep it.
 pub const TURN_MILLIS: u64 = 500;
 
+/// What a process said it needs is not relied on for longer than this, when another is short: it is told to say it again.
+pub const STALE_MILLIS: u64 = 15;
+
 /// What the ledger sees from where it is.
 #[derive(Debug, Clone)]
 pub struct Sight {
@@ -27,7 +30,7 @@ pub struct Sight {
     pub listening: BTreeSet<String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Ledger {
     members: BTreeMap<String, Member>,
     /// When it was last asked, and in which run.
@@ -79,7 +82,7 @@ impl Ledger {
     pub fn exchange(&mut self, ask: &Ask, sight: &Sight) -> (Answer, BTreeSet<String>) {
         let now = sight.now;
         if ask.lease.is_zero() {
-            return (Answer::Granted(Vec::new()), self.leave(ask));
+            return (Answer::Granted(Vec::new()), self.leave(ask, sight));
         }
         let lease = millis(ask.lease);
         self.notice_absence(sight, lease);
@@ -170,11 +173,17 @@ impl Ledger {
         (Answer::Granted(grants), told)
     }
 
-    fn leave(&mut self, ask: &Ask) -> BTreeSet<String> {
-        match self.members.get(&ask.process) {
+    /// It holds nothing from now on. What it asked before and arrives later is known to be late for a while.
+    fn leave(&mut self, ask: &Ask, sight: &Sight) -> BTreeSet<String> {
+        match self.members.get_mut(&ask.process) {
             Some(me) if me.incarnation == ask.incarnation => {
-                self.members.remove(&ask.process);
-                self.members.keys().cloned().collect()
+                me.sequence = me.sequence.max(ask.sequence);
+                me.until = sight.now;
+                me.heard.clone_from(&sight.run);
+                me.seen.clear();
+                me.scopes.clear();
+                let others = self.members.keys().filter(|id| **id != ask.process);
+                others.cloned().collect()
             }
             _ => BTreeSet::new(),
         }
@@ -204,22 +213,18 @@ impl Ledger {
         now: u64,
     ) -> (Grant, Vec<String>) {
         let Stands { held, known, most } = *stands;
-        let others: Vec<(&String, Part, bool)> = self
-            .members
-            .iter()
-            .filter_map(|(id, m)| Some((id, *m.scopes.get(&claim.scope)?, m.until >= now)))
-            .collect();
-        let held_by = |live: bool| {
-            let parts = others.iter().filter(|(_, _, l)| *l == live);
-            parts.map(|(_, part, _)| part.held).sum::<u32>()
+        let others = self.members.iter();
+        let others = others.filter_map(|(id, m)| Some((id, m, *m.scopes.get(&claim.scope)?)));
+        let (live, lost): (Vec<_>, Vec<_>) = others.partition(|(_, m, _)| m.until >= now);
+        let held_by = |others: &[(&String, &Member, Part)]| -> u32 {
+            others.iter().map(|(_, _, part)| part.held).sum()
         };
         // What those hold who are not heard of any more is nobody's to share.
-        let (with_others, with_lost) = (held_by(true) + held_by(false), held_by(false));
-        let live: Vec<(&String, Part)> =
-            others.iter().filter(|o| o.2).map(|o| (o.0, o.1)).collect();
+        let with_lost = held_by(&lost);
+        let with_others = held_by(&live) + with_lost;
         let mut needs: Vec<Need<'_>> = live
             .iter()
-            .map(|(id, part)| (id.as_str(), part.need, part.lately))
+            .map(|(id, _, part)| (id.as_str(), part.need, part.lately))
             .collect();
         needs.push((&ask.process, claim.need, claim.lately));
         needs.sort_unstable();
@@ -237,28 +242,32 @@ impl Ledger {
         let grown = if growth { mine.min(available) } else { 0 };
         let granted = held.max(grown);
 
-        let pressed = live.iter().any(|(_, part)| part.need > part.held)
+        let pressed = live.iter().any(|(_, _, part)| part.need > part.held)
             || with_others.saturating_add(granted) > claim.limit;
         let keep = if pressed || ask.whole {
             granted.min(mine)
         } else {
             granted
         };
-        let tell = live.iter().filter(|(id, part)| {
-            (claim.need > granted && part.held > part_of(id))
-                || (held < known && part.need > part.held)
-        });
-        let tell = tell.map(|(id, _)| (*id).clone()).collect();
-        let idle = live.iter().map(|(id, part)| {
-            let theirs = part.need.max(part_of(id));
-            part.held.saturating_sub(theirs)
-        });
+        let lacks = claim.need.saturating_sub(granted);
+        let (mut idle, mut unsure, mut tell) = (0u32, 0u32, Vec::new());
+        for (id, member, part) in &live {
+            let stale = member.until + STALE_MILLIS < now + millis(ask.lease);
+            match stale {
+                true => unsure += part.held,
+                false => idle += part.held.saturating_sub(part.need.max(part_of(id))),
+            }
+            let has_some = part.held > part_of(id) || (stale && part.held > 0);
+            if (lacks > 0 && has_some) || (held < known && part.need > part.held) {
+                tell.push((*id).clone());
+            }
+        }
         let free = available.saturating_sub(granted);
-        let coming = free.saturating_add(idle.sum());
+        let sure = (free + idle).min(mine.saturating_sub(granted));
         let grant = Grant {
             held: granted,
             keep,
-            coming: coming.min(mine.saturating_sub(granted)),
+            coming: lacks.min(sure + unsure),
         };
         (grant, tell)
     }
@@ -322,6 +331,8 @@ fn millis(time: std::time::Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -348,5 +359,52 @@ mod tests {
         // What is needed now goes before what was needed lately, and that before what nobody asks for.
         assert_eq!(fair(4, &[("a", 4, 4), ("b", 0, 1)], 0), [4, 0]);
         assert_eq!(fair(9, &[("a", 2, 2), ("b", 0, 5)], 0), [3, 6]);
+    }
+
+    /// What others said a while ago may have changed: their permits are not taken for needed before they have said so again.
+    #[test]
+    fn old_figures_of_need_are_asked_for_again() {
+        let mut ledger = Ledger::default();
+        let mut sequence = 0;
+        let mut ask = |process: &str, held, need, now| {
+            sequence += 1;
+            let ask = Ask {
+                process: process.into(),
+                incarnation: String::new(),
+                sequence,
+                lease: Duration::from_secs(10),
+                tail: Duration::ZERO,
+                holds: held > 0,
+                whole: true,
+                account: 10,
+                claims: vec![Claim {
+                    scope: "unreserved".into(),
+                    limit: 10,
+                    counted: true,
+                    held,
+                    need,
+                    lately: 0,
+                }],
+            };
+            let sight = Sight {
+                now,
+                run: "run".into(),
+                listening: BTreeSet::new(),
+            };
+            match ledger.exchange(&ask, &sight) {
+                (Answer::Granted(grants), told) => (grants[0].held, grants[0].coming, told),
+                other => unreachable!("{other:?}"),
+            }
+        };
+        let these = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        assert_eq!(ask("a", 0, 10, 1_000), (10, 0, these(&[])));
+        // It has said that it uses all of it, and has to give one back in time.
+        assert_eq!(ask("b", 0, 1, 1_000 + STALE_MILLIS), (0, 0, these(&["a"])));
+        assert_eq!(ask("a", 9, 9, 1_100), (9, 0, these(&["b"])));
+        assert_eq!(ask("b", 0, 1, 1_100), (1, 0, these(&[])));
+        assert_eq!(ask("c", 0, 1, 1_100 + STALE_MILLIS), (0, 0, these(&["a"])));
+        // A moment later nobody knows whether they use it still.
+        let all = these(&["a", "b"]);
+        assert_eq!(ask("c", 0, 1, 1_101 + STALE_MILLIS), (0, 1, all));
     }
 }

@@ -34,10 +34,11 @@ const EXCHANGE: &str = r"
 local members, clock = KEYS[1], KEYS[2]
 local prefix, me, incarnation = ARGV[2], ARGV[3], ARGV[4]
 local sequence, lease, tail = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local holds, whole, turn_millis, account = ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10]), tonumber(ARGV[11])
+local holds, whole, account = ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
+local turn_millis, stale_millis = tonumber(ARGV[11]), tonumber(ARGV[12])
 local claims = {}
-for n = 1, tonumber(ARGV[12]) do
-  local at = 7 + 6 * n
+for n = 1, tonumber(ARGV[13]) do
+  local at = 8 + 6 * n
   claims[n] = {scope = ARGV[at], limit = tonumber(ARGV[at + 1]), counted = ARGV[at + 2] == '1',
     held = tonumber(ARGV[at + 3]), need = tonumber(ARGV[at + 4]), lately = tonumber(ARGV[at + 5])}
 end
@@ -60,7 +61,9 @@ local function forget(id)
 end
 if lease == 0 then
   if all[me] and all[me].incarnation == incarnation then
-    forget(me)
+    redis.call('DEL', prefix .. me)
+    redis.call('HSET', prefix .. me, '.incarnation', incarnation, '.sequence', math.max(all[me].sequence, sequence),
+      '.until', now, '.tail', all[me].tail, '.heard', run, '.seen', '', '.counted', 0)
     for _, id in ipairs(others) do tell(id) end
   end
   return {'granted'}
@@ -196,20 +199,26 @@ for _, claim in ipairs(claims) do
   local granted = math.max(held, growth and math.min(share, available) or 0)
   if claim.counted then my_counted = my_counted + granted end
   local pressed = with_others + granted > limit
-  local idle = 0
+  local lacks, idle, unsure = math.max(0, need - granted), 0, 0
   for i, n in ipairs(needs) do
     local id = n[1]
     if live[id] then
       if n[2] > live[id] then pressed = true end
-      idle = idle + math.max(0, live[id] - math.max(n[2], parts[i]))
-      if (need > granted and live[id] > parts[i]) or (held < known and n[2] > live[id]) then told[id] = true end
+      local stale = all[id].ends + stale_millis < now + lease
+      if stale then
+        unsure = unsure + live[id]
+      else
+        idle = idle + math.max(0, live[id] - math.max(n[2], parts[i]))
+      end
+      local has_some = live[id] > parts[i] or (stale and live[id] > 0)
+      if (lacks > 0 and has_some) or (held < known and n[2] > live[id]) then told[id] = true end
     end
   end
   local keep = (pressed or whole) and math.min(granted, share) or granted
   table.insert(answer, tostring(granted))
   table.insert(answer, tostring(keep))
-  local coming = math.max(0, available - granted) + idle
-  table.insert(answer, tostring(math.min(coming, math.max(0, share - granted))))
+  local sure = math.min(math.max(0, available - granted) + idle, math.max(0, share - granted))
+  table.insert(answer, tostring(math.min(lacks, sure + unsure)))
   table.insert(kept, '=' .. scope)
   table.insert(kept, granted .. ',' .. need .. ',' .. lately .. ',' .. (claim.counted and 1 or 0))
 end
@@ -252,9 +261,9 @@ fn prepared<'a>(script: &'a Script, ask: &Ask) -> ScriptInvocation<'a> {
         .arg(millis(ask.lease))
         .arg(millis(ask.tail));
     call.arg(u8::from(ask.holds)).arg(u8::from(ask.whole));
-    call.arg(ledger::TURN_MILLIS)
-        .arg(ask.account)
-        .arg(ask.claims.len());
+    call.arg(ask.account);
+    call.arg(ledger::TURN_MILLIS).arg(ledger::STALE_MILLIS);
+    call.arg(ask.claims.len());
     for claim in &ask.claims {
         call.arg(&claim.scope).arg(claim.limit);
         call.arg(u8::from(claim.counted));
@@ -402,7 +411,8 @@ local function tell(id) redis.call('SADD', told_list, id) end
         });
         let flags = (any::<bool>(), any::<bool>(), 0u32..20);
         let ask = (name(), 0u8..8, 0u64..6, claims, flags, 0u32..16);
-        let pass = prop_oneof![8 => 0i64..400, 1 => 400i64..5_000, 1 => -2_000i64..0];
+        let pass =
+            prop_oneof![4 => 0i64..30, 4 => 0i64..400, 1 => 400i64..5_000, 1 => -2_000i64..0];
         let listening = prop::collection::btree_set(name(), 0..=3);
         let step = (ask, pass, 0u8..12, listening).prop_map(|(ask, pass, run, listening)| {
             let (process, incarnation, sequence, claims, (holds, whole, end), account) = ask;
