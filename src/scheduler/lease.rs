@@ -18,6 +18,8 @@ pub struct Lease {
     sequence: u64,
     /// There was an answer to an ask.
     heard: bool,
+    /// The number of the last ask that was granted.
+    answered: u64,
     /// By a clock that goes on while the process is stopped. `None` before the first answer.
     until: Option<Duration>,
     /// The ledger closed the connection, and has been nowhere since.
@@ -30,6 +32,7 @@ impl Lease {
             time,
             sequence: 0,
             heard: false,
+            answered: 0,
             until: None,
             closed: false,
         }
@@ -42,6 +45,11 @@ impl Lease {
             self.sequence += 1;
         }
         (self.sequence, self.lasts(now))
+    }
+
+    /// The number of the last ask that was granted.
+    pub fn answered(&self) -> u64 {
+        self.answered
     }
 
     /// The ledger has answered, whatever it was.
@@ -63,8 +71,9 @@ impl Lease {
         self.until.is_some_and(|until| now < until)
     }
 
-    /// An ask that was sent at `asked` was granted. A tenth is left to clocks that do not go alike.
+    /// The last ask, which was sent at `asked`, was granted. A tenth is left to clocks that do not go alike.
     pub fn renewed(&mut self, asked: Duration) {
+        self.answered = self.sequence;
         self.until = Some(asked + self.time * 9 / 10);
         self.closed = false;
     }
@@ -118,7 +127,9 @@ mod tests {
         lease.heard();
         lease.renewed(at(100));
         assert!(lease.lasts(at(108)) && !lease.lasts(at(109)));
+        assert_eq!(lease.answered(), 1);
         assert_eq!(lease.ask(at(109)), (2, false));
+        assert_eq!(lease.answered(), 1);
     }
 
     #[test]

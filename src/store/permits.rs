@@ -18,7 +18,9 @@
 //!   the last one's.
 //! * *Nobody's permits return right after the ledger itself was away* (it started again, stood still, or its clock jumped): first
 //!   everybody has the time of a lease to be heard. And after a start nobody gets more before all have been heard, because a ledger
-//!   that kept its last second in memory only may not know what it had granted.
+//!   that kept its last second in memory only may not know what it had granted. Whoever was granted something that it does not know
+//!   of says so, and then nobody gets more for the time of a lease: it may have forgotten even who was there. So that this is noticed,
+//!   everybody has to ask again when somebody new comes, and knows more from then on than a ledger that has not heard of it.
 //! * *The account's limit is the sum of its parts*: what is reserved for each function, what is provisioned, and the rest for all others.
 //!   A call needs a permit of one part, and of its function's own limit if it has one beside. The parts that all processes hold together
 //!   are never more than the account's limit, also while one of them knows of a reservation that another does not.
@@ -53,6 +55,8 @@ pub struct Ask {
     pub incarnation: String,
     /// One more with every ask since the first was answered; that is 1 and takes over from the last run.
     pub sequence: u64,
+    /// The last one that was granted; 0 if none was.
+    pub answered: u64,
     /// Zero gives everything back: the process ends.
     pub lease: Duration,
     /// For how long code may still run after the last permit was spent.

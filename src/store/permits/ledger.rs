@@ -91,13 +91,19 @@ impl Ledger {
                 if ask.sequence <= me.sequence {
                     return (Answer::Late, BTreeSet::new());
                 }
+                if ask.answered > me.sequence {
+                    // What was granted then is forgotten here, and who knows what else.
+                    self.quiet = now + lease;
+                }
                 me.clone()
             }
-            Some(_other) if ask.sequence > 1 => return (Answer::Superseded, BTreeSet::new()),
+            // One that was not heard since the ledger started may be the run before, which the ledger forgot had ended.
+            Some(other) if ask.sequence > 1 && other.heard == sight.run => {
+                return (Answer::Superseded, BTreeSet::new());
+            }
             // Part of what it holds would be taken for all.
             _ if !ask.whole => return (Answer::Unknown, BTreeSet::new()),
-            Some(_last_run) => Member::default(),
-            None => {
+            _ => {
                 if ask.holds && ask.claims.iter().any(|claim| claim.held > 0) {
                     // It holds what nobody here knows of.
                     self.quiet = now + lease;
@@ -105,7 +111,7 @@ impl Ledger {
                 Member::default()
             }
         };
-        self.members.remove(&ask.process);
+        let is_new = self.members.remove(&ask.process).is_none();
         self.members
             .retain(|id, member| !member.has_returned(sight, id, self.settle));
         let unheard = self.members.values().any(|m| m.heard != sight.run);
@@ -135,6 +141,9 @@ impl Ledger {
             .map(Part::of_account)
             .sum();
         let (mut grants, mut told) = (Vec::new(), BTreeSet::new());
+        if is_new {
+            told.extend(self.members.keys().cloned());
+        }
         for claim in &ask.claims {
             let known = before.get(&claim.scope).map_or(0, |part| part.held);
             let mut part = me.scopes[&claim.scope];
@@ -361,50 +370,109 @@ mod tests {
         assert_eq!(fair(9, &[("a", 2, 2), ("b", 0, 5)], 0), [3, 6]);
     }
 
+    fn ask(process: &str, sequence: u64, held: u32, need: u32) -> Ask {
+        Ask {
+            process: process.into(),
+            incarnation: "first".into(),
+            sequence,
+            answered: sequence - 1,
+            lease: Duration::from_secs(10),
+            tail: Duration::ZERO,
+            holds: sequence > 1,
+            whole: true,
+            account: 10,
+            claims: vec![Claim {
+                scope: "unreserved".into(),
+                limit: 10,
+                counted: true,
+                held,
+                need,
+                lately: 0,
+            }],
+        }
+    }
+
+    fn sight(run: &str, now: u64) -> Sight {
+        Sight {
+            now,
+            run: run.into(),
+            listening: BTreeSet::new(),
+        }
+    }
+
+    fn these(ids: &[&str]) -> BTreeSet<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    /// What was granted, what comes, and who is told.
+    fn granted(exchanged: (Answer, BTreeSet<String>)) -> (u32, u32, BTreeSet<String>) {
+        match exchanged {
+            (Answer::Granted(grants), told) => (grants[0].held, grants[0].coming, told),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
     /// What others said a while ago may have changed: their permits are not taken for needed before they have said so again.
     #[test]
     fn old_figures_of_need_are_asked_for_again() {
         let mut ledger = Ledger::default();
-        let mut sequence = 0;
-        let mut ask = |process: &str, held, need, now| {
-            sequence += 1;
-            let ask = Ask {
-                process: process.into(),
-                incarnation: String::new(),
-                sequence,
-                lease: Duration::from_secs(10),
-                tail: Duration::ZERO,
-                holds: held > 0,
-                whole: true,
-                account: 10,
-                claims: vec![Claim {
-                    scope: "unreserved".into(),
-                    limit: 10,
-                    counted: true,
-                    held,
-                    need,
-                    lately: 0,
-                }],
-            };
-            let sight = Sight {
-                now,
-                run: "run".into(),
-                listening: BTreeSet::new(),
-            };
-            match ledger.exchange(&ask, &sight) {
-                (Answer::Granted(grants), told) => (grants[0].held, grants[0].coming, told),
-                other => unreachable!("{other:?}"),
-            }
+        let mut asks = |process: &str, sequence, held, need, now| {
+            let ask = ask(process, sequence, held, need);
+            granted(ledger.exchange(&ask, &sight("run", now)))
         };
-        let these = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        assert_eq!(ask("a", 0, 10, 1_000), (10, 0, these(&[])));
+        assert_eq!(asks("a", 1, 0, 10, 1_000), (10, 0, these(&[])));
         // It has said that it uses all of it, and has to give one back in time.
-        assert_eq!(ask("b", 0, 1, 1_000 + STALE_MILLIS), (0, 0, these(&["a"])));
-        assert_eq!(ask("a", 9, 9, 1_100), (9, 0, these(&["b"])));
-        assert_eq!(ask("b", 0, 1, 1_100), (1, 0, these(&[])));
-        assert_eq!(ask("c", 0, 1, 1_100 + STALE_MILLIS), (0, 0, these(&["a"])));
+        let then = 1_000 + STALE_MILLIS;
+        assert_eq!(asks("b", 1, 0, 1, then), (0, 0, these(&["a"])));
+        assert_eq!(asks("a", 2, 9, 9, 1_100), (9, 0, these(&["b"])));
+        assert_eq!(asks("b", 2, 0, 1, 1_100), (1, 0, these(&[])));
+        assert_eq!(asks("a", 3, 9, 9, 1_200), (9, 0, these(&[])));
+        assert_eq!(asks("b", 3, 1, 1, 1_200), (1, 0, these(&[])));
+        let then = 1_200 + STALE_MILLIS;
+        assert_eq!(asks("c", 1, 0, 1, then), (0, 0, these(&["a", "b"])));
+        assert_eq!(asks("c", 2, 0, 1, then), (0, 0, these(&["a"])));
         // A moment later nobody knows whether they use it still.
         let all = these(&["a", "b"]);
-        assert_eq!(ask("c", 0, 1, 1_101 + STALE_MILLIS), (0, 1, all));
+        assert_eq!(asks("c", 3, 0, 1, then + 1), (0, 1, all));
+    }
+
+    /// A ledger that lost its last second does not know who joined in it, nor that it does not. Another has asked since.
+    #[test]
+    fn who_joined_in_a_lost_second_keeps_its_part() {
+        let mut ledger = Ledger::default();
+        let before = sight("before", 1_000);
+        assert_eq!(granted(ledger.exchange(&ask("a", 1, 0, 3), &before)).0, 10);
+        let mut written = ledger.clone();
+        let joins = ledger.exchange(&ask("b", 1, 0, 3), &before);
+        assert_eq!(granted(joins), (0, 3, these(&["a"])));
+        ledger.exchange(&ask("a", 2, 10, 3), &before);
+        ledger.exchange(&ask("a", 3, 5, 3), &before);
+        assert_eq!(granted(ledger.exchange(&ask("b", 2, 0, 3), &before)).0, 5);
+
+        let mut asks = |process: &str, sequence, held, now| {
+            let ask = ask(process, sequence, held, 9);
+            granted(written.exchange(&ask, &sight("after", now))).0
+        };
+        assert_eq!(asks("a", 4, 5, 2_000), 5);
+        assert_eq!(asks("b", 3, 5, 2_000), 5);
+        // And when all have been heard for long enough, it goes on as before.
+        assert_eq!(asks("b", 4, 2, 12_000), 5);
+    }
+
+    /// So does one that started again in it: what the ledger has is the run before.
+    #[test]
+    fn who_started_in_a_lost_second_is_nobodys_impostor() {
+        let mut ledger = Ledger::default();
+        ledger.exchange(&ask("a", 1, 0, 3), &sight("before", 1_000));
+        let mut written = ledger.clone();
+        let second = |sequence, held| Ask {
+            incarnation: "second".into(),
+            ..ask("a", sequence, held, 3)
+        };
+        ledger.exchange(&second(1, 0), &sight("before", 1_100));
+        let after = sight("after", 2_000);
+        assert_eq!(granted(written.exchange(&second(2, 10), &after)).0, 10);
+        let first = written.exchange(&ask("a", 2, 10, 3), &after).0;
+        assert_eq!(first, Answer::Superseded);
     }
 }

@@ -38,6 +38,7 @@ fn ask(process: &str, sequence: u64, held: u32, need: u32) -> Ask {
         process: process.into(),
         incarnation: format!("first of {process}"),
         sequence,
+        answered: sequence - 1,
         lease: LONG,
         tail: Duration::ZERO,
         holds: sequence > 1,

@@ -35,10 +35,10 @@ local members, clock = KEYS[1], KEYS[2]
 local prefix, me, incarnation = ARGV[2], ARGV[3], ARGV[4]
 local sequence, lease, tail = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local holds, whole, account = ARGV[8] == '1', ARGV[9] == '1', tonumber(ARGV[10])
-local turn_millis, stale_millis = tonumber(ARGV[11]), tonumber(ARGV[12])
+local turn_millis, stale_millis, answered = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local claims = {}
-for n = 1, tonumber(ARGV[13]) do
-  local at = 8 + 6 * n
+for n = 1, tonumber(ARGV[14]) do
+  local at = 9 + 6 * n
   claims[n] = {scope = ARGV[at], limit = tonumber(ARGV[at + 1]), counted = ARGV[at + 2] == '1',
     held = tonumber(ARGV[at + 3]), need = tonumber(ARGV[at + 4]), lately = tonumber(ARGV[at + 5])}
 end
@@ -83,20 +83,23 @@ if absent and next(all) then
 end
 redis.call('HSET', clock, 'last', now, 'run', run, 'settle', settle)
 
+local function grow_later()
+  quiet = now + lease
+  redis.call('HSET', clock, 'quiet', quiet)
+end
 local mine = all[me]
 if mine and mine.incarnation == incarnation then
   if sequence <= mine.sequence then return {'late'} end
-elseif mine and sequence > 1 then
+  if answered > mine.sequence then grow_later() end
+elseif mine and sequence > 1 and mine.heard == run then
   return {'superseded'}
 elseif not whole then
   return {'unknown'}
-elseif mine then
-  forget(me)
-elseif holds then
+else
+  if mine then forget(me) end
   for _, claim in ipairs(claims) do
-    if claim.held > 0 then quiet = now + lease end
+    if holds and claim.held > 0 then grow_later() end
   end
-  redis.call('HSET', clock, 'quiet', quiet)
 end
 
 local left, unheard = {}, false
@@ -169,6 +172,9 @@ end
 for _, id in ipairs(left) do of_account = of_account + all[id].counted end
 
 local answer, told, kept = {'granted'}, {}, {}
+if not mine then
+  for _, id in ipairs(left) do told[id] = true end
+end
 for _, claim in ipairs(claims) do
   local scope, limit, held, known, need, lately = claim.scope, claim.limit, claim.held, claim.known, claim.need, claim.lately
   local with_others, with_lost, live, needs = 0, 0, {}, {}
@@ -263,6 +269,7 @@ fn prepared<'a>(script: &'a Script, ask: &Ask) -> ScriptInvocation<'a> {
     call.arg(u8::from(ask.holds)).arg(u8::from(ask.whole));
     call.arg(ask.account);
     call.arg(ledger::TURN_MILLIS).arg(ledger::STALE_MILLIS);
+    call.arg(ask.answered);
     call.arg(ask.claims.len());
     for claim in &ask.claims {
         call.arg(&claim.scope).arg(claim.limit);
@@ -410,16 +417,19 @@ local function tell(id) redis.call('SADD', told_list, id) end
             claims
         });
         let flags = (any::<bool>(), any::<bool>(), 0u32..20);
-        let ask = (name(), 0u8..8, 0u64..6, claims, flags, 0u32..16);
+        let sequences = (0u64..6, 0u64..4);
+        let ask = (name(), 0u8..8, sequences, claims, flags, 0u32..16);
         let pass =
             prop_oneof![4 => 0i64..30, 4 => 0i64..400, 1 => 400i64..5_000, 1 => -2_000i64..0];
         let listening = prop::collection::btree_set(name(), 0..=3);
         let step = (ask, pass, 0u8..12, listening).prop_map(|(ask, pass, run, listening)| {
-            let (process, incarnation, sequence, claims, (holds, whole, end), account) = ask;
+            let (process, incarnation, (sequence, answered), claims, flags, account) = ask;
+            let (holds, whole, end) = flags;
             let ask = Ask {
                 process,
                 incarnation: (incarnation / 7).to_string(),
                 sequence,
+                answered,
                 lease: Duration::from_millis(if end == 0 { 0 } else { 1_000 }),
                 tail: Duration::from_millis(300),
                 holds,
@@ -463,6 +473,8 @@ local function tell(id) redis.call('SADD', told_list, id) end
                 } else {
                     step.ask.sequence = 1;
                 }
+                // At times it was answered what the ledger does not know.
+                step.ask.answered = (sequences[of] + step.ask.answered).saturating_sub(4);
                 let sight = Sight {
                     now,
                     run: format!("run{}", step.run),
