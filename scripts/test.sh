@@ -92,7 +92,7 @@ fi
 tests
 none_left "cargo test"
 say "The simulation's seeds"
-cargo test --locked --lib -- --ignored sim::tests
+cargo test --locked --lib -- --ignored --test-threads 1 sim::tests
 say "Fuzzing, for a while"
 scripts/fuzz.sh 10
 say "The OpenAPI document against a server"

@@ -17,8 +17,23 @@ pub fn now() -> Instant {
 /// Time since the machine was started, also while this process is stopped or the machine sleeps: for what others may take away
 /// in the meantime.
 pub fn since_boot() -> Duration {
+    #[cfg(test)]
+    if let Some(boot) = BOOT.get() {
+        return now().saturating_duration_since(boot);
+    }
     let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had it since 2.6.39");
     Duration::from(time)
+}
+
+/// In a simulation the machine was started then: on this thread, from now on.
+#[cfg(test)]
+pub fn booted(at: Option<Instant>) {
+    BOOT.set(at);
+}
+
+#[cfg(test)]
+thread_local! {
+    static BOOT: std::cell::Cell<Option<Instant>> = const { std::cell::Cell::new(None) };
 }
 
 /// Wall-clock time; for what people and other programs read. The only decision it makes is whether a key has expired, which was said as

@@ -229,7 +229,7 @@ pub struct Scheduler {
 }
 
 /// What the part of the account's limit that is nobody's own is called among processes.
-const UNRESERVED: &str = "unreserved";
+pub const UNRESERVED: &str = "unreserved";
 
 impl Scheduler {
     pub fn new(options: Options, pool: Arc<Pool>) -> Arc<Self> {

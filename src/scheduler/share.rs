@@ -276,6 +276,12 @@ impl Share {
         }
     }
 
+    /// Whether what is held may be spent now.
+    #[cfg(test)]
+    pub fn spends(&self) -> bool {
+        self.spendable(clock::since_boot())
+    }
+
     fn spendable(&self, now: Duration) -> bool {
         nanos(now) < self.spendable_until.load(Ordering::Acquire)
     }

@@ -9,11 +9,13 @@
 //!
 //! The oracle knows what was promised and compares it with what the containers see; then the faults end, everybody must be
 //! served, and nothing may be left. The same seed gives the same log, byte for byte. `SIM_SEED=n cargo test --lib sim::tests::one`
-//! replays one. The face's tests use the same engine, without faults and in real time.
+//! replays one. `permits` is a world of its own: several processes that share their limits through a ledger. The face's tests use the same
+//! engine, without faults and in real time.
 
 pub mod container;
 pub mod engine;
 pub mod oracle;
+pub mod permits;
 pub mod plan;
 pub mod store;
 mod tests;

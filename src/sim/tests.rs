@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::sim::permits::{self, plan as permits_plan};
 use crate::sim::plan::{Call, Does, Event, Plan};
 use crate::sim::weather::Odds;
 use crate::sim::world::{self, Report};
@@ -12,6 +13,8 @@ use crate::sim::world::{self, Report};
 /// Threads that try seeds, each in a world of its own.
 const THREADS: usize = 2;
 const SEEDS: u64 = 2000;
+/// Of those in which several processes share their limits.
+const SEEDS_OF_PERMITS: u64 = 1000;
 
 fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -38,11 +41,67 @@ fn the_same_seed_gives_the_same_log() {
 }
 
 #[test]
+#[ignore = "a stage of its own in scripts/test.sh"]
+fn the_same_seed_gives_the_same_log_of_permits() {
+    for seed in 0..30 {
+        let (first, second) = (permits::run(seed), permits::run(seed));
+        for (at, (a, b)) in first.log.lines().zip(second.log.lines()).enumerate() {
+            assert_eq!(a, b, "seed {seed}, line {at} of\n{}", first.log);
+        }
+        assert_eq!(first.log, second.log);
+    }
+}
+
+#[test]
 fn one() {
     let seed = asked("SIM_SEED").unwrap_or(1);
     let report = world::run(seed);
     println!("{}", report.log);
     check(seed, &report);
+}
+
+#[test]
+fn one_of_permits() {
+    let seed = asked("SIM_SEED").unwrap_or(1);
+    let report = permits::run(seed);
+    println!("{}", report.log);
+    check(seed, &report);
+}
+
+/// How much of the account's limit was in use, in percent, from the first second on.
+fn used(report: &Report, account: u32) -> u64 {
+    let span = permits_plan::BUSY - 1_000;
+    let (mut since, mut used) = (BTreeMap::new(), 0);
+    for line in report.log.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let &[at, number, what] = &words[..] else {
+            continue;
+        };
+        let within = |at: &str| {
+            at.parse::<u64>()
+                .expect("a time")
+                .clamp(1_000, 1_000 + span)
+        };
+        match what {
+            "admitted" => drop(since.insert(number, within(at))),
+            "served" => used += within(at) - since[number],
+            _ => {}
+        }
+    }
+    used * 100 / (span * u64::from(account))
+}
+
+/// Three processes, one limit, load on all: nearly all of it is in use all the time, also where there is less than one for each, or where
+/// calls are as short as the way to the ledger and back.
+#[test]
+fn nearly_all_of_a_limit_is_used_under_load() {
+    for (account, takes) in [(2, 40), (4, 5), (10, 40), (100, 200)] {
+        let report = permits::play(permits_plan::Plan::overload(account, takes));
+        check(0, &report);
+        let used = used(&report, account);
+        println!("{used} % of {account}, by calls of {takes} ms");
+        assert!(used >= 90, "{used} % of {account}, by calls of {takes} ms");
+    }
 }
 
 /// A seed's plan with every call an answer and no weather but what `odds` say.
@@ -100,7 +159,17 @@ fn a_network_holder_outlives_a_refused_start() {
 #[test]
 #[ignore = "a stage of its own in scripts/test.sh"]
 fn what_was_promised_holds_for_every_seed() {
-    let count = asked("SIM_SEEDS").unwrap_or(SEEDS);
+    every_seed(SEEDS, world::run);
+}
+
+#[test]
+#[ignore = "a stage of its own in scripts/test.sh"]
+fn what_was_promised_of_permits_holds_for_every_seed() {
+    every_seed(SEEDS_OF_PERMITS, permits::run);
+}
+
+fn every_seed(seeds: u64, run: impl Fn(u64) -> Report + Sync) {
+    let count = asked("SIM_SEEDS").unwrap_or(seeds);
     let first = asked("SIM_FROM").unwrap_or(0);
     let next = AtomicU64::new(first);
     let failed: Mutex<Vec<(u64, Report)>> = Mutex::default();
@@ -113,7 +182,7 @@ fn what_was_promised_holds_for_every_seed() {
                     if seed >= first + count || failed.lock().len() >= 5 {
                         return;
                     }
-                    let report = world::run(seed);
+                    let report = run(seed);
                     for (outcome, times) in &report.tally {
                         *tally.lock().entry(outcome).or_default() += times;
                     }
@@ -122,7 +191,7 @@ fn what_was_promised_holds_for_every_seed() {
                     }
                     // Directories and pipes are real, and a machine that stands still while one of them is awaited shows in
                     // a virtual second: what the seed itself does wrong, it does again.
-                    let again = world::run(seed);
+                    let again = run(seed);
                     if again.violations.is_empty() {
                         println!("seed {seed}, once and not again: {:?}", report.violations);
                     } else {
