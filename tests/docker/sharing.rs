@@ -218,7 +218,9 @@ async fn what_is_written_on_one_is_callable_on_the_other() {
     let path = "/functions/shared";
     let changed = json!({"code": CHANGED});
     b.client.put(path, &changed).await.expect(200);
-    answers(&b, "shared", &json!({"said": "hi", "by": "second"})).await;
+    // At once where it was changed.
+    let answer = b.call("shared", &json!("hi")).await.expect(200);
+    assert_eq!(answer.json(), json!({"said": "hi", "by": "second"}));
     answers(&a, "shared", &json!({"said": "hi", "by": "second"})).await;
 
     // So has a function URL, from either.
