@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::api::body::Body;
-use crate::api::error::Problem;
+use crate::api::error::{FieldFault, Problem};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::list::{Page, marker};
@@ -20,7 +20,6 @@ const VERSION: &str = r"(\$LATEST|[0-9]+)";
 
 pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::CreateAlias, "CreateAlias")?;
-    let target = face.found(&named)?;
     let mut fields = Fields::of(&asked.body)?;
     let Some(name) = fields.text("Name")? else {
         fields.missing("Name");
@@ -35,14 +34,20 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
         fields.missing("FunctionVersion");
     }
     fields.finish()?;
-    let (Ok(parsed), function) = (parsed, &target.function) else {
+    let (Ok(parsed), Some(version)) = (parsed, wish.version) else {
         return Err(Refusal::validation(&fields.faults));
     };
+    // Of a function that is not there, AWS misses the version.
+    let target = face.latest(&named).ok_or_else(|| {
+        let arn = face.settings.place.function(&named.name);
+        Refusal::not_found(format!("Function not found: {arn}:{version}"))
+    })?;
+    let function = &target.function;
     let deploy = &face.control.deploy;
     let made = deploy.create_alias(asked.caller, function.id.to_string(), parsed, wish);
     let alias = made
         .await
-        .map_err(|problem| refused(problem, face, &named, &name))?;
+        .map_err(|problem| refused(problem, face, &named, &name, Some(version)))?;
     let document = shown(face, function, &name, &alias);
     Ok(answer(StatusCode::CREATED, &document))
 }
@@ -82,10 +87,14 @@ pub(super) async fn update(face: &Lambda, asked: Asked) -> Result<Response<Body>
         wish.revision = Some(current.revision);
     }
     let deploy = &face.control.deploy;
+    let version = match wish.second {
+        Some(Some(second)) => Some(VersionId::Number(second.version)),
+        _ => wish.version,
+    };
     let made = deploy.update_alias(asked.caller, function.id.to_string(), name.clone(), wish);
     let alias = made
         .await
-        .map_err(|problem| refused(problem, face, &named, &name))?;
+        .map_err(|problem| refused(problem, face, &named, &name, version))?;
     Ok(answer(
         StatusCode::OK,
         &shown(face, function, &name, &alias),
@@ -180,10 +189,10 @@ fn second(fields: &mut Fields) -> Result<Option<Option<Second>>, Refusal> {
     match (number, share) {
         (Some(version), Some(weight)) => Ok(Some(Some(Second { version, weight }))),
         (None, _) => {
-            let constraint = "Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+, Member must not be null]";
+            let constraint = "Map keys must satisfy constraint: [Member must have length less than or equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]";
             fields.fault(
                 "RoutingConfig.additionalVersionWeights",
-                &format!("{{{version}={weight}}}"),
+                &written(version, weight),
                 constraint,
             );
             Ok(None)
@@ -192,11 +201,19 @@ fn second(fields: &mut Fields) -> Result<Option<Option<Second>>, Refusal> {
             let constraint = "Map value must satisfy constraint: [Member must have value less than or equal to 1.0, Member must have value greater than or equal to 0.0, Member must not be null]";
             fields.fault(
                 "RoutingConfig.additionalVersionWeights",
-                &format!("{{{version}={weight}}}"),
+                &written(version, weight),
                 constraint,
             );
             Ok(None)
         }
+    }
+}
+
+/// A map of one, as AWS prints it: with a point in its number.
+fn written(version: &str, weight: &Value) -> String {
+    match weight.as_f64() {
+        Some(weight) => format!("{{{version}={weight:?}}}"),
+        None => format!("{{{version}={weight}}}"),
     }
 }
 
@@ -216,7 +233,7 @@ fn shown(face: &Lambda, function: &Function, name: &str, alias: &Alias) -> Value
     document
 }
 
-fn revision_id(function: &Function, name: &str, alias: &Alias) -> String {
+pub(super) fn revision_id(function: &Function, name: &str, alias: &Alias) -> String {
     let created = alias.created_at.as_nanosecond();
     document::opaque(&format!(
         "{}/alias/{name}/{created}/{}",
@@ -224,10 +241,29 @@ fn revision_id(function: &Function, name: &str, alias: &Alias) -> String {
     ))
 }
 
-/// What AWS says where Hearth says something else.
-fn refused(problem: Problem, face: &Lambda, named: &Named, alias: &str) -> Refusal {
+/// What AWS says where Hearth says something else. `version` is the one that was asked for last.
+fn refused(
+    problem: Problem,
+    face: &Lambda,
+    named: &Named,
+    alias: &str,
+    version: Option<VersionId>,
+) -> Refusal {
     let arn = face.settings.place.function(&named.name);
+    let says = |faults: &[FieldFault], what| {
+        let mut faults = faults.iter().filter(|fault| fault.field == "second");
+        faults.any(|fault| fault.message.contains(what))
+    };
     match problem {
+        Problem::Invalid(faults) if says(&faults, "$LATEST") => {
+            Refusal::limit("$LATEST is not supported for an alias pointing to more than 1 version")
+        }
+        Problem::Invalid(faults) if says(&faults, "another version") => {
+            let version = version.unwrap_or(VersionId::Latest);
+            Refusal::parameter(format!(
+                "Invalid function version {version}. Function version {version} is already included in routing configuration."
+            ))
+        }
         Problem::AliasTaken { .. } => {
             Refusal::conflict(format!("Alias already exists: {arn}:{alias}"))
         }

@@ -51,7 +51,12 @@ pub fn configuration(
     set("Version", version.to_string().into());
     let tracing = aws.tracing.as_deref().unwrap_or("PassThrough");
     set("TracingConfig", json!({ "Mode": tracing }));
-    set("RevisionId", revision_id(function, version, moment).into());
+    let made = match version {
+        VersionId::Latest => made(face, function),
+        VersionId::Number(_) => 0,
+    };
+    let revision = revision_id(function, version, made, moment);
+    set("RevisionId", revision.into());
     set("Architectures", json!([architecture(function)]));
     let storage = aws.ephemeral_storage.unwrap_or(STORAGE_MIB);
     set("EphemeralStorage", json!({ "Size": storage }));
@@ -70,17 +75,13 @@ pub fn configuration(
     } else {
         set("PackageType", "Zip".into());
         set("CodeSize", function.code.size.into());
-        set("Runtime", runtimes::shown(function, catalog).into());
+        let runtime = runtimes::shown(function, catalog);
+        set("Runtime", runtime.into());
         set("Handler", function.handler.as_str().into());
-        // What really runs it.
-        let runtime = format!(
-            "arn:aws:lambda:{}::runtime:{}",
-            place.region, function.runtime
-        );
-        set(
-            "RuntimeVersionConfig",
-            json!({ "RuntimeVersionArn": runtime }),
-        );
+        if moment != Moment::Listed {
+            let arn = runtimes::version_arn(&place.region, runtime, function);
+            set("RuntimeVersionConfig", json!({ "RuntimeVersionArn": arn }));
+        }
     }
     set("LoggingConfig", logging(function));
     if aws.environment || !function.environment.0.is_empty() {
@@ -207,13 +208,20 @@ pub fn code_sha256(hex_digest: &str) -> String {
     STANDARD.encode(hex::decode(hex_digest).unwrap_or_default())
 }
 
-/// Another with every change, and once more when a change is done; it follows from the function alone, so every process says the same.
-pub fn revision_id(function: &Function, version: VersionId, moment: Moment) -> String {
+/// Another with every change, and once more when a change is done; of the one that can be edited, also with every version that was `made` of
+/// it. It follows from what is stored alone, so every process says the same.
+pub fn revision_id(function: &Function, version: VersionId, made: u64, moment: Moment) -> String {
     let done = !matches!(moment, Moment::Creating | Moment::Updating);
     opaque(&format!(
-        "{}/{version}/{}/{done}",
+        "{}/{version}/{}/{made}/{done}",
         function.id, function.revision
     ))
+}
+
+/// How many versions there were of a function.
+fn made(face: &Lambda, function: &Function) -> u64 {
+    let target = face.control.scheduler.find(function.name.as_str());
+    target.map_or(0, |target| target.published().head.last)
 }
 
 /// A text that has the form of an id and says nothing else.

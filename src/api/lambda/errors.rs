@@ -86,6 +86,12 @@ impl Refusal {
         Self::lower(status, "InvalidParameterValueException", message)
     }
 
+    /// The same, where AWS leaves out whose fault it is.
+    pub fn limit(message: impl Into<String>) -> Self {
+        let status = StatusCode::BAD_REQUEST;
+        Self::bare(status, "InvalidParameterValueException", message)
+    }
+
     /// What a parameter's form says; `faults` are AWS's sentences, one for each.
     pub fn validation(faults: &[String]) -> Self {
         let errors = if faults.len() == 1 { "error" } else { "errors" };

@@ -7,14 +7,15 @@ use serde_json::{Map, Value, json};
 use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::lambda::change::{apply, kept};
+use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, Shown, document, empty, json as answer};
+use crate::api::lambda::{Asked, Lambda, Shown, aliases, empty, json as answer};
 use crate::domain::aws::Statement;
 use crate::domain::function::{Function, LATEST};
-use crate::domain::version::Qualifier;
+use crate::domain::version::{Qualifier, VersionId};
 
 /// All statements of a function at one qualifier, as AWS has it.
 const POLICY_MAX: usize = 20 * 1024;
@@ -52,6 +53,11 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     let (Some(id), Some(action), Some(principal)) = (id, action, principal) else {
         return Err(Refusal::validation(&fields.faults));
     };
+    if !is_principal(&principal) {
+        return Err(Refusal::parameter(
+            "The provided principal was invalid. Please check the principal and try again.",
+        ));
+    }
     let qualifier = qualifier(&named);
     let mut statement = json!({
         "Sid": id,
@@ -77,7 +83,11 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
             "The final policy size is bigger than the limit (20480).",
         ));
     }
-    held_to(revision, &shown.latest.function, qualifier.as_deref())?;
+    // What has no policy yet goes by its own.
+    let own = there.is_empty().then(|| own_revision(&shown, &named));
+    if own.is_none() || own != revision {
+        held_to(revision, &shown.latest.function, qualifier.as_deref())?;
+    }
     let new = Statement {
         qualifier,
         id,
@@ -185,6 +195,22 @@ fn revision_id(function: &Function, qualifier: Option<&str>) -> String {
     document::opaque(&format!("{}/policy/{}", function.id, texts.join("\n")))
 }
 
+/// What AWS's clients read with the function, the version or the alias itself.
+fn own_revision(shown: &Shown, named: &Named) -> String {
+    let published = shown.latest.published();
+    let alias = named.qualifier.as_deref();
+    match alias.and_then(|name| Some((name, published.alias(name)?.1))) {
+        Some((name, alias)) => aliases::revision_id(&shown.latest.function, name, alias),
+        None => {
+            let made = match shown.version {
+                VersionId::Latest => published.head.last,
+                VersionId::Number(_) => 0,
+            };
+            document::revision_id(&shown.function, shown.version, made, Moment::Settled)
+        }
+    }
+}
+
 fn held_to(
     given: Option<String>,
     function: &Function,
@@ -200,6 +226,16 @@ fn is_action(text: &str) -> bool {
     let name = text.strip_prefix("lambda:");
     let word = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphabetic());
     text == "*" || name.is_some_and(|name| name == "*" || word(name))
+}
+
+/// Anybody, an account, somebody or something of one, or a service.
+fn is_principal(text: &str) -> bool {
+    let service = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
+    let account = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
+    text == "*"
+        || account
+        || text.starts_with("arn:")
+        || service.iter().any(|domain| text.ends_with(domain))
 }
 
 /// A service by its domain, an account by its number, or anybody.

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::api::lambda::errors::Refusal;
 use crate::config;
 use crate::domain::function::Function;
@@ -42,6 +44,12 @@ pub fn find(
 
 fn answers_to(manifest: &Manifest, name: &str) -> bool {
     manifest.id.as_str() == name || manifest.aws.names.iter().any(|known| known == name)
+}
+
+/// AWS's form of what exactly runs a function: one for each pair of the name it goes by and the runtime that stands for that.
+pub fn version_arn(region: &str, shown: &str, function: &Function) -> String {
+    let digest = Sha256::digest(format!("{shown}/{}", function.runtime));
+    format!("arn:aws:lambda:{region}::runtime:{}", hex::encode(digest))
 }
 
 /// What a function's runtime is called to AWS's clients: as one wrote it, or else by a name that AWS has too.

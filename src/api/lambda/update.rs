@@ -23,6 +23,7 @@ use crate::domain::version::VersionId;
 pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::UpdateFunctionCode, "UpdateFunctionCode")?;
     let target = face.found(&named)?;
+    let made = target.published().head.last;
     let mut fields = Fields::of(&asked.body)?;
     let revision = fields.text("RevisionId")?;
     let architecture = settings::architecture(&mut fields)?;
@@ -40,7 +41,7 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
     };
     let function = {
         let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
-            unchanged(current, revision.as_deref())?;
+            unchanged(current, made, revision.as_deref())?;
             let change = Change {
                 code: Some(started_as(current, source.clone())),
                 aws: architecture.as_ref().map(|architecture| aws::Settings {
@@ -84,6 +85,7 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
     );
     let named = face.named(&asked, does, action)?;
     let target = face.found(&named)?;
+    let made = target.published().head.last;
     let mut fields = Fields::of(&asked.body)?;
     let revision = fields.text("RevisionId")?;
     let wish = Wish::read(&mut fields)?;
@@ -106,7 +108,7 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
     let given = wish.layers.as_deref();
     let layers = layers::wanted(face, Some(&target.function), &asked.caller, given).await?;
     let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
-        unchanged(current, revision.as_deref())?;
+        unchanged(current, made, revision.as_deref())?;
         let change = Change {
             layers: layers.clone(),
             runtime: runtime.clone(),
@@ -158,16 +160,13 @@ fn restarted(current: &Function, settings: Option<&image::Settings>) -> Option<S
 }
 
 /// Whether it is still what the client read.
-fn unchanged(current: &Function, revision: Option<&str>) -> Result<(), Problem> {
+fn unchanged(current: &Function, made: u64, revision: Option<&str>) -> Result<(), Problem> {
+    let now = document::revision_id(current, VersionId::Latest, made, Moment::Settled);
     match revision {
-        Some(given)
-            if given != document::revision_id(current, VersionId::Latest, Moment::Settled) =>
-        {
-            Err(Problem::Stale {
-                given: given.into(),
-                condition: true,
-            })
-        }
+        Some(given) if given != now => Err(Problem::Stale {
+            given: given.into(),
+            condition: true,
+        }),
         _ => Ok(()),
     }
 }

@@ -22,7 +22,8 @@ pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body
     let sha256 = fields.text("CodeSha256")?.filter(|text| !text.is_empty());
     let revision = fields.text("RevisionId")?;
     fields.finish()?;
-    let current = document::revision_id(function, VersionId::Latest, Moment::Settled);
+    let made = target.published().head.last;
+    let current = document::revision_id(function, VersionId::Latest, made, Moment::Settled);
     if revision.is_some_and(|given| given != current) {
         return Err(Refusal::stale());
     }
