@@ -34,6 +34,9 @@ class Provisioned(Case):
             put = LAMBDA.put_provisioned_concurrency_config(**of, ProvisionedConcurrentExecutions=1)
             self.assertEqual(put["ResponseMetadata"]["HTTPStatusCode"], 202)
             self.assertEqual((put["Status"], put["RequestedProvisionedConcurrentExecutions"]), ("IN_PROGRESS", 1))
+            self.assertEqual(
+                (put["AvailableProvisionedConcurrentExecutions"], put["AllocatedProvisionedConcurrentExecutions"]), (0, 0)
+            )
             ready = self.stands(name, qualifier, "READY")
             self.assertEqual(
                 (ready["AvailableProvisionedConcurrentExecutions"], ready["AllocatedProvisionedConcurrentExecutions"]), (1, 1)

@@ -13,17 +13,26 @@ use crate::domain::limits::{PACKAGE_PACKED_MAX, PACKAGE_UNPACKED_MAX};
 /// AWS's own. Here the disk is the limit, which this document has no word for.
 const TOTAL_CODE_SIZE: u64 = 75 * 1024 * 1024 * 1024;
 
-pub(super) fn settings(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+pub(super) async fn settings(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let permitted = asked.caller.may(Do::GetAccountSettings.scope());
     permitted.map_err(|denied| Refusal::from(Problem::from(denied)))?;
     let targets = face.control.scheduler.targets();
-    let functions = targets.iter().map(|target| &target.function);
-    let visible = functions.filter(|function| asked.caller.is_for(function.name.as_str()));
+    let visible = targets
+        .iter()
+        .filter(|target| asked.caller.is_for(target.function.name.as_str()));
+    // As on AWS: every version counts with all its code, whether or not it is another's too, and so does every version of a layer.
     let (mut count, mut size) = (0_u64, 0_u64);
-    for function in visible {
+    for target in visible {
         count += 1;
-        size += function.code.size;
+        size += target.function.code.size;
+        let versions = target.published().versions.values();
+        size += versions.map(|v| v.function.code.size).sum::<u64>();
     }
+    let layers = face.control.deploy.layers().await?;
+    let mine = layers
+        .iter()
+        .filter(|version| asked.caller.is_for(version.id.name.as_str()));
+    size += mine.map(|version| version.content.size).sum::<u64>();
     let reserved = targets
         .iter()
         .filter_map(|target| target.function.reserved_concurrency);

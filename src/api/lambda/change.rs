@@ -64,7 +64,7 @@ pub(super) async fn put_concurrency(
     fields.finish()?;
     let deploy = &face.control.deploy;
     let too_much = || {
-        Refusal::parameter(format!(
+        Refusal::limit(format!(
             "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{}].",
             deploy.unreserved_least
         ))

@@ -173,7 +173,7 @@ impl Lambda {
             Do::DeleteFunctionUrlConfig => urls::config::delete(self, asked).await,
             Do::DownloadCode => code::download(self, &asked).await,
             Do::DownloadLayer => layers::download(self, &asked).await,
-            Do::GetAccountSettings => account::settings(self, &asked),
+            Do::GetAccountSettings => account::settings(self, &asked).await,
             Do::GetAlias => aliases::get(self, &asked),
             Do::GetFunction => read::function(self, &asked),
             Do::GetFunctionCodeSigningConfig => change::get_code_signing(self, &asked),

@@ -53,12 +53,6 @@ fn read_as(
     place: &Place,
 ) -> Result<Named, Refusal> {
     let mut faults = Vec::new();
-    if parts.is_none() {
-        faults.push(pattern("functionName", text, form));
-    }
-    if text.len() > LENGTH_MAX {
-        faults.push(longest("functionName", text, LENGTH_MAX));
-    }
     if let Some(qualifier) = qualifier {
         let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '$' | '_' | '-');
         if !qualifier.chars().all(good) {
@@ -71,6 +65,13 @@ fn read_as(
         if qualifier.len() > QUALIFIER_MAX {
             faults.push(longest("qualifier", qualifier, QUALIFIER_MAX));
         }
+    }
+    // Of a function that is there, AWS says one of the two.
+    if text.len() > LENGTH_MAX && (parts.is_some() || form == PATTERN_NEW) {
+        faults.push(longest("functionName", text, LENGTH_MAX));
+    }
+    if parts.is_none() {
+        faults.push(pattern("functionName", text, form));
     }
     let Some(parts) = parts.filter(|_| faults.is_empty()) else {
         return Err(Refusal::validation(&faults));
@@ -270,13 +271,19 @@ mod tests {
             );
             assert_eq!(refusal.message, wanted);
         }
-        let both = named(&"a!".repeat(80), None).expect_err("too long and wrong");
-        assert!(
-            both.message.starts_with("2 validation errors detected: "),
-            "{}",
-            both.message
-        );
-        assert!(both.message.contains("; Value"));
+        let long = "a!".repeat(80);
+        let new = read_new(&long, &Place::default()).expect_err("too long and wrong");
+        let faults = [
+            longest("functionName", &long, LENGTH_MAX),
+            pattern("functionName", &long, PATTERN_NEW),
+        ];
+        assert_eq!(new, Refusal::validation(&faults));
+        let there = named(&long, Some(&"q".repeat(129))).expect_err("too long and wrong");
+        let faults = [
+            longest("qualifier", &"q".repeat(129), QUALIFIER_MAX),
+            pattern("functionName", &long, PATTERN),
+        ];
+        assert_eq!(there, Refusal::validation(&faults));
         assert!(named("f", Some("a b")).is_err());
     }
 

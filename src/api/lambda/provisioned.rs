@@ -44,13 +44,14 @@ pub(super) async fn put(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     exclusive(target.published(), &qualifier)?;
     let deploy = &face.control.deploy;
     if wanted > deploy.account_concurrency {
-        return Err(Refusal::parameter(format!(
+        return Err(Refusal::limit(format!(
             "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{}].",
             deploy.account_concurrency
         )));
     }
     let id = target.function.id.to_string();
     let text = qualifier.to_string();
+    let first = !target.published().head.provisioned.contains_key(&text);
     let done = deploy.provision(asked.caller, id, qualifier, wanted).await;
     done.map_err(|problem| too_many(problem, deploy.unreserved_least))?;
     let target = face.found(&named)?;
@@ -59,6 +60,7 @@ pub(super) async fn put(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     // Of workers that were there before, the next question tells.
     let stands = Provisioning {
         status: Status::InProgress,
+        ready: if first { 0 } else { stands.ready },
         reason: None,
         ..stands
     };
@@ -200,7 +202,7 @@ fn too_many(problem: Problem, least: u32) -> Refusal {
         );
     }
     if says("unreserved") {
-        return Refusal::parameter(format!(
+        return Refusal::limit(format!(
             "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [{least}]."
         ));
     }
