@@ -154,6 +154,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Places {
             roots: config.worker.code_path_roots.clone(),
             state: state.root.clone(),
+            images: config.images.allowed.clone(),
         },
         stop.clone(),
     )

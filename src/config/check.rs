@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Invocations, Limits, Log, Logs, Pool, Reach, Server, Store, Tls,
-    Traces, Urls, Worker,
+    Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, Server,
+    Store, Tls, Traces, Urls, Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::destination::Destination;
@@ -149,6 +149,9 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
                 )),
             }),
         },
+        images: Images {
+            allowed: read.value("images.allowed", images),
+        },
         logs: Logs {
             keep_bytes: read.whole::<usize>("logs.keep_kb", 1..=1024 * 1024) * 1024,
             line_bytes: read.whole::<usize>("logs.line_kb", 1..=1024) * 1024,
@@ -224,6 +227,12 @@ fn destinations(value: &Value) -> Result<Vec<(String, Destination)>, String> {
         pairs.push((arn.into(), destination));
     }
     Ok(pairs)
+}
+
+fn images(value: &Value) -> Result<Vec<Pattern>, String> {
+    let list = value.as_array().expect("typed by its default").iter();
+    list.map(|item| Pattern::of_images(item.as_str().expect("typed by its default")))
+        .collect()
 }
 
 fn hosts(value: &Value) -> Result<Vec<String>, String> {

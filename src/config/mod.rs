@@ -30,6 +30,7 @@ pub struct Config {
     pub events: Events,
     pub invocations: Invocations,
     pub worker: Worker,
+    pub images: Images,
     pub logs: Logs,
     pub aws: Aws,
     /// `None` traces nothing.
@@ -176,6 +177,13 @@ pub struct Worker {
     pub code_path_roots: Vec<PathBuf>,
     /// `None` is up to where this is used.
     pub code_path_watch: Option<bool>,
+}
+
+/// What functions may be made of beside code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Images {
+    /// Names of those that a key for functions may use.
+    pub allowed: Vec<Pattern>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

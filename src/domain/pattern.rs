@@ -1,9 +1,12 @@
-//! Which functions a key is for, by their names: `orders-*` and the like. Pure, and no work for an attacker to make more of: matching
+//! Which functions a key is for, by their names: `orders-*` and the like; which images, by theirs. Pure, and no work for an attacker to make more of: matching
 //! takes at most the product of both lengths, which are short.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::of_name_characters;
+
+/// Matching is short because this is.
+const IMAGE_MAX: usize = 256;
 
 /// `*` stands for any characters, also none; `?` for one; everything else for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +17,17 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, String> {
         of_name_characters(text, "*?", "'-', '_', '*' and '?'")?;
         Ok(Self(text.into()))
+    }
+
+    /// Of names of images.
+    pub fn of_images(text: &str) -> Result<Self, String> {
+        let good = |c: char| c.is_ascii_alphanumeric() || "._-:@/*?".contains(c);
+        match !text.is_empty() && text.len() <= IMAGE_MAX && text.chars().all(good) {
+            true => Ok(Self(text.into())),
+            false => Err(format!(
+                "{text:?} is no name of images, expected one like \"team/*\""
+            )),
+        }
     }
 
     pub fn as_str(&self) -> &str {
@@ -101,6 +115,17 @@ mod tests {
     fn what_can_match_nothing_is_refused() {
         for bad in ["", "a b", "a.b", "a/b", "a%2D", "é", &"x".repeat(65)] {
             assert!(Pattern::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn images_have_more_in_their_names() {
+        let of = |text| Pattern::of_images(text).expect("a pattern");
+        assert!(of("team/*").matches("team/app:7"));
+        assert!(of("host:5000/*@sha256:*").matches("host:5000/a@sha256:0"));
+        assert!(!of("team/*").matches("docker.io/team/app"));
+        for bad in ["", "a b", "a/é", &"x".repeat(257)] {
+            assert!(Pattern::of_images(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -230,10 +230,10 @@ impl Engine for Simulated {
     }
 }
 
-/// There are two images: `app:1`, by its id too, and `foreign:1` for another processor.
+/// There are two images: `app:1`, by its other name and its id too, and `foreign:1` for another processor.
 fn found_image(name: &str) -> Option<image::Found> {
     let digit = match name {
-        "app:1" => "1",
+        "app:1" | "team/app:1" => "1",
         "foreign:1" => "2",
         _ if name == format!("sha256:{}", "1".repeat(64)) => "1",
         _ => return None,

@@ -43,17 +43,26 @@ pub struct Rules<'a> {
 
 impl Rules<'_> {
     /// What only the body says: the name it shall have, and where on the server code is taken from. That can be any file the server
-    /// reads, the admin key too, so it takes a key that can do everything anyway.
-    fn permit(&self, change: &Change) -> Result<(), Denied> {
+    /// reads, the admin key too, so it takes a key that can do everything anyway. An image is a part of the server as well, unless it was
+    /// said to be for all.
+    fn permit(&self, change: &Change, current: Option<&Function>) -> Result<(), Denied> {
         if let Some(name) = &change.name {
             self.caller.may_with(Scope::Deploy, name.as_str())?;
         }
         change.permit_destinations(self.caller)?;
-        match change.code {
-            // An image is a part of the server as well.
+        match &change.code {
+            Some(Source::Image(wish)) if self.is_for_all(wish, current) => Ok(()),
             Some(Source::Path(_) | Source::Image(_)) => self.caller.may(Scope::Admin),
             _ => Ok(()),
         }
+    }
+
+    /// By an id, only the image that the function is made of by that name: else any could be had by any name.
+    fn is_for_all(&self, wish: &image::Wish, current: Option<&Function>) -> bool {
+        let named = self.places.images.iter().any(|p| p.matches(&wish.uri));
+        let there = current.and_then(Function::image);
+        let same = |id: &String| there.is_some_and(|i| i.uri == wish.uri && i.built.id == *id);
+        named && wish.id.as_ref().is_none_or(same)
     }
 }
 
@@ -78,7 +87,7 @@ impl Draft {
 
     /// The function that a change from nothing makes.
     pub fn new(mut change: Change, mut faults: Faults, rules: Rules<'_>) -> Result<Self, Problem> {
-        rules.permit(&change)?;
+        rules.permit(&change, None)?;
         change.check_streams(rules.streams, &mut faults);
         let source = change.code.take();
         let image = wished(&source);
@@ -191,7 +200,7 @@ impl Draft {
         // Its name may be another than when the request came in.
         let name = current.name.as_str();
         rules.caller.may_with(Scope::Deploy, name)?;
-        rules.permit(&change)?;
+        rules.permit(&change, Some(current))?;
         change.check_streams(rules.streams, &mut faults);
         let source = change.code.take();
         let image = wished(&source);

@@ -1,8 +1,14 @@
 //! Functions that are made of images: which image is settled when they are made, and what the image brings along is not said twice.
 
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::Request;
 use serde_json::{Value, json};
 
 use crate::api::control::world::{World, new};
+use crate::clock;
+use crate::domain::key::{Grant, Scope, Wish};
 
 fn id() -> String {
     format!("sha256:{}", "1".repeat(64))
@@ -91,4 +97,39 @@ async fn what_cannot_be_an_image_is_refused_and_changes_nothing() {
     }
     let now = world.get("/functions/f").await.json();
     assert_eq!(now["revision"], made.json()["revision"]);
+}
+
+#[tokio::test]
+async fn a_key_for_functions_has_the_images_that_are_for_all() {
+    let world = World::empty();
+    let wish = Wish {
+        scopes: vec![Scope::Deploy],
+        ..Wish::admin()
+    };
+    let grant = Arc::new(Grant::from(&wish.issue(clock::wall()).1));
+    let ask = async |method: &str, path: &str, body: Value| {
+        let request = Request::builder().method(method).uri(path);
+        let body = Body::from(body.to_string());
+        let request = request.extension(grant.clone()).body(body);
+        world.answered(request.expect("a request")).await.status
+    };
+    let post = async |body| ask("POST", "/functions/", body).await;
+    let put = async |body| ask("PUT", "/functions/f", body).await;
+    assert_eq!(post(json!({"name": "f", "image": "app:1"})).await, 403);
+    // Any other by an allowed name.
+    let other = json!({"uri": "team/app:1", "id": "app:1"});
+    assert_eq!(post(json!({"name": "f", "image": other})).await, 403);
+    assert_eq!(post(json!({"name": "f", "image": "team/app:1"})).await, 201);
+    let there = json!({"uri": "team/app:1", "id": id(), "command": ["other.go"]});
+    assert_eq!(put(json!({ "image": there })).await, 200);
+    assert_eq!(put(json!({ "image": other })).await, 403);
+    let renamed = json!({"uri": "team/other:1", "id": id()});
+    assert_eq!(put(json!({ "image": renamed })).await, 403);
+    assert_eq!(put(json!({"image": "app:1"})).await, 403);
+    assert_eq!(put(json!({"image": "team/app:1"})).await, 200);
+    // Somebody who may do everything gave it another.
+    let made = world.put("/functions/f", json!({"image": "app:1"})).await;
+    assert_eq!(made.status, 200);
+    let there = json!({"uri": "app:1", "id": id()});
+    assert_eq!(put(json!({ "image": there })).await, 403);
 }

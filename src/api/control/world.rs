@@ -172,6 +172,7 @@ impl World {
         let places = Places {
             roots: vec![dir.path().join("sources")],
             state: dir.path().join("state"),
+            images: vec![Pattern::of_images("team/*").expect("a pattern")],
         };
         let stop = CancellationToken::new();
         let keeper_stop = CancellationToken::new();

@@ -10,6 +10,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, DateTime, System, ZipWriter};
 
 use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_PACKED_MAX, PACKAGE_UNPACKED_MAX};
+use crate::domain::pattern::Pattern;
 use crate::runtime::manifest::SourceFile;
 use crate::runtime::package::Error;
 use crate::runtime::package::entry::{self, Reason};
@@ -20,13 +21,15 @@ pub const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
 /// What the kernel makes up: what is in there is of this process or of all, and never code.
 const KERNELS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Where on the server code may be read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where on the server code may be taken from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Places {
     /// Directories; a path must be in one of them.
     pub roots: Vec<PathBuf>,
     /// Hearth's own directory, whatever the roots are: the admin's key and all functions' code are in it.
     pub state: PathBuf,
+    /// Names of the images that whoever may write functions may use.
+    pub images: Vec<Pattern>,
 }
 
 impl Places {

@@ -653,6 +653,7 @@ proptest! {
         let places = Places {
             roots: vec![dir.path().to_owned()],
             state: dir.path().join("state"),
+            ..Places::default()
         };
         let zip = pack_path(&root, &places).unwrap();
         let code = dir.path().join("code");

@@ -68,6 +68,7 @@ fn a_directory_is_packed_whole_and_always_the_same() {
     let places = Places {
         roots: vec![dir.path().to_owned()],
         state: dir.path().join("state"),
+        ..Places::default()
     };
     let zip = pack_path(&root, &places).unwrap();
     let expected = [
@@ -109,6 +110,7 @@ fn what_is_not_below_a_root_is_refused() {
     let places = Places {
         roots: vec![inside.clone(), dir.path().join("nowhere")],
         state: dir.path().join("state"),
+        ..Places::default()
     };
     let reason = |path: &Path| match pack_path(path, &places) {
         Err(Error::Path { reason, path }) => (reason, path),
@@ -151,6 +153,7 @@ fn hearths_own_directory_and_the_kernels_are_no_code() {
         roots: vec![PathBuf::from("/")],
         // Written another way than it will be asked for.
         state: link.clone(),
+        ..Places::default()
     };
     let refused = |path: &Path| match pack_path(path, &places) {
         Err(Error::Path { reason, .. }) => reason,
@@ -178,6 +181,7 @@ fn a_path_that_cannot_be_followed_is_the_clients_fault() {
     let places = Places {
         roots: vec![PathBuf::from("/")],
         state: dir.path().join("state"),
+        ..Places::default()
     };
     let circle = dir.path().join("circle");
     std::os::unix::fs::symlink(&circle, &circle).unwrap();
