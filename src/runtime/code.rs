@@ -2,7 +2,7 @@
 //! needs it. The store is asked only when the directory is not there.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -16,8 +16,16 @@ use crate::task;
 pub struct Codes {
     store: Arc<dyn Store>,
     directory: PathBuf,
-    /// Codes known to be there, or being unpacked: whoever comes second waits for the first.
-    known: Mutex<HashMap<String, Arc<OnceCell<PathBuf>>>>,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// A code that is there, or is being unpacked.
+#[derive(Debug, Default)]
+struct Known {
+    /// Whoever comes second waits for the first.
+    path: Arc<OnceCell<PathBuf>>,
+    /// Somebody was told of it since codes were looked through last, and may not have linked it yet.
+    asked_for: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,13 +59,13 @@ impl Codes {
 
     /// The directory with the code of this hash. A failure is not remembered.
     pub async fn unpacked(&self, sha256: &str) -> Result<PathBuf, Error> {
-        let cell = self
-            .known
-            .lock()
-            .entry(sha256.to_owned())
-            .or_default()
-            .clone();
-        let path = cell.get_or_try_init(|| self.unpack(sha256)).await?;
+        let path = {
+            let mut known = self.known.lock();
+            let code = known.entry(sha256.to_owned()).or_default();
+            code.asked_for = true;
+            code.path.clone()
+        };
+        let path = path.get_or_try_init(|| self.unpack(sha256)).await?;
         Ok(path.clone())
     }
 
@@ -66,21 +74,41 @@ impl Codes {
         self.known.lock().remove(sha256);
     }
 
-    /// Forgets and removes codes nobody has deployed. What a worker has linked stays its own. Blocking.
+    /// Forgets and removes codes that nobody has deployed, nor asked for since the last time. What a worker has linked stays its own.
+    /// Blocking.
     pub fn retain(&self, live: impl Fn(&str) -> bool) {
-        self.known.lock().retain(|sha256, _| live(sha256));
+        self.known.lock().retain(|sha256, code| {
+            let asked_for = std::mem::take(&mut code.asked_for);
+            asked_for || live(sha256)
+        });
         let Ok(list) = std::fs::read_dir(&self.directory) else {
             return;
         };
         for entry in list.flatten() {
             // What has another name is being unpacked just now.
-            if entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| is_hash(name) && !live(name))
+            if let Some(name) = entry.file_name().to_str()
+                && is_hash(name)
+                && !live(name)
             {
-                remove(&entry.path());
+                self.remove_unless_known(name);
             }
+        }
+    }
+
+    fn remove_unless_known(&self, sha256: &str) {
+        let path = self.directory.join(sha256);
+        // A directory under its hash is always complete.
+        let aside = path.with_extension("old");
+        let renamed = {
+            // Whoever asks from now on finds none, and waits for no more than this.
+            let known = self.known.lock();
+            if known.contains_key(sha256) {
+                return;
+            }
+            std::fs::rename(&path, &aside)
+        };
+        if let Err(error) = renamed.and_then(|()| std::fs::remove_dir_all(&aside)) {
+            tracing::debug!(path = %path.display(), %error, "unpacked code cannot be removed");
         }
     }
 
@@ -104,11 +132,41 @@ fn is_hash(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Renamed first: a directory under its hash is always complete.
-fn remove(path: &Path) {
-    let aside = path.with_extension("old");
-    if let Err(error) = std::fs::rename(path, &aside).and_then(|()| std::fs::remove_dir_all(&aside))
-    {
-        tracing::debug!(path = %path.display(), %error, "unpacked code cannot be removed");
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::runtime::manifest::SourceFile;
+    use crate::store::embedded::Embedded;
+
+    #[tokio::test]
+    async fn code_that_somebody_is_about_to_link_stays() {
+        let state = tempfile::tempdir().expect("a directory");
+        let store = Embedded::open(state.path()).expect("opens");
+        let file = SourceFile {
+            name: "app.py".into(),
+            executable: false,
+        };
+        let zip = package::pack_inline(&file, "pass").expect("packs");
+        let sha256 = hex::encode(Sha256::digest(&zip));
+        store.put_code(&sha256, zip.into()).await.expect("is kept");
+        let codes = Codes::new(store, state.path().join("code"));
+        let nobody = |_: &str| false;
+        // Its function is deployed just now, and was not yet when codes were looked through.
+        let path = codes.unpacked(&sha256).await.expect("is there");
+        codes.retain(nobody);
+        assert!(path.is_dir());
+        // Asked for or not, what is live stays.
+        codes.retain(|known| known == sha256);
+        assert!(path.is_dir());
+        codes.retain(nobody);
+        assert!(!path.exists());
+        let again = codes.unpacked(&sha256).await.expect("is made anew");
+        assert!(again.join("app.py").is_file());
+        // What an earlier run left is nobody's.
+        let next_run = Codes::new(codes.store.clone(), codes.directory.clone());
+        next_run.retain(nobody);
+        assert!(!again.exists());
     }
 }
