@@ -103,7 +103,7 @@ class Python(Images):
         for _ in range(3):
             body, answer = self.call(name, event, LogType="Tail")
             self.assertEqual(body, event)
-            self.assertIn("called app.handler\n", log(answer))
+            self.assertIn("called app.handler", log(answer))
             # A program of the image that stands beside the function.
             self.assertIn("extension of /opt/extensions told of INVOKE", log(answer))
         starts = native("GET", f"/functions/{name}/starts")
