@@ -4,9 +4,9 @@
 //   node build.mjs --watch  again with every change, for work on it (the server has to be built again to show it)
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { dirname, join, relative } from "node:path";
+import { dirname, join } from "node:path";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
-import * as esbuild from "esbuild";
+import { build } from "vite";
 
 const here = import.meta.dirname;
 const dist = join(here, "dist");
@@ -14,36 +14,34 @@ const TYPES = { js: "text/javascript; charset=utf-8", css: "text/css; charset=ut
 // What a browser loads at the first visit, editor included, compressed with gzip.
 const TRANSFER_MAX = 300 * 1024;
 
-const options = {
-  absWorkingDir: here,
-  entryPoints: { app: "src/main.tsx", style: "src/style.css", icon: "src/icon.svg" },
-  outdir: "out/assets",
-  entryNames: "[name]-[hash]",
-  chunkNames: "[name]-[hash]",
-  assetNames: "[name]-[hash]",
-  bundle: true,
-  splitting: true,
-  format: "esm",
-  target: ["es2022", "chrome123", "firefox120", "safari17.5"],
-  minify: true,
-  legalComments: "none",
-  jsx: "automatic",
-  jsxImportSource: "preact",
-  loader: { ".svg": "copy" },
-  metafile: true,
-  write: false,
-  logLevel: "warning",
-};
+await build({
+  root: here,
+  configFile: false,
+  base: "/dashboard/",
+  logLevel: "warn",
+  publicDir: false,
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  plugins: [{ name: "pack", enforce: "post", generateBundle: { order: "post", handler: (_, bundle) => pack(Object.values(bundle)) } }],
+  build: {
+    write: false,
+    watch: process.argv.includes("--watch") ? {} : null,
+    target: ["es2022", "chrome123", "firefox120", "safari17.5"],
+    // Everything that is needed at first is in the page.
+    modulePreload: false,
+    chunkSizeWarningLimit: 1000,
+    rolldownOptions: {
+      input: { app: "src/main.tsx", style: "src/style.css", icon: "src/icon.svg?no-inline" },
+      output: {
+        entryFileNames: "assets/[name]-[hash].js",
+        chunkFileNames: "assets/[name]-[hash].js",
+        assetFileNames: "assets/[name]-[hash][extname]",
+      },
+    },
+  },
+});
 
-const plugin = { name: "pack", setup: (build) => build.onEnd(async (result) => result.errors.length || (await pack(result))) };
-if (process.argv.includes("--watch")) {
-  await (await esbuild.context({ ...options, plugins: [plugin] })).watch();
-} else {
-  await pack(await esbuild.build(options));
-}
-
-async function pack(result) {
-  const files = result.outputFiles.map((file) => [relative(join(here, "out"), file.path), Buffer.from(file.contents)]);
+async function pack(output) {
+  const files = output.map((file) => [file.fileName, Buffer.from(file.code ?? file.source)]);
   const named = (name) => files.map(([path]) => path).find((path) => path.startsWith(`assets/${name}-`));
   const page = (await readFile(join(here, "src/index.html"), "utf8"))
     .replace("STYLE", `/dashboard/${named("style")}`)

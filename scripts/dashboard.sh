@@ -15,9 +15,10 @@ now=$(sources)
 if same dist/stamp "$now" && [ "${1:-}" != check ]; then exit 0; fi
 say "Building the dashboard"
 if [ -z "$DRY_RUN" ]; then
-    node=$(node --version 2>/dev/null | sed 's/^v\([0-9]*\).*/\1/')
-    [ "${node:-0}" -ge 20 ] && command -v npm >/dev/null ||
-        die "the dashboard is built with Node.js 20 or newer and npm; here is ${node:+Node.js }${node:-none}. Without it: SKIP_DASHBOARD=1"
+    node=$(node --version 2>/dev/null | sed 's/^v//')
+    # Vite's own requirement.
+    printf '%s\n' 20.19 "${node:-0}" | sort -V -C && command -v npm >/dev/null ||
+        die "the dashboard is built with Node.js 20.19 or newer and npm; here is ${node:+Node.js }${node:-none}. Without it: SKIP_DASHBOARD=1"
 fi
 lock=$(sha256sum package-lock.json | cut -c1-32)
 if ! same node_modules/.lock "$lock"; then

@@ -1,11 +1,12 @@
 // JSON is laid out and cut, and never read and written again.
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { build } from "../../dashboard/node_modules/esbuild/lib/main.js";
+import { transformWithOxc } from "../../dashboard/node_modules/vite/dist/node/index.js";
 
-const source = new URL("../../dashboard/src/json.ts", import.meta.url).pathname;
-const { outputFiles } = await build({ entryPoints: [source], bundle: true, format: "esm", write: false });
-const { member, pretty } = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text)}`);
+const source = new URL("../../dashboard/src/json.ts", import.meta.url);
+const { code } = await transformWithOxc(await readFile(source, "utf8"), source.pathname);
+const { member, pretty } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
 
 test("what is laid out is what JSON.stringify would make of it, but for the numbers", () => {
   for (const value of [null, true, 0, "", "a\"b\\", '\\"', "{[,:]}", [], {}, [[]], [{}], { a: {} }, { a: [], b: { c: [1, "x, y: z", null] } }, { "": "\u2028\u0007é😀" }, { "k\"": [-1.5e-7] }]) {
