@@ -23,12 +23,13 @@ mod instance;
 #[path = "rig/shim.rs"]
 mod shim;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use hearth::clock;
+use hearth::domain::id::RequestId;
 use hearth::load::driver::{self, Options};
 use hearth::load::origin::{Call, Origin};
 use hearth::load::plan::{self, Arrival, Bound};
@@ -37,8 +38,11 @@ use hearth::load::tally::Tally;
 use hearth::load::trace;
 use hearth::load::usage;
 use hearth::runtime::manifest::{self, Manifest};
+use hearth::worker::Worker;
+use hearth::worker::frame::Kind;
 use serde::Serialize;
 
+use crate::container::Yard;
 use crate::floor::{Floor, Role};
 use crate::instance::{Instance, built, root, template};
 use crate::shim::Shim;
@@ -125,6 +129,15 @@ enum Target {
     },
     /// A shim, one call at a time.
     Shim(Box<Shim>),
+    /// The same in a worker's container.
+    Contained(Box<Contained>),
+}
+
+struct Contained {
+    worker: Worker,
+    stream: u32,
+    /// Its directory is in here.
+    _yard: Yard,
 }
 
 struct Row {
@@ -229,6 +242,16 @@ async fn rows(
                 row.limit = Some(std::mem::replace(&mut limit, name));
                 rows.push(row);
                 floors.push(contained);
+                let single = ["proxy", id, path, "1", "--instance", containers];
+                let single = Floor::start(&single).await?;
+                rows.push(Row::of_floor(&format!("{id} floor, 1 worker"), &single)?);
+                floors.push(single);
+                let contained = Contained::start(manifest, &folder, containers).await?;
+                rows.push(Row::new(
+                    format!("{id} shim, contained"),
+                    None,
+                    Target::Contained(Box::new(contained)),
+                ));
             }
         }
         // Two functions: the template prints a line per call, the other one nothing.
@@ -331,14 +354,21 @@ impl Row {
     fn can_take(&self, load: &Load) -> bool {
         matches!(
             (&self.target, load),
-            (Target::Server { .. }, _) | (Target::Shim(_), Load::Closed(1))
+            (Target::Server { .. }, _) | (_, Load::Closed(1))
         )
     }
 
     /// One turn.
     async fn slice(&mut self, load: &Load, length: Duration) -> anyhow::Result<()> {
         match &mut self.target {
-            Target::Shim(shim) => self.tally.add(&alone(shim, length)?),
+            Target::Shim(shim) => {
+                let call = async || shim.invoke(PAYLOAD.as_bytes()).map(drop);
+                self.tally.add(&alone(length, call).await?);
+            }
+            Target::Contained(contained) => {
+                let tally = alone(length, async || contained.call().await).await?;
+                self.tally.add(&tally);
+            }
             Target::Server { origin, call, pid } => {
                 let options = Options {
                     origin: *origin,
@@ -388,13 +418,43 @@ impl Row {
     }
 }
 
-/// Calls of one shim, one after the other, by a thread that does nothing else.
-fn alone(shim: &mut Shim, length: Duration) -> anyhow::Result<Tally> {
+impl Contained {
+    async fn start(manifest: &Manifest, folder: &Path, instance: &str) -> anyhow::Result<Self> {
+        let yard = Yard::open(instance)?;
+        let mut worker = yard.boot(manifest).await?;
+        yard.specialise(&mut worker, manifest, folder).await?;
+        Ok(Self {
+            worker,
+            stream: 0,
+            _yard: yard,
+        })
+    }
+
+    async fn call(&mut self) -> anyhow::Result<()> {
+        self.stream += 1;
+        let deadline = clock::unix_millis() + CALL_TIMEOUT.as_millis() as u64;
+        let (connection, id) = (&mut self.worker.connection, RequestId::generate());
+        let payload = PAYLOAD.as_bytes();
+        connection
+            .send_invoke(self.stream, deadline, id, b"", payload, false)
+            .await?;
+        connection
+            .expect(Kind::ResponseEnd, self.stream, "the answer")
+            .await?;
+        Ok(())
+    }
+}
+
+/// Calls one after the other, by a thread that does nothing else.
+async fn alone(
+    length: Duration,
+    mut call: impl AsyncFnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<Tally> {
     let begun = clock::now();
     let mut tally = Tally::default();
     let mut sent = begun;
     while sent.saturating_duration_since(begun) < length {
-        shim.invoke(PAYLOAD.as_bytes())?;
+        call().await?;
         let now = clock::now();
         let took = now.saturating_duration_since(sent);
         tally.answered(took, took, 200);
