@@ -145,7 +145,7 @@ mod tests {
         let state = tempfile::tempdir().expect("a directory");
         let store = Embedded::open(state.path()).expect("opens");
         let file = SourceFile {
-            name: "app.py".into(),
+            name: "app.x".into(),
             executable: false,
         };
         let zip = package::pack_inline(&file, "pass").expect("packs");
@@ -163,7 +163,7 @@ mod tests {
         codes.retain(nobody);
         assert!(!path.exists());
         let again = codes.unpacked(&sha256).await.expect("is made anew");
-        assert!(again.join("app.py").is_file());
+        assert!(again.join("app.x").is_file());
         // What an earlier run left is nobody's.
         let next_run = Codes::new(codes.store.clone(), codes.directory.clone());
         next_run.retain(nobody);

@@ -43,14 +43,20 @@ def packages(name):
 
 def node(name):
     """The zip of a project in JavaScript, with its node_modules."""
+    return zipped(name, node_modules(name), "node_modules/", None)
+
+
+def node_modules(name):
+    """The folder with what the package.json of a project says."""
     wanted = (HERE / name / "package.json").read_text()
 
     def install(folder):
         shutil.copy(HERE / name / "package.json", folder)
-        run(["npm", "install", "--silent", "--no-audit", "--no-fund", "--omit=dev", "--prefix", str(folder)], 300)
+        # What is compiled on the way finds the headers of the Node.js that is here.
+        npm = ["env", "npm_config_nodedir=/usr", "npm", "install", "--silent", "--no-audit", "--no-fund", "--omit=dev", "--prefix", str(folder)]
+        run(npm, 600)
 
-    installed = kept(f"{name} {wanted}", install)
-    return zipped(name, installed / "node_modules", "node_modules/", None)
+    return kept(f"{name} {wanted}", install) / "node_modules"
 
 
 def interpreter():
@@ -75,8 +81,12 @@ def interpreter():
 
 
 def with_python():
-    """The image of Hearth's own runtime."""
-    image = run([*DOCKER, "images", "--quiet", "--filter", f"label=hearth.runtime=python{PYTHON}"], 60).split()
+    return of_runtime(f"python{PYTHON}")
+
+
+def of_runtime(name):
+    """The image of one of Hearth's own runtimes."""
+    image = run([*DOCKER, "images", "--quiet", "--filter", f"label=hearth.runtime={name}"], 60).split()
     assert image, "the server has built this image"
     return image[0].decode()
 

@@ -30,6 +30,9 @@ if ! cmp -s tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"; then
     cp tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"
 fi
 
+# AWS's client for Node.js is compiled where it is installed.
+command -v autoreconf libtoolize cmake g++ make >/dev/null || install_packages autoconf automake libtool cmake g++ make
+
 build_server
 # Not the place that is the default: whatever names a function has to know where it is.
 export AWS_TEST_REGION=eu-west-3 AWS_TEST_ACCOUNT=210987654321
