@@ -4,6 +4,8 @@
 # A Docker engine that runs is used and left alone; where none runs one is started and stopped at the end.
 #
 #   bench.sh [reach|micro|warm_path|cold_start]… [-- arguments of all but micro]
+#
+# The micro benchmarks say what changed since the last run on this machine; SAVE=NAME keeps this run by a name, AGAINST=NAME compares with it.
 set -euo pipefail
 # shellcheck source=scripts/prelude.sh
 . "$(dirname "$0")/prelude.sh"
@@ -54,7 +56,8 @@ for bench in "${which[@]}"; do
     case $bench in
     micro)
         for micro in frame lease route; do
-            cargo bench --locked --profile "$PROFILE" --bench "$micro" -- --noplot
+            cargo bench --locked --profile "$PROFILE" --bench "$micro" -- --noplot \
+                ${SAVE:+--save-baseline "$SAVE"} ${AGAINST:+--baseline "$AGAINST"}
         done
         ;;
     *) cargo bench --locked --profile "$PROFILE" --bench "$bench" -- "$@" ;;
