@@ -31,7 +31,9 @@ if ! cmp -s tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"; then
 fi
 
 # AWS's client for Node.js is compiled where it is installed.
-command -v autoreconf libtoolize cmake g++ make >/dev/null || install_packages autoconf automake libtool cmake g++ make
+for program in autoreconf libtoolize cmake g++ make; do
+    command -v "$program" >/dev/null || { install_packages autoconf automake libtool cmake g++ make && break; }
+done
 
 build_server
 # Not the place that is the default: whatever names a function has to know where it is.
