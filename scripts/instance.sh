@@ -73,11 +73,11 @@ start() {
 }
 
 remove_containers() {
-    local instance containers
+    local instance
     instance=$(as_root cat "$HEARTH_STATE_DIR/instance" 2>/dev/null) || return 0
-    docker_client >/dev/null || return 0
-    mapfile -t containers < <(docker_within 30 ps -aq --filter "label=hearth.instance=$instance")
-    [ "${#containers[@]}" = 0 ] || docker_within 120 rm -f "${containers[@]}" >/dev/null
+    # Where no engine runs, there is nothing to remove.
+    docker_client >/dev/null || pgrep -x dockerd >/dev/null || return 0
+    remove_containers_with "hearth.instance=$instance" >/dev/null || die "containers of hearth are left: the engine does not answer"
 }
 
 stop() {

@@ -100,6 +100,19 @@ docker_within() {
     within "$seconds" "${prefix[@]}" "$DOCKER_CLIENT" "$@"
 }
 
+# Removes the containers with a label and prints how many there were. An engine that is slow just now is asked again.
+remove_containers_with() {
+    local containers
+    for _ in 1 2 3; do
+        containers=$(docker_within 60 ps -aq --filter "label=$1") || continue
+        # shellcheck disable=SC2086  # ids have no spaces
+        [ -z "$containers" ] || docker_within 120 rm -f $containers >/dev/null || continue
+        wc -w <<<"$containers"
+        return 0
+    done
+    return 1
+}
+
 # Every mount below a directory, for what a killed engine or instance could not unmount itself.
 unmount_below() {
     local below

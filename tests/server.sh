@@ -34,15 +34,14 @@ await_ready() { wait_for 900 within 5 curl -fsS "$url/readyz" || die "never read
 
 # It removes its containers before it ends, or says that the engine was too slow for that.
 stop_server() {
-    local number=$server containers
+    local number=$server left
     server=""
     as_root kill "$number" 2>/dev/null
     wait "$number" || { echo "error: the server did not end well" >&2; return 1; }
-    mapfile -t containers < <(docker_within 60 ps -aq --filter "label=hearth.instance=$(as_root cat "$work/state/instance")")
-    [ "${#containers[@]}" -gt 0 ] || return 0
-    docker_within 120 rm -f "${containers[@]}" >/dev/null
-    grep "for the next start" "$work/log" >&2 && return
-    echo "error: the server left ${#containers[@]} containers behind and did not say so" >&2
+    left=$(remove_containers_with "hearth.instance=$(as_root cat "$work/state/instance")")
+    [ "${left:-0}" != 0 ] || return 0
+    grep "for the next start" "$work/log" >&2 && return 0
+    echo "error: the server left $left containers behind and did not say so" >&2
     return 1
 }
 
