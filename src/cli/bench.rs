@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::args::Global;
 use crate::cli::error::Error;
 use crate::cli::instance;
-use crate::cli::output::{self, Output, Tone};
+use crate::cli::output::{Output, Tone};
 use crate::clock;
 use crate::load::bench::{self, Progress, Target};
 use crate::load::document::Document;
@@ -270,14 +270,7 @@ fn print(document: &Document, output: &mut Output) -> std::io::Result<()> {
         _ => "all",
     };
     rows.push(row(name, &document.total));
-    for (place, line) in output::table(&rows).iter().enumerate() {
-        let line = if place == 0 {
-            output.paint(Tone::Heading, line)
-        } else {
-            line.clone()
-        };
-        output.line(&line)?;
-    }
+    output.rows(&rows)?;
     for line in remarks(document) {
         output.line(&line)?;
     }

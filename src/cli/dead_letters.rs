@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{self, Client, Content};
 use crate::cli::error::Error;
-use crate::cli::output::{self, Output, Tone};
+use crate::cli::output::Output;
 
 /// Requests that queue letters again, each of many; the server says when there are none left.
 const REDRIVES_MAX: usize = 1000;
@@ -101,14 +101,7 @@ async fn list(args: List, client: &Client, output: &mut Output) -> Result<(), Er
     let heading = ["ID", "FUNCTION", "ATTEMPTS", "ACCEPTED", "FAILED", "ERROR"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(letters.iter().map(row));
-    for (i, line) in output::table(&rows).into_iter().enumerate() {
-        let line = match i {
-            0 => output.paint(Tone::Heading, &line),
-            _ => line,
-        };
-        output.line(&line)?;
-    }
-    Ok(())
+    Ok(output.rows(&rows)?)
 }
 
 async fn letters(args: &List, client: &Client) -> Result<Vec<Value>, Error> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{self, Client};
 use crate::cli::error::Error;
-use crate::cli::output::{self, Output, Tone};
+use crate::cli::output::Output;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -64,14 +64,7 @@ async fn list(args: List, client: &Client, output: &mut Output) -> Result<(), Er
     let heading = ["ID", "ENDED", "START", "MS", "OUTCOME"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(calls.items.iter().map(row));
-    for (place, line) in output::table(&rows).iter().enumerate() {
-        let line = match place {
-            0 => output.paint(Tone::Heading, line),
-            _ => line.clone(),
-        };
-        output.line(&line)?;
-    }
-    Ok(())
+    Ok(output.rows(&rows)?)
 }
 
 fn row(call: &Value) -> Vec<String> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{self, Client, Content};
 use crate::cli::error::Error;
-use crate::cli::output::{self, Output, Tone};
+use crate::cli::output::Output;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -122,14 +122,7 @@ async fn list(client: &Client, output: &mut Output) -> Result<(), Error> {
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(keys.items.iter().map(row));
-    for (i, line) in output::table(&rows).into_iter().enumerate() {
-        let line = match i {
-            0 => output.paint(Tone::Heading, &line),
-            _ => line,
-        };
-        output.line(&line)?;
-    }
-    Ok(())
+    Ok(output.rows(&rows)?)
 }
 
 async fn revoke(args: Revoke, client: &Client, output: &mut Output) -> Result<(), Error> {

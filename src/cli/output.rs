@@ -126,7 +126,7 @@ fn paint(color: bool, tone: Tone, text: &str) -> String {
 }
 
 /// Columns as wide as their widest cell; the last one is not padded. The first row is the heading.
-pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

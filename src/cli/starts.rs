@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::client::{self, Client};
 use crate::cli::error::Error;
-use crate::cli::output::{self, Output, Tone};
+use crate::cli::output::Output;
 
 /// The server remembers no more.
 const PAGES_MAX: usize = 20;
@@ -39,14 +39,7 @@ pub async fn run(args: Args, client: &Client, output: &mut Output) -> Result<(),
     ];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     rows.extend(starts.iter().map(row));
-    for (place, line) in output::table(&rows).iter().enumerate() {
-        let line = match place {
-            0 => output.paint(Tone::Heading, line),
-            _ => line.clone(),
-        };
-        output.line(&line)?;
-    }
-    Ok(())
+    Ok(output.rows(&rows)?)
 }
 
 async fn newest(args: &Args, client: &Client) -> Result<Vec<Value>, Error> {

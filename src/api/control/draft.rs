@@ -393,8 +393,8 @@ fn renewed(id: &FunctionId, there: &Environment, rules: Rules<'_>) -> Environmen
 
 /// `function` with everything the change names in its place.
 fn settled(function: Function, change: Change) -> Function {
-    // A runtime's name as AWS's client wrote it says nothing of another runtime.
     let written = change.aws.is_some();
+    // A runtime's name as AWS's client wrote it says nothing of another runtime.
     let other = change
         .runtime
         .as_ref()
