@@ -51,11 +51,7 @@ pub fn configuration(
     set("Version", version.to_string().into());
     let tracing = aws.tracing.as_deref().unwrap_or("PassThrough");
     set("TracingConfig", json!({ "Mode": tracing }));
-    let made = match version {
-        VersionId::Latest => made(face, function),
-        VersionId::Number(_) => 0,
-    };
-    let revision = revision_id(function, version, made, moment);
+    let revision = revision_id(function, version, made(face, function), moment);
     set("RevisionId", revision.into());
     set("Architectures", json!([architecture(function)]));
     let storage = aws.ephemeral_storage.unwrap_or(STORAGE_MIB);
@@ -209,9 +205,14 @@ pub fn code_sha256(hex_digest: &str) -> String {
 }
 
 /// Another with every change, and once more when a change is done; of the one that can be edited, also with every version that was `made` of
-/// it. It follows from what is stored alone, so every process says the same.
+/// the function. It follows from what is stored alone, so every process says the same.
 pub fn revision_id(function: &Function, version: VersionId, made: u64, moment: Moment) -> String {
     let done = !matches!(moment, Moment::Creating | Moment::Updating);
+    let made = if version == VersionId::Latest {
+        made
+    } else {
+        0
+    };
     opaque(&format!(
         "{}/{version}/{}/{made}/{done}",
         function.id, function.revision

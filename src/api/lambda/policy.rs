@@ -15,7 +15,7 @@ use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, Shown, aliases, empty, json as answer};
 use crate::domain::aws::Statement;
 use crate::domain::function::{Function, LATEST};
-use crate::domain::version::{Qualifier, VersionId};
+use crate::domain::version::Qualifier;
 
 /// All statements of a function at one qualifier, as AWS has it.
 const POLICY_MAX: usize = 20 * 1024;
@@ -202,10 +202,7 @@ fn own_revision(shown: &Shown, named: &Named) -> String {
     match alias.and_then(|name| Some((name, published.alias(name)?.1))) {
         Some((name, alias)) => aliases::revision_id(&shown.latest.function, name, alias),
         None => {
-            let made = match shown.version {
-                VersionId::Latest => published.head.last,
-                VersionId::Number(_) => 0,
-            };
+            let made = published.head.last;
             document::revision_id(&shown.function, shown.version, made, Moment::Settled)
         }
     }
