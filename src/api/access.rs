@@ -24,10 +24,11 @@ pub enum Need<'a> {
 /// Pure; no allocation.
 pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let mut parts = path.splitn(4, '/').skip(1);
-    let (first, second) = (parts.next(), parts.next());
-    let rest = parts.next().unwrap_or_default();
-    match (first.unwrap_or_default(), second) {
+    let (_, behind) = cut(path);
+    let (first, behind) = cut(behind.unwrap_or_default());
+    let (second, rest) = behind.map(cut).unzip();
+    let rest = rest.flatten().unwrap_or_default();
+    match (first, second) {
         ("runtimes" | "openapi.json", None) => Need::AnyKey,
         // Whose function's it is, the handler sees.
         ("invocations", Some(_)) if rest.is_empty() && *method == Method::GET => {
@@ -61,6 +62,15 @@ pub fn need<'a>(method: &Method, path: &'a str) -> Need<'a> {
             Need::Function(scope, function)
         }
         _ => Need::Scope(Scope::Admin),
+    }
+}
+
+/// What is before the first slash, and what is behind it. Every call asks this three times, and names are short: looking at byte after byte is
+/// faster here than the search that is made for long texts.
+fn cut(path: &str) -> (&str, Option<&str>) {
+    match path.bytes().position(|byte| byte == b'/') {
+        Some(at) => (&path[..at], Some(&path[at + 1..])),
+        None => (path, None),
     }
 }
 

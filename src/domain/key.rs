@@ -135,8 +135,10 @@ pub fn hash(key: &str) -> [u8; 32] {
 
 /// The id in a key, if it has the form of one that has an id.
 pub fn id_of(key: &str) -> Option<&str> {
-    let (id, _) = key.strip_prefix(PREFIX)?.split_once('_')?;
-    Some(id)
+    let rest = key.strip_prefix(PREFIX)?;
+    // By the byte: for a text this short the search for a character takes longer to begin than to end.
+    let end = rest.bytes().position(|byte| byte == b'_')?;
+    Some(&rest[..end])
 }
 
 /// What stands for a key where an AWS client wants an access key id: looks like one, and follows from the key alone.

@@ -54,7 +54,8 @@ fn presented(headers: &HeaderMap) -> Result<Cow<'_, str>, Failure> {
     }
     let value = headers.get(AUTHORIZATION).ok_or(Failure::Missing)?;
     let of_scheme = || {
-        let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+        let text = value.to_str().ok()?;
+        let (scheme, rest) = text.split_at(text.bytes().position(|byte| byte == b' ')?);
         if scheme.eq_ignore_ascii_case("bearer") {
             return Some(rest.trim().into());
         }

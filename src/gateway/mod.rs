@@ -10,5 +10,6 @@ pub mod screen;
 pub mod server;
 pub mod service;
 pub mod slowdown;
+pub mod timer;
 pub mod tls;
 pub mod validity;

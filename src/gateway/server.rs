@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::body::Body;
 use crate::gateway::repoll::Repoll;
 use crate::gateway::service::Gateway;
+use crate::gateway::timer::HeadTimer;
 use crate::gateway::tls::{Accepted, H2_PREFACE, Tls};
 use crate::task;
 use crate::telemetry::metrics;
@@ -55,15 +56,12 @@ pub async fn run(
     stop: CancellationToken,
     hurry: CancellationToken,
 ) -> Option<Rest> {
+    // One pointer to copy for each request, and not all it has.
+    let gateway = Arc::new(gateway);
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(options.max_connections));
-    let server = Arc::new(builder(&options));
-    // With TLS the handshake says which protocol it is.
-    let (http1, http2) = (
-        Arc::new(builder(&options).http1_only()),
-        Arc::new(builder(&options).http2_only()),
-    );
-    let first_bytes = options.header_timeout;
+    let head_timeout = options.header_timeout;
+    let first_bytes = head_timeout;
     let mut failing = false;
     loop {
         // A place first: connections beyond the bound wait in the kernel, where they cost nothing.
@@ -100,8 +98,7 @@ pub async fn run(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without nodelay");
         }
-        let (gateway, server, watcher) = (gateway.clone(), server.clone(), graceful.watcher());
-        let (http1, http2) = (http1.clone(), http2.clone());
+        let (gateway, watcher) = (gateway.clone(), graceful.watcher());
         let (stop, tls) = (stop.clone(), options.tls.clone());
         task::spawn(task::Kind::Local, "connection", async move {
             let service = service_fn(move |request: Request<Incoming>| {
@@ -114,12 +111,14 @@ pub async fn run(
                     accepted = tokio::time::timeout(first_bytes.min(HANDSHAKE), tls.accept(stream)) => accepted,
                     () = stop.cancelled() => return,
                 };
+                // The handshake says which protocol it is.
+                let server = builder(head_timeout);
                 match accepted {
                     Ok(Ok(Accepted::Http1(stream))) => {
-                        serve(&http1, stream, service, watcher).await
+                        serve(&server.http1_only(), stream, service, watcher).await
                     }
                     Ok(Ok(Accepted::Http2(stream))) => {
-                        serve(&http2, stream, service, watcher).await
+                        serve(&server.http2_only(), stream, service, watcher).await
                     }
                     Ok(Err(error)) => tracing::debug!(%error, "no handshake"),
                     Err(_) => tracing::debug!("connection without a handshake"),
@@ -137,7 +136,7 @@ pub async fn run(
                 tracing::debug!("connection without a request");
                 return;
             }
-            serve(&server, stream, service, watcher).await;
+            serve(&builder(head_timeout), stream, service, watcher).await;
             drop(place);
         });
     }
@@ -200,12 +199,13 @@ async fn speaks(stream: &TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn builder(options: &Options) -> auto::Builder<TokioExecutor> {
+/// One connection's server.
+fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_timeout)
+        .timer(HeadTimer::default())
+        .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_MAX);
     builder
         .http2()

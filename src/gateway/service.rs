@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -24,7 +25,7 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::urls::address;
 use crate::api::{self, access, error, invoke};
 use crate::clock;
-use crate::domain::key::Grant;
+use crate::domain::key::{Denied, Grant};
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::gateway::keys::Failure;
 use crate::gateway::route::{Route, Segment, route};
@@ -45,7 +46,7 @@ pub struct Readiness {
     pub store: watch::Receiver<Option<String>>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Gateway {
     /// The listener speaks TLS.
     pub tls: bool,
@@ -102,11 +103,19 @@ impl Gateway {
         } else if aws {
             Box::pin(self.lambda(route, request, peer)).await
         } else if route.is_open() {
-            self.answer(route, request, peer).await
+            Box::pin(self.answer(route, request, peer)).await
         } else {
             match self.admitted(&request) {
-                Ok(grant) => self.answer_to(&grant, route, request, peer).await,
-                // Boxed, so that calls with a good key carry nothing of it.
+                Ok(grant) => match (self.permits(&grant, &request), route) {
+                    (Err(denied), _) => error::refused(&denied.into()),
+                    // In this future, and its request taken apart here: every function that a request is moved through copies it.
+                    (Ok(()), Route::Execute(name)) => {
+                        let (head, body) = request.into_parts();
+                        self.execute(name, &head, body).await
+                    }
+                    // Boxed, so that calls carry nothing of it.
+                    (Ok(()), route) => Box::pin(self.answer_to(grant, route, request, peer)).await,
+                },
                 Err(failure) => {
                     let (headers, version) = (request.headers(), request.version());
                     Box::pin(self.turned_away(failure, peer, headers, version)).await
@@ -191,22 +200,27 @@ impl Gateway {
         Some(Problem::TooManyWrongKeys { wait })
     }
 
-    /// The answer to a request with a good key, if it is good for this.
+    /// Whether the key is good for this.
+    fn permits(&self, grant: &Grant, request: &Request<Incoming>) -> Result<(), Denied> {
+        let (method, path) = (request.method(), request.uri().path());
+        let checked = access::check(grant, method, path, &self.scheduler);
+        if checked.is_err() {
+            metrics::auth_failed("scope");
+        }
+        checked
+    }
+
+    /// The answer to a request with a key that is good for it.
     async fn answer_to(
         &self,
-        grant: &Arc<Grant>,
+        grant: Arc<Grant>,
         route: Route,
         mut request: Request<Incoming>,
         peer: IpAddr,
     ) -> Response<Body> {
-        let (method, path) = (request.method(), request.uri().path());
-        if let Err(denied) = access::check(grant, method, path, &self.scheduler) {
-            metrics::auth_failed("scope");
-            return error::refused(&denied.into());
-        }
         if route == Route::Control {
-            // For what only the body says. Calls have nothing to say there.
-            request.extensions_mut().insert(grant.clone());
+            // For what only the body says.
+            request.extensions_mut().insert(grant);
         }
         self.answer(route, request, peer).await
     }
@@ -218,19 +232,19 @@ impl Gateway {
         peer: IpAddr,
     ) -> Response<Body> {
         match route {
-            Route::Execute(name) => self.execute(name, request).await,
-            // Answered before, with its own way to find out who asks.
-            Route::Lambda | Route::Url => error::not_found(request.uri().path()),
+            // Answered before: the first on a way of its own, the others find out themselves who asks.
+            Route::Execute(_) | Route::Lambda | Route::Url => {
+                error::not_found(request.uri().path())
+            }
             Route::Health => text(StatusCode::OK, "ok\n".into()),
             Route::Ready => self.ready(),
             Route::Metrics => self.metrics(),
             Route::Dashboard => self.page(&request),
-            Route::Session => Box::pin(self.session(request, peer)).await,
-            // Boxed, so that calls that come in elsewhere carry nothing of it.
-            Route::Function => Box::pin(self.function(request, peer)).await,
+            Route::Session => self.session(request, peer).await,
+            Route::Function => self.function(request, peer).await,
             Route::Control => {
                 let request = request.map(axum::body::Body::new);
-                let answer = Box::pin(self.control.clone().oneshot(request));
+                let answer = self.control.clone().oneshot(request);
                 // The router's error type is uninhabited: it always has an answer.
                 answer.await.map_or_else(
                     |never| match never {},
@@ -240,8 +254,7 @@ impl Gateway {
         }
     }
 
-    async fn execute(&self, name: Segment, request: Request<Incoming>) -> Response<Body> {
-        let (head, incoming) = request.into_parts();
+    async fn execute(&self, name: Segment, head: &Parts, incoming: Incoming) -> Response<Body> {
         let name = name.of(head.uri.path());
         match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
             Ok(payload) => {

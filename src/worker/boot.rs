@@ -21,7 +21,7 @@ use crate::worker::connection::{self, Connection};
 use crate::worker::frame::Kind;
 use crate::worker::logs::Pipe;
 use crate::worker::message::{self, Hello};
-use crate::worker::patience::Patience;
+use crate::clock::patience::Patience;
 use crate::worker::{Remains, Worker};
 
 /// What is asked of a new container.

@@ -4,6 +4,9 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 pub const HEADER_LEN: usize = 12;
+/// A body up to this size is copied out of the buffer, which stays in one hand and is filled again; for one that shares it with a longer body
+/// a new buffer is made.
+const COPY_MAX: usize = 1024;
 /// The largest body of the kinds that carry payloads and code settings.
 pub const BODY_MAX: usize = 8 * 1024 * 1024;
 /// The largest body of every other kind.
@@ -166,11 +169,19 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<Frame>, Error> {
         return Ok(None);
     }
     input.advance(HEADER_LEN);
+    let body = match length {
+        ..=COPY_MAX => {
+            let body = Bytes::copy_from_slice(&input[..length]);
+            input.advance(length);
+            body
+        }
+        _ => input.split_to(length).freeze(),
+    };
     Ok(Some(Frame {
         kind,
         flags,
         stream,
-        body: input.split_to(length).freeze(),
+        body,
     }))
 }
 

@@ -205,9 +205,8 @@ struct State {
     partial: Vec<u8>,
     /// The part of an over-long line that is being skipped.
     skipping: bool,
-    /// The last lines, kept for the error that may follow: a bounded tail.
-    tail: VecDeque<String>,
-    tail_bytes: usize,
+    /// The last lines, kept for the error that may follow: a bounded tail, each with its end.
+    tail: String,
     chunk: Vec<u8>,
     /// Something was read since the worker's task looked last.
     printed: bool,
@@ -257,8 +256,7 @@ impl Pipe {
                 request_id: None,
                 partial: Vec::new(),
                 skipping: false,
-                tail: VecDeque::new(),
-                tail_bytes: 0,
+                tail: String::new(),
                 chunk: vec![0; READ_CHUNK],
                 printed: false,
                 emptied: None,
@@ -282,7 +280,8 @@ impl Pipe {
         }
         state.finish_partial();
         state.tail.clear();
-        state.tail_bytes = 0;
+        // One long line must not take its room for ever.
+        state.tail.shrink_to(TAIL_BYTES);
         state.request_id = Some(request_id);
     }
 
@@ -300,13 +299,7 @@ impl Pipe {
     pub fn tail(&self) -> String {
         let mut state = self.state.lock();
         self.read_available(&mut state);
-        let mut text = state.tail.iter().fold(String::new(), |mut text, line| {
-            text.push_str(line);
-            text.push('\n');
-            text
-        });
-        text.push_str(&String::from_utf8_lossy(&state.partial));
-        text
+        state.tail.clone() + &String::from_utf8_lossy(&state.partial)
     }
 
     /// Reads for as long as somebody may write; returns when the last writer is gone, which is when the container's
@@ -422,10 +415,14 @@ impl State {
             .trim_end_matches('\r')
             .to_owned();
         self.partial.clear();
-        self.tail_bytes += text.len() + 1;
-        self.tail.push_back(text.clone());
-        while self.tail_bytes > TAIL_BYTES && self.tail.len() > 1 {
-            self.tail_bytes -= self.tail.pop_front().map_or(0, |t| t.len() + 1);
+        self.tail.push_str(&text);
+        self.tail.push('\n');
+        while self.tail.len() > TAIL_BYTES {
+            // Whole lines go, but the last stays however long it is.
+            match self.tail.find('\n') {
+                Some(end) if end + 1 < self.tail.len() => self.tail.drain(..=end),
+                _ => break,
+            };
         }
         if let Some(book) = &self.book {
             book.push(&self.worker, self.request_id, text);

@@ -6,7 +6,6 @@ pub mod connection;
 pub mod frame;
 pub mod logs;
 pub mod message;
-pub mod patience;
 pub mod specialise;
 
 use std::path::PathBuf;
@@ -20,7 +19,7 @@ use crate::engine::ContainerId;
 use crate::engine::kill::{self, Standstill};
 use crate::worker::connection::Connection;
 use crate::worker::logs::Pipe;
-use crate::worker::patience::Patience;
+use crate::clock::patience::Patience;
 
 /// A worker, owned by whoever may use it now: a stem pool, a slot's idle list, or the call it serves. That is why no worker
 /// can serve two calls.

@@ -1,8 +1,9 @@
-//! A call's deadline. A timer per call would be put into the runtime's wheel and taken out again, under its lock, with each; this one
-//! stays there over many calls and is moved only when it has run out, or would come too late.
+//! A deadline that is moved often and seldom passes: a call's, or that of the next request on a connection. A timer each time would be
+//! put into the runtime's wheel and taken out again, under its lock; this one stays there and is moved only when it has run out, or
+//! would come too late.
 
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use futures_util::future::poll_fn;
@@ -29,22 +30,27 @@ impl Patience {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Ok(output));
             }
-            let sleep = self
-                .0
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-            if sleep.deadline() > deadline.into() {
-                sleep.as_mut().reset(deadline.into());
-            }
-            // Of an earlier call, most often: then it goes on to this one's.
-            while sleep.as_mut().poll(context).is_ready() {
-                if clock::now() >= deadline {
-                    return Poll::Ready(Err(Elapsed));
-                }
-                sleep.as_mut().reset(deadline.into());
-            }
-            Poll::Pending
+            self.poll_passed(deadline, context).map(|()| Err(Elapsed))
         })
         .await
+    }
+
+    /// Ready when the deadline has passed.
+    pub fn poll_passed(&mut self, deadline: Instant, context: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .0
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        if sleep.deadline() > deadline.into() {
+            sleep.as_mut().reset(deadline.into());
+        }
+        // Of an earlier time, most often: then it goes on to this one.
+        while sleep.as_mut().poll(context).is_ready() {
+            if clock::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
     }
 }
 
