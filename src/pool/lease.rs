@@ -46,14 +46,14 @@ pub struct Origin {
 }
 
 impl Pool {
-    /// A worker for a call: idle now, or waited for until `deadline`.
+    /// A worker for a call: idle now, which is `since`, or waited for until `deadline`.
     pub async fn acquire<G: Send + 'static>(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         guard: G,
+        since: Instant,
         deadline: Instant,
     ) -> Result<(Lease<G>, Origin), Failed> {
-        let since = clock::now();
         let mut guard = guard;
         while let Some(worker) = slot.lease() {
             match self.lease(slot, worker, guard, since).alive() {
@@ -253,9 +253,13 @@ impl<G: Send + 'static> Lease<G> {
         &*self.pool.engine
     }
 
+    /// When its worker was taken.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
     /// The worker answered and can serve the next call.
-    pub fn give_back(mut self) {
-        let now = clock::now();
+    pub fn give_back(mut self, now: Instant) {
         let Some(mut worker) = self.worker.take() else {
             return;
         };
@@ -276,11 +280,16 @@ impl<G: Send + 'static> Lease<G> {
 
     /// The lease, if its worker can be used; else the guard, for another one. A worker that died while it was idle, or
     /// that has something to say though nobody asked, gets no call.
-    fn alive(mut self) -> Result<Self, G> {
+    fn alive(self) -> Result<Self, G> {
         let worker = self.worker();
-        if !worker.is_gone() && worker.connection.is_quiet() {
-            return Ok(self);
+        match !worker.is_gone() && worker.connection.is_quiet() {
+            true => Ok(self),
+            false => Err(self.died_idle()),
         }
+    }
+
+    /// The worker died before it had anything of the call. The guard is for another one.
+    pub fn died_idle(mut self) -> G {
         let guard = self
             .guard
             .take()
@@ -288,7 +297,7 @@ impl<G: Send + 'static> Lease<G> {
         if let Some(worker) = self.worker.take() {
             self.end(worker, "died_idle");
         }
-        Err(guard)
+        guard
     }
 
     /// The worker is dead, or did what no worker does. The call's place is kept until its processes are gone: until then

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::function::Function;
-use crate::domain::invocation::{Invocation, Phases};
+use crate::domain::invocation::{Invocation, Phases, StartReason};
 use crate::pool::lease::{Lease, Origin};
 use crate::scheduler::admit::Permit;
 use crate::task;
@@ -31,17 +31,18 @@ pub struct Ran {
     pub log_tail: String,
 }
 
-/// Lets the leased worker run the invocation.
+/// Lets the leased worker run the invocation. One that died while it was idle, and had nothing of it, is no use and no harm: the permit is for
+/// another worker then.
 pub async fn run(
     mut lease: Lease<Permit>,
     origin: &Origin,
     function: &Arc<Function>,
     invocation: &Invocation,
-) -> Ran {
+) -> Result<Ran, Permit> {
     let timeout = function.timeout();
-    let begun = clock::now();
+    let begun = lease.since();
     let deadline = begun + timeout;
-    let step = call::begin(lease.worker_mut(), invocation, timeout, deadline).await;
+    let (step, ended) = call::begin(lease.worker_mut(), invocation, timeout, deadline).await;
     let mut log_tail = String::new();
     if matches!(
         step,
@@ -49,7 +50,7 @@ pub async fn run(
     ) {
         log_tail = lease.worker().pipe.tail();
     }
-    let run = clock::now().saturating_duration_since(begun);
+    let run = ended.saturating_duration_since(begun);
     let phases = Phases {
         queue: origin.queue,
         start: origin.start,
@@ -58,11 +59,11 @@ pub async fn run(
     };
     let result = match step {
         Step::Answered { body, raw } => {
-            lease.give_back();
+            lease.give_back(ended);
             Ok(Answer::Whole { body, raw })
         }
         Step::Failed(fault) => {
-            lease.give_back();
+            lease.give_back(ended);
             Err(fault)
         }
         Step::FailedLast(fault) => {
@@ -73,6 +74,10 @@ pub async fn run(
             content_type,
             body: rest(lease, function.clone(), deadline),
         }),
+        // Whoever dies as soon as it is started does so again: only of those that were idle another is tried.
+        Step::Broken(connection::Error::Unheard) if origin.reason == StartReason::Idle => {
+            return Err(lease.died_idle());
+        }
         Step::Broken(error) => {
             // The container's last words may have come in while its end was looked into.
             let last_look = |worker: &Worker| log_tail = worker.pipe.tail();
@@ -84,11 +89,11 @@ pub async fn run(
             Err(Fault::Timeout(timeout))
         }
     };
-    Ran {
+    Ok(Ran {
         result,
         phases,
         log_tail,
-    }
+    })
 }
 
 /// The worker's connection broke: finds out why, and gives the worker up.
@@ -150,9 +155,9 @@ async fn pump(
                     }
                 }
             }
-            Chunk::End => return lease.give_back(),
+            Chunk::End => return lease.give_back(clock::now()),
             Chunk::Failed(fault) => {
-                lease.give_back();
+                lease.give_back(clock::now());
                 break fault;
             }
             Chunk::FailedLast(fault) => {

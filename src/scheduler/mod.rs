@@ -40,6 +40,7 @@ use crate::pool::roster::View;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Replaced, Table};
 use crate::scheduler::admit::Gate;
+use crate::scheduler::dispatch::Ran;
 use crate::scheduler::exchanges::{Absent, Exchange, Exchanges};
 use crate::scheduler::gates::{FunctionGates, gate, set_limit};
 use crate::scheduler::life::Life;
@@ -613,43 +614,55 @@ impl Scheduler {
                 return;
             }
         };
-        let (permit, term) = match self.admit(target, deadline).await {
+        let (mut permit, term) = match self.admit(target, deadline).await {
             Ok(admitted) => admitted,
             Err(fault) => {
                 called.result = Err(fault);
                 return;
             }
         };
-        let since = clock::now();
-        match self.pool.acquire(slot, permit, deadline).await {
-            // It waited, or the process was stopped, while others were given its place.
-            Ok((lease, _)) if !self.may_begin(term) => {
-                lease.give_back();
-                called.result = Err(Fault::PermitsLost);
-            }
-            Ok((lease, origin)) => {
-                called.start = Some((origin.kind, origin.reason));
-                called.cause = origin.cause;
-                let ran = dispatch::run(lease, &origin, &target.function, invocation).await;
-                called.phases = ran.phases;
-                called.log_tail = ran.log_tail;
-                called.result = match ran.result {
-                    // Its container was removed under it, by the end of this process.
-                    Err(Fault::Exited { .. } | Fault::OutOfMemory { .. })
-                        if self.draining.load(Ordering::Relaxed) =>
-                    {
-                        Err(Fault::Interrupted)
+        loop {
+            let since = clock::now();
+            match self.pool.acquire(slot, permit, since, deadline).await {
+                // It waited, or the process was stopped, while others were given its place.
+                Ok((lease, _)) if !self.may_begin(term) => {
+                    lease.give_back(clock::now());
+                    called.result = Err(Fault::PermitsLost);
+                }
+                Ok((lease, origin)) => {
+                    called.start = Some((origin.kind, origin.reason));
+                    called.cause = origin.cause;
+                    match dispatch::run(lease, &origin, &target.function, invocation).await {
+                        Ok(ran) => self.ran(ran, called),
+                        Err(back) => {
+                            permit = back;
+                            continue;
+                        }
                     }
-                    result => result,
-                };
+                }
+                Err(failed) => {
+                    called.phases = failed.phases(clock::now().saturating_duration_since(since));
+                    called.cause = failed.fresh.and_then(|fresh| fresh.cause);
+                    called.log_tail = (*failed.log_tail).to_owned();
+                    called.result = Err(failed.fault);
+                }
             }
-            Err(failed) => {
-                called.phases = failed.phases(clock::now().saturating_duration_since(since));
-                called.cause = failed.fresh.and_then(|fresh| fresh.cause);
-                called.log_tail = (*failed.log_tail).to_owned();
-                called.result = Err(failed.fault);
-            }
+            return;
         }
+    }
+
+    fn ran(&self, ran: Ran, called: &mut Called) {
+        called.phases = ran.phases;
+        called.log_tail = ran.log_tail;
+        called.result = match ran.result {
+            // Its container was removed under it, by the end of this process.
+            Err(Fault::Exited { .. } | Fault::OutOfMemory { .. })
+                if self.draining.load(Ordering::Relaxed) =>
+            {
+                Err(Fault::Interrupted)
+            }
+            result => result,
+        };
     }
 
     fn may_begin(&self, term: Option<Term>) -> bool {

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::clock;
-use crate::clock::patience::Elapsed;
 use crate::domain::fault::{Fault, Report};
 use crate::domain::invocation::Invocation;
 use crate::domain::limits::{ANSWER_MAX, Mebibytes};
@@ -17,6 +16,7 @@ use crate::worker::Worker;
 use crate::worker::connection;
 use crate::worker::frame::{self, Frame, Kind};
 use crate::worker::message;
+use crate::clock::patience::Elapsed;
 
 /// A worker whose connection closed has this long to be seen dead by the engine.
 const EXIT_WAIT: Duration = Duration::from_secs(2);
@@ -76,13 +76,14 @@ pub enum Chunk {
     Late,
 }
 
-/// Sends the invocation and waits for the first thing the worker says of it. It has `timeout` from now on, until `deadline`.
+/// Sends the invocation and waits for the first thing the worker says of it, and says when that was. It has `timeout` from now on, until
+/// `deadline`.
 pub async fn begin(
     worker: &mut Worker,
     invocation: &Invocation,
     timeout: Duration,
     deadline: Instant,
-) -> Step {
+) -> (Step, Instant) {
     worker.stream = worker.stream.wrapping_add(1).max(1);
     let stream = worker.stream;
     worker.pipe.begin(invocation.request_id, deadline - timeout);
@@ -101,13 +102,17 @@ pub async fn begin(
             .await?;
         connection.receive().await
     };
-    let frame = match worker.patience.until(deadline, exchange).await {
-        Ok(Ok(frame)) => frame,
-        Ok(Err(error)) => return Step::Broken(error),
-        Err(Elapsed) => return Step::Late,
+    let exchanged = worker.patience.until(deadline, exchange).await;
+    let now = clock::now();
+    let step = match exchanged {
+        Ok(Ok(frame)) => {
+            worker.pipe.drain(now);
+            first(frame, stream)
+        }
+        Ok(Err(error)) => Step::Broken(error),
+        Err(Elapsed) => Step::Late,
     };
-    worker.pipe.drain(clock::now());
-    first(frame, stream)
+    (step, now)
 }
 
 fn first(frame: Frame, stream: u32) -> Step {
@@ -203,7 +208,10 @@ pub async fn lost(
     error: connection::Error,
     until: Instant,
 ) -> Fault {
-    if !matches!(error, connection::Error::Closed | connection::Error::Io(_)) {
+    if !matches!(
+        error,
+        connection::Error::Closed | connection::Error::Unheard | connection::Error::Io(_)
+    ) {
         return Fault::Protocol(error.to_string());
     }
     let deadline = clock::now() + EXIT_WAIT;

@@ -6,9 +6,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::domain::id::RequestId;
@@ -31,6 +30,9 @@ pub struct Connection {
 pub enum Error {
     #[error("the worker closed the connection")]
     Closed,
+    /// Before it was sent anything of this invocation.
+    #[error("the worker had closed the connection")]
+    Unheard,
     #[error("the worker's socket failed")]
     Io(#[source] io::Error),
     #[error("{0}")]
@@ -58,12 +60,15 @@ impl Connection {
         }
     }
 
-    /// Whether there is nothing to read and the other end is still there, as it must be between two invocations. Asks the
-    /// kernel: what tokio remembers may be older than a worker's death.
+    /// Whether nothing came of the other end since the last frame, not even its end: as it must be between two invocations. The kernel is asked only
+    /// if the reactor has heard of something. A death it has not heard of yet shows when an invocation is sent, as `Unheard`.
     pub fn is_quiet(&self) -> bool {
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = recv(self.stream.as_raw_fd(), &mut [0; 1], flags);
-        self.input.is_empty() && peeked == Err(Errno::EAGAIN)
+        let peeked = self.stream.try_io(Interest::READABLE, || {
+            let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+            Ok(recv(self.stream.as_raw_fd(), &mut [0; 1], flags)?)
+        });
+        let nothing = peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        nothing && self.input.is_empty()
     }
 
     /// The process on the other end, as the kernel knows it.
@@ -94,13 +99,23 @@ impl Connection {
         self.output
             .put_slice(&frame::header(Kind::Invoke, flags, stream, length));
         message::invoke_head(&mut self.output, deadline_unix_ms, request_id, context);
-        if payload.len() <= COPY_MAX {
+        let copied = payload.len() <= COPY_MAX;
+        if copied {
             self.output.put_slice(payload);
-            self.stream.write_all(&self.output).await.map_err(broken)
-        } else {
-            self.stream.write_all(&self.output).await.map_err(broken)?;
-            self.stream.write_all(payload).await.map_err(broken)
         }
+        let begun = self.stream.write(&self.output).await;
+        let written = begun.map_err(|error| match broken(error) {
+            Error::Closed => Error::Unheard,
+            other => other,
+        })?;
+        let rest = &self.output[written..];
+        if !rest.is_empty() {
+            self.stream.write_all(rest).await.map_err(broken)?;
+        }
+        if !copied {
+            self.stream.write_all(payload).await.map_err(broken)?;
+        }
+        Ok(())
     }
 
     /// The next frame. Cancel-safe.
