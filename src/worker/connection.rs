@@ -165,3 +165,32 @@ fn broken(error: io::Error) -> Error {
         _ => Error::Io(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_nobody_heard_of_shows_before_anything_is_asked() {
+        let (here, there) = UnixStream::pair().expect("a pair");
+        let mut connection = Connection::new(here);
+        assert!(connection.is_quiet());
+        drop(there);
+        // Nothing was awaited: the reactor has not looked.
+        assert!(connection.is_quiet());
+        let sent = connection.send_invoke(1, 0, RequestId::generate(), b"", b"{}", false);
+        assert!(matches!(sent.await, Err(Error::Unheard)));
+    }
+
+    #[tokio::test]
+    async fn who_says_something_unasked_or_ends_is_not_quiet() {
+        for says in [&b"x"[..], b""] {
+            let (here, mut there) = UnixStream::pair().expect("a pair");
+            let connection = Connection::new(here);
+            there.write_all(says).await.expect("room");
+            drop(there);
+            connection.stream.readable().await.expect("an event");
+            assert!(!connection.is_quiet());
+        }
+    }
+}
