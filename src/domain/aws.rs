@@ -127,12 +127,45 @@ impl Default for Place {
 }
 
 impl Place {
+    /// The part of AWS's world that the region is in; ARNs begin with it.
+    fn partition(&self) -> &'static str {
+        const ELSEWHERE: [(&str, &str); 7] = [
+            ("cn-", "aws-cn"),
+            ("us-gov-", "aws-us-gov"),
+            ("us-iso-", "aws-iso"),
+            ("us-isob-", "aws-iso-b"),
+            ("us-isof-", "aws-iso-f"),
+            ("eu-isoe-", "aws-iso-e"),
+            ("eusc-", "aws-eusc"),
+        ];
+        let mut elsewhere = ELSEWHERE.iter();
+        let here = elsewhere.find(|(regions, _)| self.region.starts_with(regions));
+        here.map_or("aws", |(_, partition)| partition)
+    }
+
+    fn arn(&self, account: &str, of: impl fmt::Display) -> String {
+        let (partition, region) = (self.partition(), &self.region);
+        format!("arn:{partition}:lambda:{region}:{account}:{of}")
+    }
+
+    /// The ARN of somebody or something of an account: `user/NAME`, `root`.
+    pub fn iam(&self, account: &str, of: impl fmt::Display) -> String {
+        format!("arn:{}:iam::{account}:{of}", self.partition())
+    }
+
+    /// The ARN of somebody with a key of Hearth's.
+    pub fn user(&self, name: &str) -> String {
+        self.iam(&self.account, format_args!("user/{name}"))
+    }
+
+    /// The ARN of what runs functions, which is nobody's.
+    pub fn runtime(&self, id: impl fmt::Display) -> String {
+        self.arn("", format_args!("runtime:{id}"))
+    }
+
     /// The ARN of a function by name, without a qualifier.
     pub fn function(&self, name: impl fmt::Display) -> String {
-        format!(
-            "arn:aws:lambda:{}:{}:function:{name}",
-            self.region, self.account
-        )
+        self.arn(&self.account, format_args!("function:{name}"))
     }
 
     /// The same with a qualifier, if there is one.
@@ -146,9 +179,33 @@ impl Place {
 
     /// The ARN of a layer by name, without a version.
     pub fn layer(&self, name: impl fmt::Display) -> String {
-        format!(
-            "arn:aws:lambda:{}:{}:layer:{name}",
-            self.region, self.account
-        )
+        self.arn(&self.account, format_args!("layer:{name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_region_is_in_a_partition() {
+        for (region, partition) in [
+            ("eu-west-3", "aws"),
+            ("cn-northwest-1", "aws-cn"),
+            ("us-gov-west-1", "aws-us-gov"),
+            ("us-isob-east-1", "aws-iso-b"),
+            ("eusc-de-east-1", "aws-eusc"),
+        ] {
+            let place = Place {
+                region: region.into(),
+                ..Place::default()
+            };
+            let arn = format!("arn:{partition}:lambda:{region}:000000000000:function:f:1");
+            assert_eq!(place.qualified("f", Some("1")), arn);
+            let user = format!("arn:{partition}:iam::123456789012:user/ada");
+            assert_eq!(place.iam("123456789012", "user/ada"), user);
+            let runtime = format!("arn:{partition}:lambda:{region}::runtime:r");
+            assert_eq!(place.runtime("r"), runtime);
+        }
     }
 }

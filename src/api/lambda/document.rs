@@ -40,7 +40,7 @@ pub fn configuration(
     let catalog = &face.control.runtimes;
     set("FunctionName", name.into());
     set("FunctionArn", arn.into());
-    let role = || format!("arn:aws:iam::{}:role/hearth", place.account);
+    let role = || place.iam(&place.account, "role/hearth");
     set("Role", aws.role.clone().unwrap_or_else(role).into());
     set("Description", function.description.as_str().into());
     set("Timeout", function.timeout_seconds.into());
@@ -75,7 +75,7 @@ pub fn configuration(
         set("Runtime", runtime.into());
         set("Handler", function.handler.as_str().into());
         if moment != Moment::Listed {
-            let arn = runtimes::version_arn(&place.region, runtime, function);
+            let arn = runtimes::version_arn(place, runtime, function);
             set("RuntimeVersionConfig", json!({ "RuntimeVersionArn": arn }));
         }
     }

@@ -53,7 +53,7 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     let mut statement = json!({
         "Sid": sid,
         "Effect": "Allow",
-        "Principal": policy::who(&principal),
+        "Principal": policy::who(&principal, &face.settings.place),
         "Action": action,
         "Resource": layers::arn(&face.settings.place, &id),
     });

@@ -500,8 +500,8 @@ fn permit(
 /// Another account's, or another region's: nobody can have been let in there.
 fn elsewhere(caller: &Grant, face: &Lambda, arn: &str) -> Refusal {
     Refusal::denied(format!(
-        "User: arn:aws:iam::{}:user/{} is not authorized to perform: lambda:GetLayerVersion on resource: {arn} because no resource-based policy allows the lambda:GetLayerVersion action",
-        face.settings.place.account, caller.name
+        "User: {} is not authorized to perform: lambda:GetLayerVersion on resource: {arn} because no resource-based policy allows the lambda:GetLayerVersion action",
+        face.settings.place.user(&caller.name)
     ))
 }
 

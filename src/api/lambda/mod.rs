@@ -246,9 +246,8 @@ impl Lambda {
         permitted.map_err(|denied| {
             let place = &self.settings.place;
             Refusal::denied(format!(
-                "User: arn:aws:iam::{}:user/{} is not authorized to perform: lambda:{action} on resource: {} because {}",
-                place.account,
-                caller.name,
+                "User: {} is not authorized to perform: lambda:{action} on resource: {} because {}",
+                place.user(&caller.name),
                 arn(),
                 error::Problem::from(denied)
             ))

@@ -13,7 +13,7 @@ use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, Shown, aliases, empty, json as answer};
-use crate::domain::aws::Statement;
+use crate::domain::aws::{Place, Statement};
 use crate::domain::function::{Function, LATEST};
 use crate::domain::version::Qualifier;
 
@@ -62,7 +62,7 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     let mut statement = json!({
         "Sid": id,
         "Effect": "Allow",
-        "Principal": who(&principal),
+        "Principal": who(&principal, &face.settings.place),
         "Action": action,
         "Resource": named.arn(&face.settings.place),
     });
@@ -236,12 +236,12 @@ fn is_principal(text: &str) -> bool {
 }
 
 /// A service by its domain, an account by its number, or anybody.
-pub(super) fn who(principal: &str) -> Value {
+pub(super) fn who(principal: &str, place: &Place) -> Value {
     let account = principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit());
     if principal == "*" {
         "*".into()
     } else if account {
-        json!({"AWS": format!("arn:aws:iam::{principal}:root")})
+        json!({"AWS": place.iam(principal, "root")})
     } else if principal.starts_with("arn:") {
         json!({ "AWS": principal })
     } else {

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::api::lambda::errors::Refusal;
 use crate::config;
+use crate::domain::aws::Place;
 use crate::domain::function::Function;
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
@@ -47,9 +48,9 @@ fn answers_to(manifest: &Manifest, name: &str) -> bool {
 }
 
 /// AWS's form of what exactly runs a function: one for each pair of the name it goes by and the runtime that stands for that.
-pub fn version_arn(region: &str, shown: &str, function: &Function) -> String {
+pub fn version_arn(place: &Place, shown: &str, function: &Function) -> String {
     let digest = Sha256::digest(format!("{shown}/{}", function.runtime));
-    format!("arn:aws:lambda:{region}::runtime:{}", hex::encode(digest))
+    place.runtime(hex::encode(digest))
 }
 
 /// What a function's runtime is called to AWS's clients: as one wrote it, or else by a name that AWS has too.

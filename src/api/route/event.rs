@@ -18,6 +18,7 @@ use serde::{Serialize, Serializer};
 use crate::api::error::to_json;
 use crate::api::route::{HOP_BY_HOP, Sender};
 use crate::api::trace::{AMZN_TRACE_ID, TRACEPARENT, TRACESTATE};
+use crate::domain::aws::Place;
 use crate::domain::function::Function;
 use crate::domain::id::RequestId;
 use crate::domain::trace::Trace;
@@ -63,8 +64,8 @@ pub enum At<'a> {
 pub struct Caller<'a> {
     pub key: &'a str,
     pub name: &'a str,
-    /// The account all are of.
-    pub account: &'a str,
+    /// With the account all are of.
+    pub place: &'a Place,
 }
 
 #[derive(Serialize)]
@@ -136,11 +137,11 @@ impl<'a> Authorizer<'a> {
         Self {
             iam: Iam {
                 access_key: caller.key,
-                account_id: caller.account,
+                account_id: &caller.place.account,
                 caller_id: caller.key,
                 cognito_identity: None,
                 principal_org_id: None,
-                user_arn: format!("arn:aws:iam::{}:user/{}", caller.account, caller.name),
+                user_arn: caller.place.user(caller.name),
                 user_id: caller.key,
             },
         }
@@ -202,7 +203,7 @@ pub fn write(request: &Request<'_>) -> Bytes {
         query_string_parameters: query(uri.query().unwrap_or_default()),
         path_parameters: Pairs(parameters),
         request_context: Context {
-            account_id: caller.map_or(ACCOUNT, |caller| caller.account),
+            account_id: caller.map_or(ACCOUNT, |caller| &caller.place.account),
             api_id,
             authorizer: caller.map(Authorizer::of),
             domain_name: domain,

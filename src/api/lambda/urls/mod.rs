@@ -166,7 +166,7 @@ fn write(
             caller: caller.map(|grant| Caller {
                 key: &grant.id,
                 name: &grant.name,
-                account: &face.settings.place.account,
+                place: &face.settings.place,
             }),
         },
         request_id,
