@@ -125,9 +125,9 @@ pub enum Problem {
     NoLayer(String),
     #[error("function {function:?} has an alias {alias:?} already")]
     AliasTaken { function: String, alias: String },
-    /// Aliases, named in the text, point at it.
-    #[error("{0}")]
-    VersionInUse(String),
+    /// These aliases point at it; of many the text names the first.
+    #[error("{text}")]
+    VersionInUse { text: String, by: Vec<String> },
     #[error("a function has {most} {what} at most: delete some")]
     TooMany { what: &'static str, most: usize },
     #[error("the function's code is {current:?}, not {given:?}")]
@@ -234,7 +234,7 @@ impl Problem {
             | Problem::LastAdminKey
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
-            | Problem::VersionInUse(_)
+            | Problem::VersionInUse { .. }
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }
             | Problem::Stale { .. }
@@ -280,7 +280,7 @@ impl Problem {
             Problem::NotProvisioned { .. } => "not_provisioned",
             Problem::AliasTaken { .. } => "alias_taken",
             Problem::UrlTaken { .. } => "url_taken",
-            Problem::VersionInUse(_) => "version_in_use",
+            Problem::VersionInUse { .. } => "version_in_use",
             Problem::TooMany { .. } => "too_many",
             Problem::OtherCode { .. } => "other_code",
             Problem::LayersTooLarge { .. } => "layers_too_large",
@@ -351,7 +351,7 @@ impl Problem {
             | Problem::NoLayer(_)
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
-            | Problem::VersionInUse(_)
+            | Problem::VersionInUse { .. }
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }
             | Problem::LayersTooLarge { .. }

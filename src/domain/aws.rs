@@ -41,6 +41,9 @@ pub struct Settings {
     pub logging: Option<Logging>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub file_systems: Vec<FileSystem>,
+    /// How often such a client wrote its code or its settings. A version of one writing is not that of the next, even if all else is the same.
+    #[serde(skip_serializing_if = "is_none_yet")]
+    pub written: u64,
     /// Whether the function may call itself for ever; nobody looks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recursive_loop: Option<String>,
@@ -60,6 +63,10 @@ impl Usual for Settings {
         static USUAL: LazyLock<Settings> = LazyLock::new(Settings::default);
         &USUAL
     }
+}
+
+fn is_none_yet(written: &u64) -> bool {
+    *written == 0
 }
 
 impl Settings {

@@ -113,6 +113,8 @@ class Publishing(Layered):
         self.assertEqual(made["Description"], "")
         for absent in ("LicenseInfo", "CompatibleRuntimes", "CompatibleArchitectures"):
             self.assertNotIn(absent, made)
+        [listed] = LAMBDA.list_layer_versions(LayerName=name)["LayerVersions"]
+        self.assertNotIn("Description", listed)
         empty = LAMBDA.publish_layer_version(
             LayerName=name, Content={"ZipFile": says("x")}, CompatibleRuntimes=[], CompatibleArchitectures=[]
         )

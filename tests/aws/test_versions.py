@@ -35,6 +35,21 @@ class Versions(Case):
         LAMBDA.update_function_configuration(FunctionName=name, Timeout=9)
         self.assertEqual(LAMBDA.publish_version(FunctionName=name)["Version"], "2")
 
+    def test_what_was_written_again_is_new(self):
+        name = self.function()
+        first = LAMBDA.publish_version(FunctionName=name)
+        # The same code, but it was written; twice is once.
+        LAMBDA.update_function_code(FunctionName=name, ZipFile=package(ECHO))
+        again = [LAMBDA.publish_version(FunctionName=name) for _ in range(2)]
+        self.assertEqual([v["Version"] for v in again], ["2", "2"])
+        self.assertEqual(again[0]["CodeSha256"], first["CodeSha256"])
+        made = LAMBDA.update_function_code(FunctionName=name, ZipFile=package(ECHO), Publish=True)
+        self.assertEqual((made["Version"], LAMBDA.publish_version(FunctionName=name)["Version"]), ("3", "3"))
+        LAMBDA.update_function_code(FunctionName=name, ZipFile=package(says("x")), DryRun=True)
+        self.assertEqual(LAMBDA.publish_version(FunctionName=name)["Version"], "3")
+        LAMBDA.update_function_configuration(FunctionName=name, Timeout=3)
+        self.assertEqual(LAMBDA.publish_version(FunctionName=name)["Version"], "4")
+
     def test_publish_with_what_is_made(self):
         name = self.name()
         made = LAMBDA.create_function(
@@ -71,7 +86,8 @@ class Versions(Case):
         name = self.function()
         LAMBDA.publish_version(FunctionName=name)
         LAMBDA.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
-        self.refused("ResourceConflictException", 409, LAMBDA.delete_function, FunctionName=name, Qualifier="1")
+        said = self.refused("ResourceConflictException", 409, LAMBDA.delete_function, FunctionName=name, Qualifier="1")
+        self.assertEqual(said, "Unable to delete version because the following aliases reference it: [live]")
         LAMBDA.delete_alias(FunctionName=name, Name="live")
         LAMBDA.delete_function(FunctionName=name, Qualifier="1")
         self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=name, Qualifier="1")

@@ -38,6 +38,12 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
             match deploy.delete_version(asked.caller, id, number).await {
                 // As on AWS: it is not there, and that was wanted.
                 Ok(()) | Err(Problem::NoVersion { .. }) => {}
+                Err(Problem::VersionInUse { by, .. }) => {
+                    let by = by.join(", ");
+                    return Err(Refusal::conflict(format!(
+                        "Unable to delete version because the following aliases reference it: [{by}]"
+                    )));
+                }
                 Err(problem) => return Err(problem.into()),
             }
         }

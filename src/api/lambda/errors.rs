@@ -299,7 +299,7 @@ impl From<Problem> for Refusal {
             Problem::RouteTaken { .. }
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
-            | Problem::VersionInUse(_)
+            | Problem::VersionInUse { .. }
             | Problem::TooMany { .. }
             | Problem::LastAdminKey => Self::conflict(message),
             Problem::Stale { .. } => Self::stale(),

@@ -407,6 +407,10 @@ fn document_of(
 
 fn listed(face: &Lambda, version: &Version) -> Value {
     let mut document = details(version);
+    // AWS has it in lists only where there is one.
+    if version.description.is_empty() {
+        document.remove("Description");
+    }
     let arn = arn(&face.settings.place, &version.id);
     document.insert("LayerVersionArn".into(), arn.into());
     Value::Object(document)

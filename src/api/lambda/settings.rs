@@ -109,6 +109,7 @@ impl Wish {
                 .file_systems
                 .clone()
                 .unwrap_or(there.file_systems.clone()),
+            written: there.written + 1,
             ..there.clone()
         }
     }
@@ -379,6 +380,7 @@ mod tests {
         let unchanged = aws::Settings {
             dead_letter: None,
             ephemeral_storage: Some(512),
+            written: 2,
             ..first.clone()
         };
         assert_eq!(second, unchanged);

@@ -44,8 +44,9 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
             unchanged(current, made, revision.as_deref())?;
             let change = Change {
                 code: Some(started_as(current, source.clone())),
-                aws: architecture.as_ref().map(|architecture| aws::Settings {
-                    architecture: Some(architecture.clone()),
+                aws: Some(aws::Settings {
+                    architecture: architecture.clone().or(current.aws.architecture.clone()),
+                    written: current.aws.written + 1,
                     ..(*current.aws).clone()
                 }),
                 ..Change::default()

@@ -273,6 +273,7 @@ impl Deploy {
 
 pub(super) fn problem(refused: Refused, function: &Function) -> Problem {
     let of = function.name.to_string();
+    let text = refused.to_string();
     match refused {
         Refused::NoVersion(number) => Problem::NoVersion {
             function: of,
@@ -286,7 +287,7 @@ pub(super) fn problem(refused: Refused, function: &Function) -> Problem {
             function: of,
             alias: name.to_string(),
         },
-        Refused::InUse { .. } => Problem::VersionInUse(refused.to_string()),
+        Refused::InUse { by, .. } => Problem::VersionInUse { text, by },
         Refused::TooMany { what, most } => Problem::TooMany { what, most },
         Refused::Invalid { field, message } => Problem::invalid(field, message),
         Refused::NotProvisioned(qualifier) => Problem::NotProvisioned {
