@@ -1,5 +1,5 @@
-"""Functions with dependencies, packed as people pack them: `pip install --target`, `npm install`, zip. What was installed is kept below
-`PACKAGES`, by what was asked for."""
+"""Functions with dependencies, packed as people pack them: `pip install --target`, `npm install`, `sam build`, zip. What was installed is kept
+below `PACKAGES`, by what was asked for."""
 
 import hashlib
 import io
@@ -8,6 +8,7 @@ import pathlib
 import platform
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -16,11 +17,15 @@ HERE = pathlib.Path(__file__).parent / "projects"
 CACHE = pathlib.Path(os.environ["PACKAGES"])
 DOCKER = os.environ["DOCKER"].split()
 PYTHON = "3.13"
+# SAM packs for the Python that it runs in.
+OWN_PYTHON = f"python3.{sys.version_info.minor}"
+SAM_BIN = os.environ["SAM_DIR"] + "/bin"
+SAM = ["env", "SAM_CLI_TELEMETRY=0", f"PATH={SAM_BIN}:{os.environ['PATH']}", f"{SAM_BIN}/sam"]
 
 
 def python(name, extra=None):
     """The zip of a project in Python: what its requirements say, its own files, and others."""
-    return zipped(name, packages(name), "", extra)
+    return zipped([(packages(name), ""), (HERE / name, "")], extra)
 
 
 def packages(name):
@@ -43,7 +48,7 @@ def packages(name):
 
 def node(name):
     """The zip of a project in JavaScript, with its node_modules."""
-    return zipped(name, node_modules(name), "node_modules/", None)
+    return zipped([(node_modules(name), "node_modules/"), (HERE / name, "")])
 
 
 def node_modules(name):
@@ -57,6 +62,20 @@ def node_modules(name):
         run(npm, 600)
 
     return kept(f"{name} {wanted}", install) / "node_modules"
+
+
+def sam(name):
+    """The folders that SAM makes of a project, by the names of its functions."""
+    project = HERE / name
+    files = sorted(path for path in project.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    told = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+    def build(folder):
+        template = ["--template", str(project / "template.yaml"), "--parameter-overrides", f"Python={OWN_PYTHON}"]
+        run([*SAM, "build", *template, "--build-dir", str(folder / "build"), "--cache-dir", str(folder / "cache")], 300)
+
+    made = kept(f"{name} {OWN_PYTHON} {told}", build) / "build"
+    return {folder.name: folder for folder in made.iterdir()}
 
 
 def interpreter():
@@ -127,7 +146,8 @@ def kept(key, make):
     return folder
 
 
-def zipped(name, installed, below, extra):
+def zipped(folders, extra=None):
+    """Folders, each below a prefix, and files by their paths."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
 
@@ -137,7 +157,7 @@ def zipped(name, installed, below, extra):
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
 
-        for root, prefix in ((installed, below), (HERE / name, "")):
+        for root, prefix in folders:
             for path in sorted(root.rglob("*")):
                 if path.is_file() and "__pycache__" not in path.parts:
                     executable = path.name in ("bootstrap", "wrapper")

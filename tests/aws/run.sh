@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# AWS's own clients, unmodified, against a running server: boto3 and the aws CLI do what users do with them, errors too.
+# AWS's own clients, unmodified, against a running server: boto3, the aws CLI and SAM do what users do with them, errors too.
 #
 #   run.sh [TEST…]     as unittest names them: test_functions, test_calls.Calls.test_echo; all if left out
 #
@@ -30,6 +30,16 @@ if ! cmp -s tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"; then
     cp tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"
 fi
 
+# Of its own, because it wants another boto3.
+export SAM_DIR=$built/aws-sam
+if ! cmp -s tests/aws/sam.txt "$SAM_DIR/installed.txt"; then
+    note "installing the SAM CLI in $SAM_DIR"
+    rm -rf "$SAM_DIR"
+    within 60 python3 -m venv "$SAM_DIR"
+    within 300 "$SAM_DIR/bin/pip" install --quiet --disable-pip-version-check --requirement tests/aws/sam.txt
+    cp tests/aws/sam.txt "$SAM_DIR/installed.txt"
+fi
+
 # AWS's client for Node.js is compiled where it is installed.
 for program in autoreconf libtoolize cmake g++ make; do
     command -v "$program" >/dev/null || { install_packages autoconf automake libtool cmake g++ make && break; }
@@ -50,7 +60,7 @@ HOME_OF_CALLER=$HOME
 export AWS_EC2_METADATA_DISABLED=true AWS_PAGER="" HOME=$work
 export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1
 await_ready
-export PATH=$tool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PACKAGES=$tool/packages
+export PATH=$tool/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PACKAGES=$tool/packages HEARTH=$built/debug/hearth
 DOCKER="$(docker_prefix) $(docker_client)"
 export DOCKER
 # Terraform's provider is in no registry we install from; where somebody keeps a mirror, it is used.

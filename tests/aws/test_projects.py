@@ -1,11 +1,12 @@
 """Projects with dependencies of others, packed as people pack them, unmodified."""
 
 import json
+import os
 import shutil
 import unittest
 
 import projects
-from support import LAMBDA, ROLE, Case, log
+from support import ARN, LAMBDA, ROLE, Case, log
 
 
 def url_event(method, path, query="", body=None):
@@ -36,7 +37,7 @@ def url_event(method, path, query="", body=None):
     return event
 
 
-class Projects(Case):
+class Made(Case):
     def made(self, zip_file, **settings):
         name = self.name()
         given = {"Runtime": "python3.13", "Handler": "app.handler", "Role": ROLE, "MemorySize": 256, "Timeout": 30, **settings}
@@ -44,6 +45,8 @@ class Projects(Case):
         LAMBDA.get_waiter("function_active_v2").wait(FunctionName=name)
         return name
 
+
+class Projects(Made):
     def test_powertools(self):
         name = self.made(
             projects.python("powertools"),
@@ -83,3 +86,28 @@ class Projects(Case):
         self.assertNotIn("FunctionError", answer, body)
         self.assertEqual(body["groups"], {"3": ["one", "two"], "5": ["three"]})
         self.assertEqual((body["id"], body["valid"]), ("4fd35a71-71ef-5a55-a9d9-aa75c889a6d0", True))
+
+
+class Sam(Made):
+    @unittest.skipUnless(shutil.which("npm"), "NOT TESTED: there is no npm here")
+    def test_what_it_builds(self):
+        built = projects.sam("sam")
+        name, deployed = self.made(projects.zipped([(built["Things"], "")]), Runtime=projects.OWN_PYTHON), self.name()
+        typed = ["--name", deployed, "--runtime", "python3.13", "--handler", "app.handler"]
+        projects.run([os.environ["HEARTH"], "deploy", str(built["Things"]), *typed], 60)
+        for name in (name, deployed):
+            body, answer = self.call(name, {"things": "[a cup, <tea>]"})
+            self.assertNotIn("FunctionError", answer, body)
+            self.assertEqual((body["page"], body["url"]), ("<li>a cup<li>&lt;tea&gt;", "https://example.org/?q=a+cup"))
+            self.assertTrue(body["from"].startswith("/var/task/yaml/"), body)
+        name = self.made(projects.zipped([(built["Words"], "")]), Runtime="nodejs20.x", Handler="index.handler")
+        body, answer = self.call(name, {"words": ["one", "three"], "name": "https://example.com"})
+        self.assertNotIn("FunctionError", answer, body)
+        self.assertEqual((body["groups"], body["valid"]), ({"3": ["one"], "5": ["three"]}, True))
+
+    def test_it_calls(self):
+        name = self.function()
+        said = projects.run([*projects.SAM, "remote", "invoke", ARN + name, "--event", '{"a": 1}', "--output", "json"], 60)
+        said = json.loads(said)
+        self.assertEqual((said["StatusCode"], json.loads(said["Payload"])), (200, {"a": 1}))
+        self.assertIn("called\n", log(said))
