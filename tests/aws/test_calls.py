@@ -154,6 +154,15 @@ class Failing(Case):
 
     def test_an_unknown_kind_of_call(self):
         self.refused("ValidationException", 400, LAMBDA.invoke, FunctionName="f", InvocationType="Perhaps")
+        # What is no ASCII is no reason to take it for nothing.
+        self.refused("ValidationException", 400, LAMBDA.invoke, FunctionName="f", LogType="Naïve")
+        context = {"FunctionName": self.function(), "ClientContext": "é"}
+        self.refused("InvalidRequestContentException", 400, LAMBDA.invoke, **context)
+
+    def test_what_only_other_functions_have(self):
+        name = self.function()
+        for more in ({"TenantId": "blue"}, {"DurableExecutionName": "once"}):
+            self.refused("InvalidParameterValueException", 400, LAMBDA.invoke, FunctionName=name, **more)
 
 
 class Later(Case):

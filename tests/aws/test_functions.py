@@ -149,6 +149,11 @@ class Making(Case):
             FunctionName="wrong", Runtime="python3.13", Role=ROLE, Handler="app.handler", Code={"S3Bucket": "bucket", "S3Key": "key"},
         )
         self.assertIn("S3", message)
+        message = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.update_function_code,
+            FunctionName=self.function(), ZipFile=package(ECHO), S3Bucket="bucket", S3Key="key",
+        )
+        self.assertEqual(message, "Please do not provide other FunctionCode parameters when providing a ZipFile.")
 
     def test_without_runtime_or_handler(self):
         for left in ("Runtime", "Handler"):

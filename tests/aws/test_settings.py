@@ -147,6 +147,12 @@ class Permissions(Case):
         )
         self.refused("ValidationException", 400, LAMBDA.add_permission, **{**good, "StatementId": "not a word"})
         self.refused("ValidationException", 400, LAMBDA.add_permission, **{**good, "Action": "s3:GetObject"})
+        for field, bad in (
+            ("SourceArn", "arn:aws"), ("SourceAccount", "1"), ("EventSourceToken", "a b"), ("PrincipalOrgID", "O-0123456789"),
+            ("FunctionUrlAuthType", "SOME"),
+        ):
+            message = self.refused("ValidationException", 400, LAMBDA.add_permission, **{**good, "StatementId": "t", field: bad})
+            self.assertIn(f"Value '{bad}' at '{field[0].lower()}{field[1:]}' failed to satisfy constraint: Member must satisfy", message)
         missing = "ResourceNotFoundException", 404
         for add, message in (
             ({"FunctionName": "nobody"}, f"Function not found: {ARN}nobody"),
@@ -190,6 +196,16 @@ class Kept(Case):
         self.assertEqual((got["UpdateRuntimeOn"], got["FunctionArn"]), ("Auto", f"{ARN}{name}:$LATEST"))
         LAMBDA.put_runtime_management_config(FunctionName=name, UpdateRuntimeOn="FunctionUpdate")
         self.assertEqual(LAMBDA.get_runtime_management_config(FunctionName=name)["UpdateRuntimeOn"], "FunctionUpdate")
+        there = LAMBDA.get_function_configuration(FunctionName=name)["RuntimeVersionConfig"]["RuntimeVersionArn"]
+        manual = {"FunctionName": name, "UpdateRuntimeOn": "Manual", "RuntimeVersionArn": there}
+        LAMBDA.put_runtime_management_config(**manual)
+        got = LAMBDA.get_runtime_management_config(FunctionName=name)
+        self.assertEqual((got["UpdateRuntimeOn"], got["RuntimeVersionArn"]), ("Manual", there))
+        put = LAMBDA.put_runtime_management_config
+        for other in (there[:-1] + "x", None):
+            wrong = {**manual, "RuntimeVersionArn": other} if other else {"FunctionName": name, "UpdateRuntimeOn": "Manual"}
+            self.assertIn(there, self.refused("InvalidParameterValueException", 400, put, **wrong))
+        self.refused("ResourceNotFoundException", 404, put, FunctionName=name, UpdateRuntimeOn="Auto", Qualifier="nobody")
 
     def test_code_signing(self):
         name = self.function()

@@ -49,6 +49,8 @@ class Versions(Case):
         self.assertEqual(LAMBDA.publish_version(FunctionName=name)["Version"], "3")
         LAMBDA.update_function_configuration(FunctionName=name, Timeout=3)
         self.assertEqual(LAMBDA.publish_version(FunctionName=name)["Version"], "4")
+        for kind, to in (("ValidationException", "LATEST"), ("InvalidParameterValueException", "LATEST_PUBLISHED")):
+            self.refused(kind, 400, LAMBDA.publish_version, FunctionName=name, PublishTo=to)
 
     def test_publish_with_what_is_made(self):
         name = self.name()
@@ -146,6 +148,7 @@ class Aliases(Case):
         self.assertEqual([a["Name"] for page in pages for a in page["Aliases"]], ["a", "b", "c"])
         only = LAMBDA.list_aliases(FunctionName=name, FunctionVersion="1")["Aliases"]
         self.assertEqual([a["Name"] for a in only], ["a", "c"])
+        self.refused("ValidationException", 400, LAMBDA.list_aliases, FunctionName=name, FunctionVersion="a")
 
     def test_what_is_wrong_is_said(self):
         name = self.published()

@@ -121,6 +121,10 @@ pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refus
     let version = asked
         .query("FunctionVersion")
         .filter(|text| !text.is_empty());
+    if let Some(text) = version.filter(|text| text.parse::<VersionId>().is_err()) {
+        let fault = names::pattern("functionVersion", text, VERSION);
+        return Err(Refusal::validation(&[fault]));
+    }
     let published = target.published();
     let wanted = |alias: &Alias| {
         let second = alias.second.map(|second| second.version.to_string());
@@ -170,9 +174,8 @@ fn second(fields: &mut Fields) -> Result<Option<Option<Second>>, Refusal> {
     let Some(mut routing) = fields.open("RoutingConfig")? else {
         return Ok(None);
     };
-    let weights = routing.take("AdditionalVersionWeights");
+    let weights = routing.entries("AdditionalVersionWeights")?;
     fields.close(routing);
-    let weights = weights.as_ref().and_then(Value::as_object);
     let Some(weights) = weights.filter(|weights| !weights.is_empty()) else {
         return Ok(Some(None));
     };

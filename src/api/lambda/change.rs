@@ -14,7 +14,7 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, create, empty, json as answer};
+use crate::api::lambda::{Asked, Lambda, create, empty, json as answer, runtimes};
 use crate::domain::aws;
 use crate::domain::function::Function;
 use crate::scheduler::Target;
@@ -289,9 +289,23 @@ pub(super) async fn put_runtime_management(
     let known = &["Auto", "FunctionUpdate", "Manual"][..];
     let what = ("PutRuntimeManagementConfig", "UpdateRuntimeOn", known);
     let does = Do::PutRuntimeManagementConfig;
+    let named = face.named(&asked, does, what.0)?;
+    let function = face.shown(&named)?.function;
+    let mut fields = Fields::of(&asked.body)?;
+    let manual = fields.text("UpdateRuntimeOn")?.as_deref() == Some("Manual");
+    let given = fields.text("RuntimeVersionArn")?;
+    let there = runtime_version(face, &function);
+    if given != there && (manual || given.is_some()) {
+        // None is ever left behind for a newer one.
+        return Err(Refusal::parameter(format!(
+            "RuntimeVersionArn must be the version that the function has: {}.",
+            there.as_deref().unwrap_or("none")
+        )));
+    }
     let set = |settings: &mut aws::Settings, word| settings.runtime_updates = Some(word);
     let (named, word) = put_word(face, asked, does, what, set).await?;
-    Ok(answer(StatusCode::OK, &management(face, &named, &word)))
+    let document = management(face, &named, &function, &word);
+    Ok(answer(StatusCode::OK, &document))
 }
 
 pub(super) fn get_runtime_management(
@@ -300,15 +314,24 @@ pub(super) fn get_runtime_management(
 ) -> Result<Response<Body>, Refusal> {
     let (does, action) = (Do::GetRuntimeManagementConfig, "GetRuntimeManagementConfig");
     let named = face.named(asked, does, action)?;
-    let function = face.shown(&named)?.latest.function.clone();
-    let word = function.aws.runtime_updates.as_deref().unwrap_or("Auto");
-    Ok(answer(StatusCode::OK, &management(face, &named, word)))
+    let shown = face.shown(&named)?;
+    let word = shown.latest.function.aws.runtime_updates.as_deref();
+    let document = management(face, &named, &shown.function, word.unwrap_or("Auto"));
+    Ok(answer(StatusCode::OK, &document))
 }
 
-fn management(face: &Lambda, named: &Named, word: &str) -> Value {
+fn runtime_version(face: &Lambda, function: &Function) -> Option<String> {
+    runtimes::version_arn(&face.settings.place, &face.control.runtimes, function)
+}
+
+fn management(face: &Lambda, named: &Named, function: &Function, word: &str) -> Value {
     let qualifier = named.qualifier.as_deref().unwrap_or("$LATEST");
     let arn = format!("{}:{qualifier}", face.settings.place.function(&named.name));
-    json!({"UpdateRuntimeOn": word, "FunctionArn": arn})
+    let mut document = json!({"UpdateRuntimeOn": word, "FunctionArn": arn});
+    if word == "Manual" {
+        document["RuntimeVersionArn"] = runtime_version(face, function).into();
+    }
+    document
 }
 
 /// There is no signing configuration that it could name.

@@ -15,7 +15,7 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::Wish;
-use crate::api::lambda::{Asked, Lambda, json, layers, names, read, runtimes};
+use crate::api::lambda::{Asked, Lambda, json, layers, names, read, runtimes, versions};
 use crate::domain::aws;
 use crate::domain::function::Function;
 use crate::domain::image::{Settings, is_name};
@@ -36,6 +36,7 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
     face.permit(&asked.caller, Do::CreateFunction, "CreateFunction", &named)?;
     let package = fields.one_of("PackageType", &["Zip", "Image"])?;
     let wish = Wish::read(&mut fields)?;
+    versions::by_number(&mut fields)?;
     if wish.role.is_none() {
         fields.missing("Role");
     }
@@ -130,6 +131,12 @@ pub(super) async fn published(
 /// Where the code comes from. The text is moved and not copied: it may be tens of megabytes.
 pub(super) fn source(code: &mut Fields) -> Result<Source, Refusal> {
     if let Some(zip) = code.text("ZipFile")? {
+        let more = ["S3Bucket", "S3Key", "S3ObjectVersion"];
+        if more.iter().any(|field| code.has(field)) {
+            return Err(Refusal::parameter(
+                "Please do not provide other FunctionCode parameters when providing a ZipFile.",
+            ));
+        }
         return Ok(Source::Zip(zip));
     }
     // With an image alone, AWS finds none.

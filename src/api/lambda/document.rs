@@ -75,7 +75,7 @@ pub fn configuration(
         set("Runtime", runtime.into());
         set("Handler", function.handler.as_str().into());
         if moment != Moment::Listed {
-            let arn = runtimes::version_arn(place, runtime, function);
+            let arn = runtimes::version_arn(place, catalog, function);
             set("RuntimeVersionConfig", json!({ "RuntimeVersionArn": arn }));
         }
     }

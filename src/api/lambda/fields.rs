@@ -101,12 +101,29 @@ impl Fields {
             .map(Some)
     }
 
+    /// One of at most so many.
+    pub fn list_to(&mut self, field: &str, most: usize) -> Result<Option<Vec<String>>, Refusal> {
+        let given = self.list(field)?;
+        if let Some(texts) = given.as_ref().filter(|texts| texts.len() > most) {
+            let value = format!("[{} texts]", texts.len());
+            let constraint = format!("Member must have length less than or equal to {most}");
+            self.fault(field, &value, &constraint);
+        }
+        Ok(given)
+    }
+
+    /// Whatever its values are.
+    pub fn entries(&mut self, field: &str) -> Result<Option<Map<String, Value>>, Refusal> {
+        match self.take(field) {
+            None => Ok(None),
+            Some(Value::Object(entries)) => Ok(Some(entries)),
+            Some(other) => Err(mistyped(&other, "a Map")),
+        }
+    }
+
     pub fn map(&mut self, field: &str) -> Result<Option<Vec<(String, String)>>, Refusal> {
-        let Some(value) = self.take(field) else {
+        let Some(entries) = self.entries(field)? else {
             return Ok(None);
-        };
-        let Value::Object(entries) = value else {
-            return Err(mistyped(&value, "a Map"));
         };
         let text = |(key, value)| match value {
             Value::String(text) => Ok((key, text)),

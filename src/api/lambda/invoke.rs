@@ -64,7 +64,8 @@ impl Call {
         let named = face.named(asked, does, "InvokeFunction")?;
         let mut faults = Vec::new();
         let mut choice = |header: &str, field: &str, known: &[&str]| {
-            let value = asked.header(header).unwrap_or(known[0]);
+            let value = asked.header(header);
+            let value = value.as_deref().unwrap_or(known[0]);
             let at = known.iter().position(|name| *name == value);
             if at.is_none() {
                 let constraint =
@@ -85,6 +86,17 @@ impl Call {
             let arn = format!("{}:{qualifier}", place.function(&named.name));
             Refusal::not_found(format!("Function not found: {arn}"))
         })?;
+        // No function here keeps its tenants apart; who counts on that has to know.
+        if asked.header("x-amz-tenant-id").is_some() {
+            return Err(Refusal::parameter(
+                "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.",
+            ));
+        }
+        if asked.header("x-amz-durable-execution-name").is_some() {
+            return Err(Refusal::parameter(
+                "DurableExecutionName is not supported by Hearth.",
+            ));
+        }
         let headers = &asked.parts.headers;
         let trace = trace::begin(&face.control.scheduler, headers, Face::Lambda);
         let context = context(face, asked, &named, trace.is_some())?;
@@ -316,7 +328,7 @@ fn context(face: &Lambda, asked: &Asked, named: &Named, traced: bool) -> Result<
     let mut context = serde_json::Map::new();
     if let Some(text) = asked.header("x-amz-client-context") {
         let read = || {
-            let bytes = STANDARD.decode(text).ok()?;
+            let bytes = STANDARD.decode(text.as_bytes()).ok()?;
             let value: Value = serde_json::from_slice(&bytes).ok()?;
             value.is_object().then_some(value)
         };

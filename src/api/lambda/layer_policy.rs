@@ -32,11 +32,11 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         r"\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root",
         is_principal,
     )?;
-    let organization = fields.formed("OrganizationId", "o-[a-z0-9]{10,32}", |text| {
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        let id = text.strip_prefix("o-");
-        id.is_some_and(|id| (10..=32).contains(&id.len()) && id.chars().all(good))
-    })?;
+    let organization = fields.formed(
+        "OrganizationId",
+        policy::ORGANIZATION,
+        policy::is_organization,
+    )?;
     for (field, value) in [
         ("StatementId", &sid),
         ("Action", &action),

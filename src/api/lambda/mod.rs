@@ -33,6 +33,7 @@ pub mod update;
 pub mod urls;
 pub mod versions;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,8 +94,10 @@ impl Asked {
         found.map(|(_, value)| value.as_str())
     }
 
-    fn header(&self, name: &str) -> Option<&str> {
-        self.parts.headers.get(name)?.to_str().ok()
+    /// As text, whatever it is: what is none is to be refused, and not to be passed over.
+    fn header(&self, name: &str) -> Option<Cow<'_, str>> {
+        let value = self.parts.headers.get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()))
     }
 }
 

@@ -10,6 +10,8 @@ const PATTERN: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|
 const PATTERN_NEW: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\$LATEST|[a-zA-Z0-9-_]+))?";
 /// What may have tags.
 pub const RESOURCE: &str = r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)";
+/// Whatever AWS has a name for.
+pub const ANYTHING: &str = r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)";
 /// Longest form of it all.
 const LENGTH_MAX: usize = 140;
 const QUALIFIER_MAX: usize = 128;
@@ -129,8 +131,7 @@ fn split<'a>(text: &'a str, marks: &str) -> Option<Parts<'a>> {
     }
     let mut account = None;
     if let Some((first, after)) = rest.split_once(':')
-        && first.len() == 12
-        && first.bytes().all(|b| b.is_ascii_digit())
+        && is_account(first)
     {
         account = Some(first);
         rest = after;
@@ -164,8 +165,7 @@ pub fn resource(arn: &str) -> Option<&str> {
     let placed = partition.starts_with("aws")
         && partition.chars().all(is_word)
         && is_region(region)
-        && account.len() == 12
-        && account.bytes().all(|b| b.is_ascii_digit());
+        && is_account(account);
     let named = match kind {
         "function" => {
             let (name, qualifier) = name.split_once(':').unwrap_or((name, LATEST));
@@ -181,6 +181,25 @@ pub fn resource(arn: &str) -> Option<&str> {
         _ => false,
     };
     (placed && named).then_some(kind)
+}
+
+/// Whether it has the form of an ARN, of whatever.
+pub fn is_arn(text: &str) -> bool {
+    let parts: Vec<_> = text.splitn(6, ':').collect();
+    let &["arn", partition, service, region, account, _rest] = &parts[..] else {
+        return false;
+    };
+    let word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    partition.starts_with("aws")
+        && word(partition)
+        && !service.is_empty()
+        && word(service)
+        && (region.is_empty() || is_region(region))
+        && (account.is_empty() || is_account(account))
+}
+
+pub fn is_account(text: &str) -> bool {
+    text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// `us-east-1` and its kin: two letters, words, one digit.

@@ -10,7 +10,7 @@ use crate::api::lambda::change::{apply, kept};
 use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
-use crate::api::lambda::names::Named;
+use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, Shown, aliases, empty, json as answer};
 use crate::domain::aws::{Place, Statement};
@@ -19,6 +19,7 @@ use crate::domain::version::Qualifier;
 
 /// All statements of a function at one qualifier, as AWS has it.
 const POLICY_MAX: usize = 20 * 1024;
+pub(super) const ORGANIZATION: &str = "o-[a-z0-9]{10,32}";
 
 pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::AddPermission, "AddPermission")?;
@@ -225,22 +226,26 @@ fn is_action(text: &str) -> bool {
     text == "*" || name.is_some_and(|name| name == "*" || word(name))
 }
 
+pub(super) fn is_organization(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let id = text.strip_prefix("o-");
+    id.is_some_and(|id| (10..=32).contains(&id.len()) && id.chars().all(good))
+}
+
 /// Anybody, an account, somebody or something of one, or a service.
 fn is_principal(text: &str) -> bool {
     let service = [".amazonaws.com", ".amazonaws.com.cn", ".amazon.com"];
-    let account = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
     text == "*"
-        || account
+        || names::is_account(text)
         || text.starts_with("arn:")
         || service.iter().any(|domain| text.ends_with(domain))
 }
 
 /// A service by its domain, an account by its number, or anybody.
 pub(super) fn who(principal: &str, place: &Place) -> Value {
-    let account = principal.len() == 12 && principal.bytes().all(|b| b.is_ascii_digit());
     if principal == "*" {
         "*".into()
-    } else if account {
+    } else if names::is_account(principal) {
         json!({"AWS": place.iam(principal, "root")})
     } else if principal.starts_with("arn:") {
         json!({ "AWS": principal })
@@ -251,13 +256,20 @@ pub(super) fn who(principal: &str, place: &Place) -> Value {
 
 fn condition(fields: &mut Fields) -> Result<Map<String, Value>, Refusal> {
     let mut equals = Map::new();
-    for (field, key) in [
-        ("SourceAccount", "AWS:SourceAccount"),
-        ("EventSourceToken", "lambda:EventSourceToken"),
-        ("PrincipalOrgID", "aws:PrincipalOrgID"),
-        ("FunctionUrlAuthType", "lambda:FunctionUrlAuthType"),
+    let account = fields.formed("SourceAccount", r"\d{12}", names::is_account)?;
+    let token = fields.formed("EventSourceToken", r"[a-zA-Z0-9._\-]+", |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        !text.is_empty() && text.len() <= 256 && text.chars().all(good)
+    })?;
+    let organization = fields.formed("PrincipalOrgID", ORGANIZATION, is_organization)?;
+    let url = fields.one_of("FunctionUrlAuthType", &["NONE", "AWS_IAM"])?;
+    for (key, value) in [
+        ("AWS:SourceAccount", account),
+        ("lambda:EventSourceToken", token),
+        ("aws:PrincipalOrgID", organization),
+        ("lambda:FunctionUrlAuthType", url),
     ] {
-        if let Some(value) = fields.text(field)? {
+        if let Some(value) = value {
             equals.insert(key.into(), value.into());
         }
     }
@@ -265,7 +277,7 @@ fn condition(fields: &mut Fields) -> Result<Map<String, Value>, Refusal> {
     if !equals.is_empty() {
         condition.insert("StringEquals".into(), Value::Object(equals));
     }
-    if let Some(arn) = fields.text("SourceArn")? {
+    if let Some(arn) = fields.formed("SourceArn", names::ANYTHING, names::is_arn)? {
         condition.insert("ArnLike".into(), json!({ "AWS:SourceArn": arn }));
     }
     if fields.flag("InvokedViaFunctionUrl")? {

@@ -47,10 +47,14 @@ fn answers_to(manifest: &Manifest, name: &str) -> bool {
     manifest.id.as_str() == name || manifest.aws.names.iter().any(|known| known == name)
 }
 
-/// AWS's form of what exactly runs a function: one for each pair of the name it goes by and the runtime that stands for that.
-pub fn version_arn(place: &Place, shown: &str, function: &Function) -> String {
+/// AWS's form of what exactly runs a function: one for each pair of the name it goes by and the runtime that stands for that. Images have none.
+pub fn version_arn(place: &Place, catalog: &Catalog, function: &Function) -> Option<String> {
+    if function.image().is_some() {
+        return None;
+    }
+    let shown = shown(function, catalog);
     let digest = Sha256::digest(format!("{shown}/{}", function.runtime));
-    place.runtime(hex::encode(digest))
+    Some(place.runtime(hex::encode(digest)))
 }
 
 /// What a function's runtime is called to AWS's clients: as one wrote it, or else by a name that AWS has too.

@@ -218,8 +218,8 @@ fn environment(fields: &mut Fields) -> Result<Option<Variables>, Refusal> {
 fn vpc(fields: &mut Fields) -> Result<Option<Vpc>, Refusal> {
     inner(fields, "VpcConfig", |inner| {
         Ok(Some(Vpc {
-            subnets: inner.list("SubnetIds")?.unwrap_or_default(),
-            security_groups: inner.list("SecurityGroupIds")?.unwrap_or_default(),
+            subnets: inner.list_to("SubnetIds", 16)?.unwrap_or_default(),
+            security_groups: inner.list_to("SecurityGroupIds", 5)?.unwrap_or_default(),
             dual_stack: inner.flag("Ipv6AllowedForDualStack")?,
         }))
     })
@@ -243,13 +243,8 @@ fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
 /// What is empty is the image's own.
 fn image_config(fields: &mut Fields) -> Result<Option<image::Settings>, Refusal> {
     let words = |inner: &mut Fields, name| {
-        let given = inner.list(name)?.filter(|words| !words.is_empty());
-        if let Some(words) = given.as_ref().filter(|words| words.len() > WORDS_MAX) {
-            let value = format!("[{} texts]", words.len());
-            let constraint = format!("Member must have length less than or equal to {WORDS_MAX}");
-            inner.fault(name, &value, &constraint);
-        }
-        match given {
+        let given = inner.list_to(name, WORDS_MAX)?;
+        match given.filter(|words| !words.is_empty()) {
             Some(words) if !words.iter().all(|word| is_word(word)) => Err(Refusal::parameter(
                 format!("ImageConfig {name} must not have a zero byte."),
             )),

@@ -14,7 +14,7 @@ use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::{self, Wish};
-use crate::api::lambda::{Asked, Lambda, create, json, layers, read, runtimes};
+use crate::api::lambda::{Asked, Lambda, create, json, layers, read, runtimes, versions};
 use crate::domain::aws;
 use crate::domain::function::Function;
 use crate::domain::image;
@@ -29,6 +29,7 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
     let architecture = settings::architecture(&mut fields)?;
     let dry = fields.flag("DryRun")?;
     let publish = fields.flag("Publish")?;
+    versions::by_number(&mut fields)?;
     fields.finish()?;
     let source = match target.function.image() {
         Some(_) => other_image(&mut fields)?,

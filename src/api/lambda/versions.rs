@@ -21,6 +21,7 @@ pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body
     let description = fields.up_to("Description", 256)?;
     let sha256 = fields.text("CodeSha256")?.filter(|text| !text.is_empty());
     let revision = fields.text("RevisionId")?;
+    by_number(&mut fields)?;
     fields.finish()?;
     let made = target.published().head.last;
     let current = document::revision_id(function, VersionId::Latest, made, Moment::Settled);
@@ -47,6 +48,16 @@ pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body
     let arn = format!("{arn}:{}", version.number);
     let document = document::configuration(face, &shown, version.id(), &arn, Moment::Settled);
     Ok(read::said(answer(StatusCode::CREATED, &document), &shown))
+}
+
+/// Only capacity providers have a version that follows the latest one, and they are not here.
+pub(super) fn by_number(fields: &mut Fields) -> Result<(), Refusal> {
+    match fields.one_of("PublishTo", &["LATEST_PUBLISHED"])? {
+        Some(_) if fields.faults.is_empty() => {
+            Err(Refusal::parameter("PublishTo is not supported by Hearth."))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {

@@ -38,18 +38,7 @@ fn is_arn(text: &str) -> bool {
     if let Some(topic) = text.strip_prefix("kafka://") {
         return !topic.is_empty();
     }
-    let parts: Vec<_> = text.splitn(6, ':').collect();
-    let &["arn", partition, service, region, account, _rest] = &parts[..] else {
-        return false;
-    };
-    let word = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-    partition.starts_with("aws")
-        && word(partition)
-        && !service.is_empty()
-        && word(service)
-        && (region.is_empty() || names::is_region(region))
-        && (account.is_empty()
-            || account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()))
+    names::is_arn(text)
 }
 
 /// Who is to be told by a function that is called `own`.

@@ -507,3 +507,41 @@ async fn versions_are_listed_with_their_functions() {
         "1 validation error detected: Value 'invalid' at 'functionVersion' failed to satisfy constraint: Member must satisfy enum value set: [ALL]"
     );
 }
+
+#[tokio::test]
+async fn what_is_none_of_a_kind_is_not_passed_over() {
+    let face = face(config::Aws::default()).await;
+    let f = "/2015-03-31/functions/f";
+    let many = vec!["subnet-1"; 17];
+    for (method, path, body, kind) in [
+        (
+            "PUT",
+            "/aliases/live",
+            json!({"RoutingConfig": {"AdditionalVersionWeights": ["1"]}}),
+            "SerializationException",
+        ),
+        (
+            "PUT",
+            "/configuration",
+            json!({"VpcConfig": {"SubnetIds": many}}),
+            "ValidationException",
+        ),
+        (
+            "PUT",
+            "/code",
+            json!({"ZipFile": "UEs=", "S3Bucket": "bucket"}),
+            "InvalidParameterValueException",
+        ),
+        (
+            "GET",
+            "/aliases?FunctionVersion=live",
+            Value::Null,
+            "ValidationException",
+        ),
+    ] {
+        let answer = face.ask(method, &format!("{f}{path}"), body).await;
+        let said = answer.headers.get("x-amzn-errortype");
+        let said = said.map(|kind| kind.to_str().expect("is text"));
+        assert_eq!((answer.status, said), (400, Some(kind)), "{path}");
+    }
+}

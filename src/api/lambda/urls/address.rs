@@ -76,7 +76,7 @@ impl Writer {
     pub(super) async fn of(face: &Lambda, asked: &Asked) -> Self {
         let host = host(&asked.parts);
         // Something in front of Hearth may speak TLS for it; it only says so to the one who asks.
-        let tls = face.tls || asked.header("x-forwarded-proto") == Some("https");
+        let tls = face.tls || asked.header("x-forwarded-proto").as_deref() == Some("https");
         let domain = &face.settings.urls.domain;
         let by_host = match face.settings.urls.by_host {
             Some(by_host) => by_host,
