@@ -1,5 +1,6 @@
 """Who may come in: signatures that are right, that are not, and keys that may not do everything."""
 
+import base64
 import datetime
 import hashlib
 import hmac
@@ -7,6 +8,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+import zlib
 from unittest import mock
 
 import boto3
@@ -126,7 +128,17 @@ class Signing(Case):
         altered = chunks[:at] + b"y" + chunks[at + 1 :]
         self.assertEqual(send("POST", url, signed, altered)[:2], (403, "InvalidSignatureException"))
 
-    def chunked(self, signed, body, size=64 * 1024):
+        more["X-Amz-Trailer"] = "x-amz-checksum-crc32"
+        signed = headers("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER", **more)
+        checksum = zlib.crc32(event).to_bytes(4, "big")
+        trailer = f"x-amz-checksum-crc32:{base64.b64encode(checksum).decode()}"
+        chunks = self.chunked(signed, event, trailer)
+        status, _, body = send("POST", url, signed, chunks)
+        self.assertEqual((status, json.loads(body)), (200, json.loads(event)))
+        for altered in (chunks.replace(b"crc32:", b"crc33:"), chunks.replace(b"xxxx", b"yxxx", 1)):
+            self.assertEqual(send("POST", url, signed, altered)[:2], (403, "InvalidSignatureException"))
+
+    def chunked(self, signed, body, trailer=None, size=64 * 1024):
         """The body as a streaming client sends it."""
 
         def mac(key, text):
@@ -142,8 +154,11 @@ class Signing(Case):
             digests = (hashlib.sha256(b"").hexdigest(), hashlib.sha256(chunk).hexdigest())
             text = "\n".join(("AWS4-HMAC-SHA256-PAYLOAD", stamp, scope, before, *digests))
             before = mac(key, text).hex()
-            out += f"{len(chunk):x};chunk-signature={before}\r\n".encode() + chunk + b"\r\n"
-        return out
+            out += f"{len(chunk):x};chunk-signature={before}\r\n".encode() + chunk + (b"\r\n" if chunk else b"")
+        if trailer:
+            text = "\n".join(("AWS4-HMAC-SHA256-TRAILER", stamp, scope, before, hashlib.sha256(f"{trailer}\n".encode()).hexdigest()))
+            out += f"{trailer}\r\nx-amz-trailer-signature:{mac(key, text).hex()}\r\n".encode()
+        return out + b"\r\n"
 
 
 class Keys(Case):

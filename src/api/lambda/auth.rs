@@ -140,7 +140,7 @@ pub async fn signed(
     let payload = Payload::of(&parts.headers);
     let chain = claim.verify(&secret, parts, &payload, &body)?;
     let body = match payload {
-        Payload::Chunked => chain.decode(&body)?.into(),
+        Payload::Chunked { trailers } => chain.decode(&body, trailers)?.into(),
         Payload::Whole { .. } | Payload::Unsigned => body,
     };
     Ok(Admitted { caller, body, room })

@@ -27,6 +27,7 @@ const TERMINATOR: &str = "aws4_request";
 /// What the header of a request may say in the place of its body's hash.
 pub const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 pub const STREAMING: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD";
+pub const STREAMING_TRAILER: &str = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER";
 /// How far a client's clock may be off.
 pub const SKEW: Duration = Duration::from_secs(5 * 60);
 /// A URL lives a week at most.
@@ -112,7 +113,9 @@ pub enum Payload {
     },
     Unsigned,
     /// In chunks, each with a signature of its own.
-    Chunked,
+    Chunked {
+        trailers: bool,
+    },
 }
 
 impl Payload {
@@ -120,7 +123,10 @@ impl Payload {
         match headers.get("x-amz-content-sha256").map(|v| v.as_bytes()) {
             None => Payload::Whole { stated: None },
             Some(value) if value == UNSIGNED.as_bytes() => Payload::Unsigned,
-            Some(value) if value == STREAMING.as_bytes() => Payload::Chunked,
+            Some(value) if value == STREAMING.as_bytes() => Payload::Chunked { trailers: false },
+            Some(value) if value == STREAMING_TRAILER.as_bytes() => {
+                Payload::Chunked { trailers: true }
+            }
             Some(value) => Payload::Whole {
                 stated: Some(String::from_utf8_lossy(value).into_owned()),
             },
@@ -332,7 +338,8 @@ impl Claim {
         let hash;
         let payload = match payload {
             Payload::Unsigned => UNSIGNED,
-            Payload::Chunked => STREAMING,
+            Payload::Chunked { trailers: false } => STREAMING,
+            Payload::Chunked { trailers: true } => STREAMING_TRAILER,
             Payload::Whole { stated } => {
                 hash = hex::encode(Sha256::digest(body));
                 if stated.as_ref().is_some_and(|stated| *stated != hash) {

@@ -460,10 +460,9 @@ fn a_stated_hash_must_be_that_of_the_body() {
     assert_eq!(verified.map(drop), Err(Error::Altered));
 }
 
-/// The example of AWS's documentation: 65 KiB of the letter a, in chunks of 64 KiB.
-fn published_chunks() -> (Chain, Vec<u8>) {
+/// The examples of AWS's documentation: 65 KiB of the letter a, in chunks of 64 KiB; after them trailers, if there are any.
+fn chunks(seed: &str, signatures: [&str; 3], trailers: Option<&str>) -> (Chain, Vec<u8>) {
     let key = Key::new(&SECRET.replace('+', "/"), "20130524", "us-east-1", "s3");
-    let seed = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";
     let chain = Chain::new(
         key,
         "20130524T000000Z".into(),
@@ -471,25 +470,36 @@ fn published_chunks() -> (Chain, Vec<u8>) {
         seed.into(),
     );
     let mut body = Vec::new();
-    for (size, signature) in [
-        (
-            65536,
-            "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
-        ),
-        (
-            1024,
-            "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
-        ),
-        (
-            0,
-            "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
-        ),
-    ] {
+    for (size, signature) in [65536, 1024, 0].into_iter().zip(signatures) {
         body.extend_from_slice(format!("{size:x};chunk-signature={signature}\r\n").as_bytes());
         body.extend(std::iter::repeat_n(b'a', size));
-        body.extend_from_slice(b"\r\n");
+        if size > 0 {
+            body.extend_from_slice(b"\r\n");
+        }
     }
+    body.extend_from_slice(trailers.unwrap_or_default().as_bytes());
+    body.extend_from_slice(b"\r\n");
     (chain, body)
+}
+
+fn published_chunks() -> (Chain, Vec<u8>) {
+    let signatures = [
+        "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
+        "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497",
+        "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9",
+    ];
+    let seed = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9";
+    chunks(seed, signatures, None)
+}
+
+fn published_trailers(trailers: &str) -> (Chain, Vec<u8>) {
+    let signatures = [
+        "b474d8862b1487a5145d686f57f013e54db672cee1c953b3010fb58501ef5aa2",
+        "1c1344b170168f8e65b41376b44b20fe354e373826ccbbe2c1d40a8cae51e5c7",
+        "2ca2aba2005185cf7159c6277faf83795951dd77a3a99e6e65d5c9f85863f992",
+    ];
+    let seed = "106e2a8a18243abcf37539882f36619c00e2dfc72633413f02d3b74544bfeb8e";
+    chunks(seed, signatures, Some(trailers))
 }
 
 use chunked::Chain;
@@ -497,7 +507,7 @@ use chunked::Chain;
 #[test]
 fn the_published_chunks_are_read() {
     let (chain, body) = published_chunks();
-    let read = chain.decode(&body).expect("is signed");
+    let read = chain.decode(&body, false).expect("is signed");
     assert!(read == vec![b'a'; 65536 + 1024]);
 }
 
@@ -506,7 +516,7 @@ fn chunks_that_are_changed_left_out_or_added_are_refused() {
     let refused = |change: &dyn Fn(&mut Vec<u8>)| {
         let (chain, mut body) = published_chunks();
         change(&mut body);
-        chain.decode(&body).expect_err("refused")
+        chain.decode(&body, false).expect_err("refused")
     };
     assert_eq!(refused(&|body| body[100] = b'b'), Error::Mismatch);
     // The second chunk is gone.
@@ -527,4 +537,36 @@ fn chunks_that_are_changed_left_out_or_added_are_refused() {
         refused(&|body| body.splice(0..5, *b"fffff").for_each(drop)),
         Error::Chunks
     );
+}
+
+#[test]
+fn trailers_are_signed_too() {
+    const CHECKSUM: &str = "x-amz-checksum-crc32c:sOO8/Q==\r\n";
+    const SIGNED: &str = "x-amz-trailer-signature:d81f82fc3505edab99d459891051a732e8730629a2e4a59689829ca17fe2e435\r\n";
+    let read = |trailers: &str| {
+        let (chain, body) = published_trailers(trailers);
+        chain.decode(&body, true)
+    };
+    let whole = read(&format!("{CHECKSUM}{SIGNED}"));
+    assert!(whole.expect("is signed") == vec![b'a'; 65536 + 1024]);
+    for (trailers, refused) in [
+        (
+            format!("{}{SIGNED}", CHECKSUM.replace("sO", "sP")),
+            Error::Mismatch,
+        ),
+        (SIGNED.into(), Error::Mismatch),
+        (CHECKSUM.into(), Error::Chunks),
+        (String::new(), Error::Chunks),
+        (
+            format!("{CHECKSUM}{SIGNED}\r\nmore: of it\r\n"),
+            Error::Chunks,
+        ),
+        (format!("{}{SIGNED}", CHECKSUM.repeat(200)), Error::Chunks),
+    ] {
+        assert_eq!(read(&trailers), Err(refused), "{trailers}");
+    }
+    let (chain, body) = published_chunks();
+    assert_eq!(chain.decode(&body, true), Err(Error::Chunks));
+    let (chain, body) = published_trailers(&format!("{CHECKSUM}{SIGNED}"));
+    assert_eq!(chain.decode(&body, false), Err(Error::Chunks));
 }
