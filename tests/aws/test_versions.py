@@ -52,6 +52,21 @@ class Versions(Case):
         for kind, to in (("ValidationException", "LATEST"), ("InvalidParameterValueException", "LATEST_PUBLISHED")):
             self.refused(kind, 400, LAMBDA.publish_version, FunctionName=name, PublishTo=to)
 
+    def test_what_is_published_cannot_be_written(self):
+        name = self.function()
+        LAMBDA.publish_version(FunctionName=name)
+        LAMBDA.create_alias(FunctionName=name, Name="live", FunctionVersion="1")
+        for qualifier in ("1", "live"):
+            for call, more in (
+                (LAMBDA.update_function_code, {"ZipFile": package(says("x"))}),
+                (LAMBDA.update_function_configuration, {"Timeout": 9}),
+                (LAMBDA.publish_version, {}),
+            ):
+                message = self.refused("InvalidParameterValueException", 400, call, FunctionName=f"{name}:{qualifier}", **more)
+                self.assertTrue(message.startswith("This operation is permitted on Lambda functions only."), message)
+        self.assertEqual(LAMBDA.get_function_configuration(FunctionName=name)["Timeout"], 3)
+        LAMBDA.update_function_configuration(FunctionName=f"{ARN}{name}:$LATEST", Timeout=9)
+
     def test_publish_with_what_is_made(self):
         name = self.name()
         made = LAMBDA.create_function(

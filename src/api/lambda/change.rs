@@ -16,7 +16,7 @@ use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, create, empty, json as answer, runtimes};
 use crate::domain::aws;
-use crate::domain::function::Function;
+use crate::domain::function::{Function, LATEST};
 use crate::scheduler::Target;
 
 /// Makes of a function what `make` says, in its turn.
@@ -118,6 +118,20 @@ pub(super) async fn delete_concurrency(
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
+/// Only what is not published can be changed; who names something that is must not change the other by it.
+pub(super) fn unpublished(named: &Named) -> Result<(), Refusal> {
+    match named.qualifier.as_deref() {
+        None | Some(LATEST) => Ok(()),
+        Some(_) => Err(of_functions_only()),
+    }
+}
+
+fn of_functions_only() -> Refusal {
+    Refusal::parameter(
+        "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
+    )
+}
+
 fn unqualified(face: &Lambda, named: &Named) -> Result<std::sync::Arc<Target>, Refusal> {
     let target = face.latest(named).ok_or_else(|| {
         let arn = face.settings.place.function(&named.name);
@@ -125,9 +139,7 @@ fn unqualified(face: &Lambda, named: &Named) -> Result<std::sync::Arc<Target>, R
     })?;
     match &named.qualifier {
         None => Ok(target),
-        Some(_) => Err(Refusal::parameter(
-            "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. Please specify either a function name or an unqualified function ARN.",
-        )),
+        Some(_) => Err(of_functions_only()),
     }
 }
 

@@ -194,12 +194,15 @@ impl Fields {
         self.faults.push(names::fault(&field, value, constraint));
     }
 
-    /// A field that has to be there and is not.
+    /// A field that has to be there and is not. One that is there and is wrong was told already.
     pub fn missing(&mut self, field: &str) {
         let field = self.named(field);
-        self.faults.push(format!(
-            "Value null at '{field}' failed to satisfy constraint: Member must not be null"
-        ));
+        let at = format!("at '{field}' failed");
+        if !self.faults.iter().any(|fault| fault.contains(&at)) {
+            self.faults.push(format!(
+                "Value null {at} to satisfy constraint: Member must not be null"
+            ));
+        }
     }
 
     fn named(&self, field: &str) -> String {

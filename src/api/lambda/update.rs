@@ -8,6 +8,7 @@ use crate::api::control;
 use crate::api::control::change::{Change, Faults, Source};
 use crate::api::control::draft::Draft;
 use crate::api::error::Problem;
+use crate::api::lambda::change::unpublished;
 use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
@@ -23,6 +24,7 @@ use crate::domain::version::VersionId;
 pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::UpdateFunctionCode, "UpdateFunctionCode")?;
     let target = face.found(&named)?;
+    unpublished(&named)?;
     let made = target.published().head.last;
     let mut fields = Fields::of(&asked.body)?;
     let revision = fields.text("RevisionId")?;
@@ -87,6 +89,7 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
     );
     let named = face.named(&asked, does, action)?;
     let target = face.found(&named)?;
+    unpublished(&named)?;
     let made = target.published().head.last;
     let mut fields = Fields::of(&asked.body)?;
     let revision = fields.text("RevisionId")?;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::body::Body;
 use crate::api::control::deploy::versions::Publish;
+use crate::api::lambda::change::unpublished;
 use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
@@ -16,6 +17,7 @@ use crate::domain::version::VersionId;
 pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::PublishVersion, "PublishVersion")?;
     let target = face.found(&named)?;
+    unpublished(&named)?;
     let function = &target.function;
     let mut fields = Fields::of(&asked.body)?;
     let description = fields.up_to("Description", 256)?;

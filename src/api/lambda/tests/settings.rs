@@ -511,6 +511,14 @@ async fn versions_are_listed_with_their_functions() {
 #[tokio::test]
 async fn what_is_none_of_a_kind_is_not_passed_over() {
     let face = face(config::Aws::default()).await;
+    let least = json!({"ReservedConcurrentExecutions": -1});
+    let refused = face
+        .ask("PUT", "/2017-10-31/functions/f/concurrency", least)
+        .await;
+    assert_eq!(
+        refused.error().2,
+        "1 validation error detected: Value '-1' at 'reservedConcurrentExecutions' failed to satisfy constraint: Member must have value greater than or equal to 0"
+    );
     let f = "/2015-03-31/functions/f";
     let many = vec!["subnet-1"; 17];
     for (method, path, body, kind) in [
