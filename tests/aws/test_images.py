@@ -69,6 +69,9 @@ CMD ["app.handler"]
         made = LAMBDA.create_function(FunctionName=name, PackageType="Image", Code={"ImageUri": uri or self.python}, **given)
         return name, made
 
+    def printed(self, name):
+        return [line["text"] for line in native("GET", f"/functions/{name}/logs")["items"]]
+
     def described(self, name, variables=(), paths=(), **parameters):
         event = {"do": "describe", "variables": list(variables), "paths": list(paths)}
         body, answer = self.call(name, event, **parameters)
@@ -100,12 +103,13 @@ class Python(Images):
     def test_it_is_warm_and_prints(self):
         name, _ = self.made()
         event = {"a": [1, "žluťoučký kůň 🐎", None]}
-        for _ in range(3):
+        said = "extension of /opt/extensions told of INVOKE"
+        for n in range(3):
             body, answer = self.call(name, event, LogType="Tail")
             self.assertEqual(body, event)
             self.assertIn("called app.handler", log(answer))
-            # A program of the image that stands beside the function.
-            self.assertIn("extension of /opt/extensions told of INVOKE", log(answer))
+            # A program of the image that stands beside the function, and for whose words no answer waits.
+            self.until(lambda: self.printed(name).count(said) == n + 1)
         starts = native("GET", f"/functions/{name}/starts")
         self.assertEqual([start["kind"] for start in starts["items"]], ["cold"], starts)
 
@@ -116,7 +120,7 @@ class Python(Images):
         # The interpreter looks for the client in the directory it is started in.
         body, answer = self.call(name, {})
         self.assertEqual((answer["FunctionError"], body["errorType"]), ("Unhandled", "Runtime.ExitError"))
-        printed = [line["text"] for line in native("GET", f"/functions/{name}/logs")["items"]]
+        printed = self.printed(name)
         self.assertTrue(any("No module named awslambdaric" in line for line in printed), printed)
         config = LAMBDA.update_function_configuration(FunctionName=name, ImageConfig={"Command": ["app.other"]})
         self.assertEqual(config["ImageConfigResponse"], {"ImageConfig": {"Command": ["app.other"]}})
