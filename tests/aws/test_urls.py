@@ -221,12 +221,16 @@ class Events(Urls):
         self.assertEqual(event["cookies"], ["a=1", "b=2"])
         self.assertEqual((event["body"], event["isBase64Encoded"]), ('{"foo": "bar"}', False))
         self.assertEqual(event["headers"]["extra-headers"], "With WeiRd CapS")
-        self.assertEqual(event["headers"]["x-forwarded-proto"], "http")
+        forwarded = [event["headers"][f"x-forwarded-{what}"] for what in ("for", "proto", "port")]
+        self.assertEqual(forwarded, ["127.0.0.1", "http", str(SERVER.port)])
+        self.assertEqual(event["headers"]["cookie"], "a=1; b=2")
+        self.assertRegex(event["headers"]["x-amzn-trace-id"], "^Root=1-[0-9a-f]{8}-[0-9a-f]{24}$")
         context = event["requestContext"]
         self.assertEqual((context["routeKey"], context["stage"], context["accountId"]), ("$default", "$default", "anonymous"))
         self.assertEqual((context["apiId"], context["domainPrefix"]), (self.id(name), self.id(name)))
         self.assertEqual(context["domainName"], f"{self.id(name)}.lambda-url.{REGION}.localhost")
-        self.assertEqual(context["http"]["path"], "/pa2%2Fth/1")
+        # On AWS only the other one is raw.
+        self.assertEqual(context["http"]["path"], "/pa2/th/1")
         self.assertEqual((context["http"]["method"], context["http"]["userAgent"]), ("POST", "test/echo"))
         self.assertEqual(context["http"]["sourceIp"], "127.0.0.1")
         self.assertNotIn("authorizer", context)

@@ -12,6 +12,7 @@ use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, USER_AGENT,
 };
 use http::request::Parts;
+use percent_encoding::percent_decode_str;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -21,7 +22,7 @@ use crate::api::trace::{AMZN_TRACE_ID, TRACEPARENT, TRACESTATE};
 use crate::domain::aws::Place;
 use crate::domain::function::Function;
 use crate::domain::id::RequestId;
-use crate::domain::trace::Trace;
+use crate::domain::trace::{Trace, TraceId};
 
 /// The only stage there is; so AWS calls it, too.
 const STAGE: &str = "$default";
@@ -109,7 +110,7 @@ struct Context<'a> {
 #[serde(rename_all = "camelCase")]
 struct Http<'a> {
     method: &'a str,
-    path: &'a str,
+    path: Cow<'a, str>,
     protocol: String,
     source_ip: IpAddr,
     user_agent: Cow<'a, str>,
@@ -199,6 +200,7 @@ pub fn write(request: &Request<'_>) -> Bytes {
             host,
             from: request.from,
             signed: caller.is_some(),
+            root: matches!(request.at, At::Url { .. }).then_some(request.time),
         },
         query_string_parameters: query(uri.query().unwrap_or_default()),
         path_parameters: Pairs(parameters),
@@ -210,7 +212,7 @@ pub fn write(request: &Request<'_>) -> Bytes {
             domain_prefix: domain.split('.').next().unwrap_or(domain),
             http: Http {
                 method: method.as_str(),
-                path,
+                path: plain(path),
                 protocol: format!("{version:?}"),
                 source_ip: request.from.address,
                 user_agent: headers.get(USER_AGENT).map(value).unwrap_or_default(),
@@ -248,6 +250,15 @@ fn text<'a>(headers: &HeaderMap, body: &'a [u8]) -> Option<&'a str> {
         return Some("");
     }
     is_text(headers).then(|| std::str::from_utf8(body).ok())?
+}
+
+/// A path as AWS writes it where it is not the raw one: decoded, and without empty segments.
+fn plain(path: &str) -> Cow<'_, str> {
+    let mut decoded = percent_decode_str(path).decode_utf8_lossy();
+    while decoded.contains("//") {
+        decoded = decoded.replace("//", "/").into();
+    }
+    decoded
 }
 
 /// Of several cookies in a header, and of several headers.
@@ -321,8 +332,7 @@ impl Serialize for Pairs<'_> {
     }
 }
 
-/// The headers with what function URLs add: who sent it and how. Cookies have a place of their own, and what concerns only
-/// this connection is left out.
+/// The headers with what function URLs add: who sent it and how. What concerns only this connection is left out.
 struct Headers<'a> {
     given: &'a HeaderMap,
     trace: Option<&'a Trace>,
@@ -330,10 +340,13 @@ struct Headers<'a> {
     from: Sender,
     /// What let the request in is not the function's: it is good for another five minutes.
     signed: bool,
+    /// When it came, if it is to have an id for a trace even where nothing is traced: AWS gives one to every call of a URL.
+    root: Option<jiff::Timestamp>,
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_PORT: &str = "x-forwarded-port";
 /// What is the call's own where it is traced: its function comes below it, and not below whoever sent the request.
 const TRACE: [&str; 3] = [TRACEPARENT, TRACESTATE, AMZN_TRACE_ID];
 
@@ -341,7 +354,7 @@ impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for name in self.given.keys() {
-            let own = [COOKIE.as_str(), HOST.as_str(), FORWARDED_FOR];
+            let own = [HOST.as_str(), FORWARDED_FOR];
             if own.contains(&name.as_str()) || HOP_BY_HOP.contains(&name.as_str()) {
                 continue;
             }
@@ -351,12 +364,13 @@ impl Serialize for Headers<'_> {
             if self.trace.is_some() && TRACE.contains(&name.as_str()) {
                 continue;
             }
-            map.serialize_entry(name.as_str(), &self.joined(name.as_str()))?;
+            let between = if name == COOKIE { "; " } else { "," };
+            map.serialize_entry(name.as_str(), &self.joined(name.as_str(), between))?;
         }
         if !self.host.is_empty() {
             map.serialize_entry(HOST.as_str(), self.host)?;
         }
-        let before = self.joined(FORWARDED_FOR);
+        let before = self.joined(FORWARDED_FOR, ",");
         let peer = self.from.address;
         match before.is_empty() {
             true => map.serialize_entry(FORWARDED_FOR, &peer)?,
@@ -365,6 +379,15 @@ impl Serialize for Headers<'_> {
         if !self.given.contains_key(FORWARDED_PROTO) {
             let scheme = if self.from.tls { "https" } else { "http" };
             map.serialize_entry(FORWARDED_PROTO, scheme)?;
+        }
+        if !self.given.contains_key(FORWARDED_PORT) {
+            map.serialize_entry(FORWARDED_PORT, self.port())?;
+        }
+        if let Some(time) = self.root
+            && self.trace.is_none()
+            && !self.given.contains_key(AMZN_TRACE_ID)
+        {
+            map.serialize_entry(AMZN_TRACE_ID, &root(time))?;
         }
         if let Some(trace) = self.trace {
             map.serialize_entry(TRACEPARENT, &trace.traceparent())?;
@@ -378,11 +401,28 @@ impl Serialize for Headers<'_> {
 }
 
 impl Headers<'_> {
-    fn joined(&self, name: &str) -> Cow<'_, str> {
+    fn joined(&self, name: &str, between: &str) -> Cow<'_, str> {
         let mut values = self.given.get_all(name).iter().map(value);
         let first = values.next().unwrap_or_default();
-        values.fold(first, |joined, next| format!("{joined},{next}").into())
+        values.fold(first, |joined, next| {
+            format!("{joined}{between}{next}").into()
+        })
     }
+
+    /// Where the client believes it sent the request: a host without a port is the scheme's.
+    fn port(&self) -> &str {
+        match self.host.rsplit_once(':') {
+            Some((_, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => port,
+            _ if self.from.tls => "443",
+            _ => "80",
+        }
+    }
+}
+
+/// The id of a trace that begins now, as AWS writes it.
+fn root(time: jiff::Timestamp) -> String {
+    let random = TraceId::generate().to_string();
+    format!("Root=1-{:08x}-{}", time.as_second(), &random[8..])
 }
 
 #[cfg(test)]

@@ -382,7 +382,7 @@ async fn a_function_sees_the_event_of_a_function_url() {
             assert_eq!(context[field], wanted, "{field}");
         }
         assert!(context.get("authorizer").is_none());
-        assert_eq!(context["http"]["path"], "/a%2Fb/1");
+        assert_eq!(context["http"]["path"], "/a/b/1");
         assert_eq!(context["http"]["method"], "POST");
         assert_eq!(context["http"]["sourceIp"], "192.0.2.7");
     }

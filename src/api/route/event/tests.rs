@@ -79,6 +79,8 @@ fn an_event_says_how_the_request_came() {
         let request = http::Request::builder().uri("/orders/1");
         let got = event_over(tls, request, b"");
         assert_eq!(got["headers"]["x-forwarded-proto"], scheme);
+        let port = if tls { "443" } else { "80" };
+        assert_eq!(got["headers"]["x-forwarded-port"], port);
         // Unless a proxy before Hearth knows better.
         let request = http::Request::builder().header("x-forwarded-proto", "https");
         let got = event_over(tls, request.uri("/orders/1"), b"");
@@ -143,8 +145,10 @@ fn an_event_says_everything_about_its_request() {
             "user-agent": "test/1",
             "content-type": "application/json; charset=utf-8",
             "x-many": "one,two, three",
+            "cookie": "a=1; b=\"2\"; c=3;",
             "x-forwarded-for": "203.0.113.9, 192.0.2.7",
             "x-forwarded-proto": "http",
+            "x-forwarded-port": "8080",
         },
         "queryStringParameters": {"x": "1,2", "y": "a b c", "z": "", "": "e", "č": "&"},
         "pathParameters": {"id": "a/b č"},
@@ -154,7 +158,7 @@ fn an_event_says_everything_about_its_request() {
             "domainName": "shop.example",
             "domainPrefix": "shop",
             "http": {
-                "method": "POST", "path": "/orders/a%2Fb%20%C4%8D", "protocol": "HTTP/1.1",
+                "method": "POST", "path": "/orders/a/b č", "protocol": "HTTP/1.1",
                 "sourceIp": "192.0.2.7", "userAgent": "test/1",
             },
             "requestId": null,
@@ -259,5 +263,18 @@ proptest! {
             _ => sent.as_bytes().to_vec(),
         };
         prop_assert_eq!(sent, body);
+    }
+}
+
+#[test]
+fn a_path_that_is_not_the_raw_one_is_plain() {
+    for (raw, wanted) in [
+        ("/", "/"),
+        ("//pa2%25Fth/1", "/pa2%Fth/1"),
+        ("/a///b/", "/a/b/"),
+        ("/a%2F%2Fb", "/a/b"),
+        ("/%ff", "/\u{fffd}"),
+    ] {
+        assert_eq!(plain(raw), wanted);
     }
 }
