@@ -49,6 +49,7 @@ use crate::pool::ledger::Ledger;
 use crate::pool::roster::Roster;
 use crate::runtime::Catalog;
 use crate::runtime::code::Codes;
+use crate::runtime::style::Style;
 use crate::telemetry::metrics;
 use crate::worker::Remains;
 use crate::worker::connection;
@@ -183,6 +184,12 @@ impl Pool {
     /// Whether there can be workers of this runtime.
     pub fn offers(&self, runtime: &RuntimeId) -> bool {
         self.catalog.find(runtime.as_str()).is_some()
+    }
+
+    /// How its errors look; of one that is not here, like nobody's in particular.
+    pub fn style(&self, runtime: &RuntimeId) -> Style {
+        let manifest = self.catalog.find(runtime.as_str());
+        manifest.map_or_else(Style::default, |manifest| Style::of(manifest))
     }
 
     /// The image of this name, as functions can be made of it.

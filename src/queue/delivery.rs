@@ -5,8 +5,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::domain::destination::Destination;
-use crate::domain::event::{Claimed, Event, Failure};
-use crate::domain::fault::{Fault, Report};
+use crate::domain::event::{Claimed, Event};
 use crate::domain::id::RequestId;
 use crate::domain::version::VersionId;
 
@@ -14,8 +13,6 @@ use crate::domain::version::VersionId;
 pub const ANSWER_MAX: usize = 256 * 1024;
 /// An event has come from so many others at most: functions that send to each other would go on for ever.
 pub const DEPTH_MAX: u32 = 16;
-/// The failure of an event that was not run any more because of its age.
-pub const TOO_OLD: &str = "event_too_old";
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,10 +50,11 @@ struct ResponseContext {
 pub enum End<'a> {
     /// With its answer; `None` if that was too large.
     Succeeded(Option<&'a Answered>),
-    /// `fault` is what the last attempt ran into, if there was one.
     Failed {
-        failure: &'a Failure,
-        fault: Option<&'a Fault>,
+        /// Why it was given up.
+        condition: &'static str,
+        /// What the last attempt came to; `None` if it came to nothing and is not counted.
+        error: Option<&'a str>,
     },
 }
 
@@ -69,22 +67,20 @@ pub struct Answered {
 
 /// The record of an event and its end; `arn` is what it was for.
 pub fn record(arn: &str, claimed: &Claimed, end: End<'_>, at: jiff::Timestamp) -> Bytes {
-    let (condition, context, payload) = match end {
+    let (condition, context, payload, attempts) = match end {
         End::Succeeded(answered) => {
             let payload = answered.map(|answered| embedded(&answered.body, answered.raw));
             let null = || to_raw_value(&()).expect("null is JSON");
-            ("Success", Some(None), Some(payload.unwrap_or_else(null)))
+            let payload = payload.unwrap_or_else(null);
+            ("Success", Some(None), Some(payload), claimed.attempt)
         }
-        End::Failed { failure, .. } if failure.code == TOO_OLD => ("EventAgeExceeded", None, None),
-        End::Failed { failure, fault } => {
-            let report = match fault {
-                Some(Fault::Handler(report) | Fault::Init(report)) => report.clone(),
-                _ => Report::new(failure.code.as_str(), failure.message.as_str()),
-            };
-            let written = report.document.as_ref();
-            let written = written.and_then(|text| RawValue::from_string(text.clone()).ok());
-            let payload = written.unwrap_or_else(|| to_raw_value(&report).expect("texts are JSON"));
-            ("RetriesExhausted", Some(Some("Unhandled")), Some(payload))
+        End::Failed { condition, error } => {
+            let payload =
+                error.map(|error| embedded(&Bytes::copy_from_slice(error.as_bytes()), false));
+            let context = error.map(|_| Some("Unhandled"));
+            let before = claimed.attempt.saturating_sub(1);
+            let attempts = error.map_or(before, |_| claimed.attempt);
+            (condition, context, payload, attempts)
         }
     };
     let version = claimed.event.version;
@@ -95,7 +91,7 @@ pub fn record(arn: &str, claimed: &Claimed, end: End<'_>, at: jiff::Timestamp) -
             request_id: claimed.event.request_id,
             function_arn: arn,
             condition,
-            approximate_invoke_count: claimed.attempt,
+            approximate_invoke_count: attempts,
         },
         request_payload: embedded(&claimed.payload, claimed.event.raw),
         response_context: context.map(|function_error| ResponseContext {
@@ -183,13 +179,6 @@ mod tests {
         value
     }
 
-    fn failure(code: &str) -> Failure {
-        Failure {
-            code: code.into(),
-            message: "why".into(),
-        }
-    }
-
     #[test]
     fn a_success_is_told_as_aws_tells_it() {
         let answered = Answered {
@@ -221,36 +210,29 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_the_function_said() {
-        let fault = Fault::Handler(Report {
-            kind: "KeyError".into(),
-            message: "'x'".into(),
-            stack: vec!["line 3".into()],
-            document: None,
-        });
-        let failure = failure("function_error");
+        let error = r#"{"errorType": "KeyError", "errorMessage": "'x'", "trace": []}"#;
         let end = End::Failed {
-            failure: &failure,
-            fault: Some(&fault),
+            condition: "RetriesExhausted",
+            error: Some(error),
         };
         let got = written(&claimed("no json", false), end);
         assert_eq!(got["requestContext"]["condition"], "RetriesExhausted");
+        assert_eq!(got["requestContext"]["approximateInvokeCount"], 3);
         assert_eq!(got["requestPayload"], "bm8ganNvbg==");
         assert_eq!(got["responseContext"]["functionError"], "Unhandled");
-        assert_eq!(
-            got["responsePayload"],
-            json!({"errorType": "KeyError", "errorMessage": "'x'", "stackTrace": ["line 3"]})
-        );
+        let wanted = json!({"errorType": "KeyError", "errorMessage": "'x'", "trace": []});
+        assert_eq!(got["responsePayload"], wanted);
     }
 
     #[test]
-    fn what_was_too_old_has_no_response() {
-        let failure = failure(TOO_OLD);
+    fn what_did_not_run_has_no_response() {
         let end = End::Failed {
-            failure: &failure,
-            fault: None,
+            condition: "EventAgeExceeded",
+            error: None,
         };
         let got = written(&claimed("", false), end);
         assert_eq!(got["requestContext"]["condition"], "EventAgeExceeded");
+        assert_eq!(got["requestContext"]["approximateInvokeCount"], 2);
         assert_eq!(got["requestPayload"], json!({}));
         assert!(got.get("responseContext").is_none() && got.get("responsePayload").is_none());
     }

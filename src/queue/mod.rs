@@ -309,7 +309,21 @@ impl Queue {
         let name = subject.as_ref().map(|target| &target.function.name);
         let name = name.unwrap_or(&claimed.event.name);
         let arn = arn(self.scheduler.place(), name, &claimed.event);
-        let mut verdict = passed_on(verdict, &claimed, &arn, own, &result);
+        let error = result.as_ref().err().and_then(|failed| {
+            let style = subject.as_ref().map(|target| {
+                let runtime = &target.function.runtime;
+                self.scheduler.style(runtime)
+            });
+            failed.document(&style.unwrap_or_default(), claimed.event.request_id)
+        });
+        let end = match &result {
+            Ok(answered) => End::Succeeded(answered.as_ref()),
+            Err(failed) => End::Failed {
+                condition: failed.condition(claimed.attempt, &rules),
+                error: error.as_deref(),
+            },
+        };
+        let mut verdict = passed_on(verdict, &claimed, &arn, own, end);
         if let Verdict::PassedOn { event, .. } = &mut verdict {
             self.address(event);
         }
@@ -510,18 +524,12 @@ fn passed_on(
     claimed: &Claimed,
     arn: &str,
     own: Asynchronous,
-    result: &Result<Option<Answered>, Failed>,
+    end: End<'_>,
 ) -> Verdict {
-    let (to, end) = match (&verdict, result) {
-        (Verdict::Succeeded, Ok(answered)) => (own.on_success, End::Succeeded(answered.as_ref())),
-        (Verdict::Failed(failure), Err(failed)) => {
-            let fault = match failed {
-                Failed::Call(fault) => Some(fault),
-                _ => None,
-            };
-            (own.on_failure, End::Failed { failure, fault })
-        }
-        _ => (None, End::Succeeded(None)),
+    let to = match &verdict {
+        Verdict::Succeeded => own.on_success,
+        Verdict::Failed(_) => own.on_failure,
+        _ => None,
     };
     // One that goes in circles ends here.
     let to = to.filter(|_| claimed.event.depth <= DEPTH_MAX);

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::domain::destination::Asynchronous;
 use crate::domain::event::{Failure, Verdict};
-use crate::domain::fault::{Blame, Fault};
-use crate::queue::delivery::{DEPTH_MAX, TOO_OLD};
+use crate::domain::fault::{Blame, Fault, Report, Throttle};
+use crate::domain::id::RequestId;
+use crate::queue::delivery::DEPTH_MAX;
 use crate::queue::webhook::Refusal;
+use crate::runtime::style::Style;
 
 /// The shortest and the longest wait of an event that did not reach its function.
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -58,7 +60,7 @@ impl Failed {
         match self {
             Failed::Call(fault) => fault.code(),
             Failed::Refused(_) => "delivery_refused",
-            Failed::TooOld(_) => TOO_OLD,
+            Failed::TooOld(_) => "event_too_old",
             Failed::Loop => "recursive_loop",
         }
     }
@@ -74,6 +76,22 @@ impl Failed {
         }
     }
 
+    /// What is said of the attempt in the function's place: as an answer to a call would have it. `None` if it came to nothing.
+    pub fn document(&self, style: &Style, id: RequestId) -> Option<String> {
+        if self.is_before() {
+            return None;
+        }
+        let written = match self {
+            Failed::Call(fault) => style.text(fault, id),
+            _ => None,
+        };
+        let plain = || {
+            let report = Report::new(self.code(), self.message());
+            serde_json::to_string(&report).expect("texts are JSON")
+        };
+        Some(written.unwrap_or_else(plain))
+    }
+
     /// Nothing was run or taken, and it is not the event's fault.
     fn waits(&self) -> bool {
         match self {
@@ -82,6 +100,36 @@ impl Failed {
             }
             Failed::Refused(refusal) => refusal.for_now,
             Failed::TooOld(_) | Failed::Loop => false,
+        }
+    }
+
+    /// The attempt came to nothing before anything of it was run or taken.
+    pub fn is_before(&self) -> bool {
+        matches!(self, Failed::TooOld(_)) || self.waits()
+    }
+
+    /// Nothing of the function is to run at all: its reservation is zero.
+    fn is_closed(&self) -> bool {
+        matches!(
+            self,
+            Failed::Call(Fault::Throttled {
+                reason: Throttle::ReservedConcurrency,
+                limit: 0
+            })
+        )
+    }
+
+    /// Why it was given up after this attempt, in the words of AWS's invocation records.
+    pub fn condition(&self, attempt: u32, options: &Options) -> &'static str {
+        let more = match self.waits() {
+            true => attempt <= options.attempts(),
+            false => attempt <= options.retries && !self.is_hopeless(),
+        };
+        match self {
+            _ if self.is_closed() => "ZeroReservedConcurrency",
+            Failed::TooOld(_) => "EventAgeExceeded",
+            _ if more => "EventAgeExceeded",
+            _ => "RetriesExhausted",
         }
     }
 
@@ -112,7 +160,7 @@ pub fn decide(
         code: failed.code().into(),
         message: failed.message().chars().take(MESSAGE_MAX).collect(),
     };
-    if age >= options.max_age || failed.is_hopeless() && !failed.waits() {
+    if age >= options.max_age || failed.is_hopeless() && !failed.waits() || failed.is_closed() {
         return Verdict::Failed(failure);
     }
     // One that took its process with it again and again is not waited for.
@@ -129,8 +177,13 @@ pub fn decide(
         return Verdict::Failed(failure);
     }
     let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
+    let after = options.delay.saturating_mul(doubled);
+    if age.saturating_add(after) >= options.max_age {
+        // It would be too old by then.
+        return Verdict::Failed(failure);
+    }
     Verdict::Again {
-        after: options.delay.saturating_mul(doubled).min(options.max_age),
+        after,
         counts: true,
         failure,
     }
@@ -139,7 +192,6 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fault::{Report, Throttle};
 
     const OPTIONS: Options = Options {
         retries: 2,
@@ -231,6 +283,40 @@ mod tests {
         let verdict = decide(Err(&failed), 1, Duration::ZERO, &options);
         assert!(matches!(verdict, Verdict::Failed(_)));
         assert_eq!(OPTIONS.with(&Asynchronous::default()), OPTIONS);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_retry_that_comes_too_late() {
+        let options = Options {
+            max_age: Duration::from_secs(90),
+            ..OPTIONS
+        };
+        let failed = Failed::Call(raised());
+        let second = |age| decide(Err(&failed), 1, Duration::from_secs(age), &options);
+        assert!(matches!(second(29), Verdict::Again { counts: true, .. }));
+        assert!(matches!(second(30), Verdict::Failed(_)));
+        assert_eq!(failed.condition(1, &options), "EventAgeExceeded");
+        assert_eq!(failed.condition(2, &options), "EventAgeExceeded");
+        assert_eq!(failed.condition(3, &options), "RetriesExhausted");
+        let old = Failed::TooOld(Duration::from_secs(90));
+        assert_eq!(old.condition(3, &options), "EventAgeExceeded");
+    }
+
+    #[test]
+    fn an_event_of_a_function_that_nobody_may_run_is_given_up() {
+        let throttled = |limit| {
+            Failed::Call(Fault::Throttled {
+                reason: Throttle::ReservedConcurrency,
+                limit,
+            })
+        };
+        assert_eq!(decided(&throttled(0), 1, 0), None);
+        let words = |failed: Failed| failed.condition(1, &OPTIONS);
+        assert_eq!(words(throttled(0)), "ZeroReservedConcurrency");
+        assert_eq!(decided(&throttled(1), 1, 0), Some((0, false)));
+        assert_eq!(words(throttled(1)), "EventAgeExceeded");
+        assert!(throttled(1).is_before() && !Failed::Call(raised()).is_before());
+        assert_eq!(words(Failed::Loop), "RetriesExhausted");
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod code;
 pub mod image;
 pub mod manifest;
 pub mod package;
+pub mod style;
 pub mod watch;
 
 use std::path::Path;

@@ -28,7 +28,7 @@ use crate::domain::aws::Place;
 use crate::domain::environment::Variables;
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::function::{Function, Network};
-use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
+use crate::domain::id::{FunctionId, FunctionName, RequestId, RuntimeId, VersionDigest};
 use crate::domain::image;
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
 use crate::domain::version::{Published, VersionId};
@@ -39,6 +39,7 @@ use crate::pool::ledger::Ledger;
 use crate::pool::roster::View;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Replaced, Table};
+use crate::runtime::style::Style;
 use crate::scheduler::admit::Gate;
 use crate::scheduler::dispatch::Ran;
 use crate::scheduler::exchanges::{Absent, Exchange, Exchanges};
@@ -543,6 +544,11 @@ impl Scheduler {
         if current.is_none_or(|now| !Arc::ptr_eq(&now.slot, &old.slot)) {
             self.close(old);
         }
+    }
+
+    /// How the errors of a runtime's functions look.
+    pub fn style(&self, runtime: &RuntimeId) -> Style {
+        self.pool.style(runtime)
     }
 
     /// One call. Warm path.

@@ -130,8 +130,8 @@ class Failing(Case):
     def test_an_answer_that_is_too_large(self):
         body, answer = self.call(self.function("def handler(event, context):\n    return 'x' * (7 << 20)\n", MemorySize=256, Timeout=30))
         self.assertEqual(answer["FunctionError"], "Unhandled")
-        self.assertEqual(body["errorType"], "Function.ResponseSizeTooLarge")
-        self.assertEqual(body["errorMessage"], "Response payload size exceeded maximum allowed payload size (6291556 bytes).")
+        message = "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
+        self.assertEqual(body, {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message})
 
     def test_a_payload_that_is_no_json(self):
         message = self.refused("InvalidRequestContentException", 400, LAMBDA.invoke, FunctionName=self.function(), Payload=b"{no")

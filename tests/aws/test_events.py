@@ -5,6 +5,12 @@ import json
 from support import ACCOUNT, ARN, ECHO, LAMBDA, REGION, Case, aws, client, native
 
 FAILS = "def handler(event, context):\n    raise ValueError('never')\n"
+# Prints the whole record it was given.
+KEEPS = """\
+import json
+def handler(event, context):
+    print("kept", event["requestContext"]["requestId"], json.dumps(event))
+"""
 # Prints whose record it was given, and as what it was called.
 TAKES = """\
 def handler(event, context):
@@ -168,6 +174,63 @@ class Runs(Events):
                 (condition, arn, as_what, count),
                 ("RetriesExhausted", f"{ARN}{name}:{qualifier}", f"{ARN}{by}{called}", "1"),
             )
+
+    def kept(self, name, request_id):
+        """The record of a call, all of it but for its time."""
+
+        def find():
+            lines = native("GET", f"/functions/{name}/logs")["items"]
+            begin = f"kept {request_id} "
+            return next((line["text"][len(begin):] for line in lines if line["text"].startswith(begin)), None)
+
+        record = json.loads(self.until(find))
+        self.assertRegex(record.pop("timestamp"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+        return record
+
+    def record(self, settings, payload=b'{"n": 1}', reserved=None):
+        """The record of an event that fails, without what belongs to it alone."""
+        name, taker = self.function(FAILS), self.function(KEEPS)
+        to = {"OnFailure": {"Destination": ARN + taker}}
+        LAMBDA.put_function_event_invoke_config(FunctionName=name, DestinationConfig=to, **settings)
+        if reserved is not None:
+            LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=reserved)
+        answer = LAMBDA.invoke(FunctionName=name, InvocationType="Event", Payload=payload)
+        request_id = answer["ResponseMetadata"]["RequestId"]
+        record = self.kept(taker, request_id)
+        self.assertEqual(record["requestContext"].pop("requestId"), request_id)
+        self.assertEqual(record["requestContext"].pop("functionArn"), f"{ARN}{name}:$LATEST")
+        if "responsePayload" in record:
+            # As a caller is told.
+            self.assertEqual(record["responsePayload"].pop("requestId"), request_id)
+            self.assertIn("raise ValueError", "".join(record["responsePayload"].pop("stackTrace")))
+        return record
+
+    def test_a_record_has_the_error_as_a_caller_gets_it(self):
+        for settings, condition in (
+            ({"MaximumRetryAttempts": 0}, "RetriesExhausted"),
+            # The first retry would come a minute later: nobody waits for it.
+            ({"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 60}, "EventAgeExceeded"),
+        ):
+            self.assertEqual(
+                self.record(settings),
+                {
+                    "version": "1.0",
+                    "requestContext": {"condition": condition, "approximateInvokeCount": 1},
+                    "requestPayload": {"n": 1},
+                    "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+                    "responsePayload": {"errorMessage": "never", "errorType": "ValueError"},
+                },
+            )
+
+    def test_events_of_a_function_that_may_not_run(self):
+        self.assertEqual(
+            self.record({}, reserved=0),
+            {
+                "version": "1.0",
+                "requestContext": {"condition": "ZeroReservedConcurrency", "approximateInvokeCount": 0},
+                "requestPayload": {"n": 1},
+            },
+        )
 
     def test_a_version_and_an_alias_do_not_have_those_of_latest(self):
         name = self.published(FAILS)

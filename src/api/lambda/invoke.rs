@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use serde::de::IgnoredAny;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::api::body::Body;
 use crate::api::error::{JSON, request_id_value};
@@ -27,6 +27,7 @@ use crate::domain::id::{AliasName, RequestId};
 use crate::domain::invocation::{Invocation, Phases, StartKind};
 use crate::domain::limits::{ANSWER_MAX, EVENT_MAX};
 use crate::domain::trace::{Face, Trace};
+use crate::runtime::style::{Style, TOO_LARGE};
 use crate::scheduler::{self, Answer, Called, Resolved, Target};
 use crate::store;
 
@@ -248,7 +249,7 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
             Body::Full(stream::whole(b"", &end))
         }
         Ok(Answer::Stream { body, .. }) => {
-            let (style, begun) = (Style::of(face, &call.target), called.start);
+            let (style, begun) = (style(face, &call.target), called.start);
             let (tail, memory) = (call.tail, call.target.function.memory.0);
             let (phases, target) = (called.phases, call.target.clone());
             let ended = move |fault: Option<Fault>| {
@@ -365,10 +366,7 @@ async fn buffered(mut body: scheduler::Body) -> Result<Bytes, Fault> {
             let text = format!(
                 "Response payload size exceeded maximum allowed payload size ({ANSWER_MAX} bytes)."
             );
-            return Err(Fault::Handler(Report::new(
-                "Function.ResponseSizeTooLarge",
-                text,
-            )));
+            return Err(Fault::Handler(Report::new(TOO_LARGE, text)));
         }
         whole.extend_from_slice(&piece);
     }
@@ -382,119 +380,20 @@ fn failure(
     fault: &Fault,
     request_id: RequestId,
 ) -> Result<Bytes, Refusal> {
-    match Style::of(face, &call.target).text(fault, request_id) {
+    match style(face, &call.target).text(fault, request_id) {
         Some(text) => Ok(text.into()),
         None => Err(refusal(fault)),
     }
+}
+
+fn style(face: &Lambda, target: &Target) -> Style {
+    face.control.scheduler.style(&target.function.runtime)
 }
 
 fn unreadable(why: &str) -> Refusal {
     Refusal::content(format!(
         "Could not parse request body into json: Could not parse payload into json: {why}"
     ))
-}
-
-/// How the errors of a runtime look.
-#[derive(Debug, Clone, Default)]
-struct Style {
-    stack: Option<String>,
-    request_id: bool,
-}
-
-impl Style {
-    fn of(face: &Lambda, target: &Target) -> Self {
-        let manifest = face.control.runtimes.find(target.function.runtime.as_str());
-        manifest.map_or_else(Self::default, |manifest| Self {
-            stack: manifest.aws.error_stack.clone(),
-            request_id: manifest.aws.error_request_id,
-        })
-    }
-
-    /// What the function's own runtime wrote, byte for byte, or else `body`.
-    fn text(&self, fault: &Fault, request_id: RequestId) -> Option<String> {
-        match fault {
-            Fault::Handler(Report {
-                document: Some(text),
-                ..
-            })
-            | Fault::Init(Report {
-                document: Some(text),
-                ..
-            }) => Some(text.clone()),
-            _ => Some(self.body(fault, request_id)?.to_string()),
-        }
-    }
-
-    /// `None` if it was not the function.
-    fn body(&self, fault: &Fault, request_id: RequestId) -> Option<Value> {
-        let told =
-            |kind: &str, message: String| json!({"errorType": kind, "errorMessage": message});
-        Some(match fault {
-            Fault::Handler(report) => self.reported(report, &request_id.to_string()),
-            // Loading is nobody's call.
-            Fault::Init(report) => self.reported(report, ""),
-            Fault::Timeout(after) | Fault::InitTimeout(after) => {
-                let seconds = after.as_secs_f64();
-                let text = format!(
-                    "RequestId: {request_id} Error: Task timed out after {seconds:.2} seconds"
-                );
-                told("Sandbox.Timedout", text)
-            }
-            Fault::Exited { code } => {
-                let how = match code {
-                    None | Some(0) => "Runtime exited without providing a reason".into(),
-                    Some(code @ 129..) => {
-                        format!("Runtime exited with error: signal: {}", signal(code - 128))
-                    }
-                    Some(code) => format!("Runtime exited with error: exit status {code}"),
-                };
-                told(
-                    "Runtime.ExitError",
-                    format!("RequestId: {request_id} Error: {how}"),
-                )
-            }
-            Fault::OutOfMemory { .. } => {
-                let text = format!(
-                    "RequestId: {request_id} Error: Runtime exited with error: signal: killed"
-                );
-                told("Runtime.ExitError", text)
-            }
-            Fault::Protocol(what) => told(
-                "Runtime.Unknown",
-                format!("RequestId: {request_id} Error: {what}"),
-            ),
-            Fault::Loading(fault) => return self.body(fault, request_id),
-            _ => return None,
-        })
-    }
-
-    fn reported(&self, report: &Report, request_id: &str) -> Value {
-        let mut body = json!({"errorMessage": report.message, "errorType": report.kind});
-        if self.request_id {
-            body["requestId"] = request_id.into();
-        }
-        match &self.stack {
-            Some(name) => body[name] = json!(report.stack),
-            None if report.stack.is_empty() => {}
-            None => body["stackTrace"] = json!(report.stack),
-        }
-        body
-    }
-}
-
-/// As a shell would say it, in the words that runtimes on AWS use.
-fn signal(number: i64) -> String {
-    let signal = i32::try_from(number).ok();
-    let signal = signal.and_then(|n| nix::sys::signal::Signal::try_from(n).ok());
-    use nix::sys::signal::Signal;
-    match signal {
-        Some(Signal::SIGKILL) => "killed".into(),
-        Some(Signal::SIGSEGV) => "segmentation fault".into(),
-        Some(Signal::SIGABRT) => "aborted".into(),
-        Some(Signal::SIGTERM) => "terminated".into(),
-        Some(other) => other.as_str().into(),
-        None => number.to_string(),
-    }
 }
 
 /// What is not the function's fault.
@@ -533,102 +432,6 @@ mod tests {
 
     use super::*;
 
-    fn raised() -> Fault {
-        Fault::Handler(Report {
-            kind: "Oops".into(),
-            message: "no".into(),
-            stack: vec!["line 1".into()],
-            document: None,
-        })
-    }
-
-    #[test]
-    fn an_error_looks_as_its_runtime_writes_it() {
-        let id = RequestId::generate();
-        let plain = Style::default()
-            .body(&raised(), id)
-            .expect("the function's");
-        let wanted = json!({"errorMessage": "no", "errorType": "Oops", "stackTrace": ["line 1"]});
-        assert_eq!(plain, wanted);
-        let style = Style {
-            stack: Some("trace".into()),
-            request_id: true,
-        };
-        let own = style.body(&raised(), id).expect("the function's");
-        let text = id.to_string();
-        let wanted = json!({"errorMessage": "no", "errorType": "Oops", "trace": ["line 1"], "requestId": text});
-        assert_eq!(own, wanted);
-        let Fault::Handler(report) = raised() else {
-            unreachable!("it is one")
-        };
-        let init = style
-            .body(&Fault::Init(report), id)
-            .expect("the function's");
-        assert_eq!(init["requestId"], "");
-    }
-
-    #[test]
-    fn what_a_runtime_wrote_goes_out_as_it_is() {
-        let written = r#"{"trace": [], "errorType": "Odd"}"#;
-        let report = Report {
-            document: Some(written.into()),
-            ..Report::new("Odd", "")
-        };
-        let id = RequestId::generate();
-        let style = Style {
-            request_id: true,
-            ..Style::default()
-        };
-        assert_eq!(
-            style.text(&Fault::Handler(report.clone()), id).as_deref(),
-            Some(written)
-        );
-        assert_eq!(
-            style.text(&Fault::Init(report), id).as_deref(),
-            Some(written)
-        );
-        assert_eq!(style.text(&Fault::Draining, id), None);
-    }
-
-    #[test]
-    fn ends_of_functions_are_told_in_awss_words() {
-        let id = RequestId::generate();
-        for (fault, kind, text) in [
-            (
-                Fault::Timeout(Duration::from_secs(1)),
-                "Sandbox.Timedout",
-                "Task timed out after 1.00 seconds",
-            ),
-            (
-                Fault::Exited { code: Some(0) },
-                "Runtime.ExitError",
-                "Runtime exited without providing a reason",
-            ),
-            (
-                Fault::Exited { code: Some(127) },
-                "Runtime.ExitError",
-                "Runtime exited with error: exit status 127",
-            ),
-            (
-                Fault::Exited { code: Some(139) },
-                "Runtime.ExitError",
-                "Runtime exited with error: signal: segmentation fault",
-            ),
-            (
-                Fault::Loading(Box::new(Fault::Exited { code: Some(1) })),
-                "Runtime.ExitError",
-                "Runtime exited with error: exit status 1",
-            ),
-        ] {
-            let body = Style::default().body(&fault, id).expect("the function's");
-            assert_eq!(body["errorType"], kind);
-            assert_eq!(
-                body["errorMessage"],
-                format!("RequestId: {id} Error: {text}")
-            );
-        }
-    }
-
     #[test]
     fn what_is_not_the_functions_fault_is_an_exception() {
         for (fault, status, kind) in [
@@ -645,7 +448,7 @@ mod tests {
             ),
             (Fault::StartFailed("x".into()), 500, "ServiceException"),
         ] {
-            assert_eq!(Style::default().body(&fault, RequestId::generate()), None);
+            assert_eq!(Style::default().text(&fault, RequestId::generate()), None);
             let refusal = refusal(&fault);
             assert_eq!((refusal.status.as_u16(), refusal.kind), (status, kind));
         }
@@ -680,6 +483,6 @@ mod tests {
         let Err(Fault::Handler(report)) = buffered(body(large)).await else {
             panic!("refused")
         };
-        assert_eq!(report.kind, "Function.ResponseSizeTooLarge");
+        assert_eq!(report.kind, TOO_LARGE);
     }
 }
