@@ -73,6 +73,7 @@ fn admission(c: &mut Criterion) {
         let gates = Gates {
             function: &function,
             limited_by: Throttle::FunctionConcurrency,
+            within: None,
             part: Some(&unreserved),
             account: &account,
         };

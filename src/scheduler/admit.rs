@@ -300,6 +300,8 @@ pub struct Gates<'a> {
     pub function: &'a Arc<Gate>,
     /// What the function's limit is called.
     pub limited_by: Throttle,
+    /// The part of what is reserved for the function that the call is in; `None` if that is not divided.
+    pub within: Option<&'a Arc<Gate>>,
     /// The part of the account's limit that the call is in; `None` where that is the function's own.
     pub part: Option<&'a Arc<Gate>>,
     pub account: &'a Arc<Gate>,
@@ -309,6 +311,7 @@ pub struct Gates<'a> {
 #[derive(Debug)]
 pub struct Permit {
     function: Arc<Gate>,
+    within: Option<Arc<Gate>>,
     part: Option<Arc<Gate>>,
     account: Arc<Gate>,
 }
@@ -330,11 +333,24 @@ pub fn admit(gates: Gates<'_>) -> Result<Permit, Full<'_>> {
     function
         .enter()
         .map_err(|limit| full(function, gates.limited_by, limit))?;
+    if let Some(within) = gates.within
+        && within.enter().is_err()
+    {
+        function.leave();
+        let reason = Throttle::ReservedConcurrency;
+        return Err(full(within, reason, function.limit()));
+    }
+    let out = || {
+        if let Some(within) = gates.within {
+            within.leave();
+        }
+        function.leave();
+    };
     let account = gates.account;
     if let Some(part) = gates.part
         && let Err(limit) = part.enter()
     {
-        function.leave();
+        out();
         let reason = match limit == account.limit() {
             // Nobody has a part for itself.
             true => Throttle::AccountConcurrency,
@@ -346,11 +362,12 @@ pub fn admit(gates: Gates<'_>) -> Result<Permit, Full<'_>> {
         if let Some(part) = gates.part {
             part.leave();
         }
-        function.leave();
+        out();
         return Err(full(account, Throttle::AccountConcurrency, limit));
     }
     Ok(Permit {
         function: function.clone(),
+        within: gates.within.cloned(),
         part: gates.part.cloned(),
         account: account.clone(),
     })
@@ -361,6 +378,9 @@ impl Drop for Permit {
         self.account.leave();
         if let Some(part) = &self.part {
             part.leave();
+        }
+        if let Some(within) = &self.within {
+            within.leave();
         }
         self.function.leave();
     }
@@ -392,6 +412,7 @@ mod tests {
         Gates {
             function,
             limited_by: Throttle::FunctionConcurrency,
+            within: None,
             part: None,
             account,
         }
@@ -476,6 +497,45 @@ mod tests {
         let own = gates(&reserved, &account);
         let _two = (admit(own).expect("one"), admit(own).expect("two"));
         assert!(admit(own).is_err(), "it is a cap too");
+    }
+
+    #[test]
+    fn what_is_reserved_is_divided() {
+        let (account, function) = (Gate::new(9), Gate::new(3));
+        let (kept, rest) = (Gate::new(2), Gate::new(1));
+        let within = |within| Gates {
+            within: Some(within),
+            ..gates(&function, &account)
+        };
+        let first = admit(within(&rest)).expect("there is room");
+        let full = admit(within(&rest)).expect_err("what is kept is not for it");
+        let expected = Fault::Throttled {
+            reason: Throttle::ReservedConcurrency,
+            limit: 3,
+        };
+        assert_eq!(full.fault, expected);
+        assert!(Arc::ptr_eq(full.gate, &rest));
+        let two = [admit(within(&kept)), admit(within(&kept))];
+        assert!(two.iter().all(Result::is_ok) && admit(within(&kept)).is_err());
+        let counts = || [&function, &kept, &rest, &account].map(|gate| gate.under_way());
+        assert_eq!(counts(), [3, 2, 1, 3]);
+        drop((first, two));
+        assert_eq!(counts(), [0; 4]);
+        // What is refused further on leaves nothing behind.
+        let none = Gate::new(0);
+        let refused = Gates {
+            part: Some(&none),
+            ..within(&kept)
+        };
+        assert!(admit(refused).is_err());
+        assert!(
+            admit(Gates {
+                account: &none,
+                ..within(&kept)
+            })
+            .is_err()
+        );
+        assert_eq!(counts(), [0; 4]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The gates of a function and how they follow its settings. What is reserved for it is a part of the account's limit, of which its own gate
 //! keeps count, so that a call needs one permit; without a reservation its calls are in the part of all others.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::domain::fault::Throttle;
 use crate::scheduler::admit::{Gate, Gates};
@@ -17,6 +17,8 @@ pub struct FunctionGates {
     /// Counts the calls that are in the function's own part, and has no room any more when there is none. `None` without a reservation,
     /// or if no other process shares the limits.
     reserved: Option<Arc<Gate>>,
+    /// What is reserved and not provisioned. Not made before something is both.
+    rest: Arc<OnceLock<Arc<Gate>>>,
 }
 
 impl FunctionGates {
@@ -54,6 +56,27 @@ impl FunctionGates {
             limited_by,
             has_part,
             reserved,
+            rest: old.map(|old| old.rest.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Divides what is reserved: `provisioned` of it is for calls of versions whose workers are kept ready.
+    pub fn divide(
+        &self,
+        share: Option<&Arc<Share>>,
+        scope: &str,
+        reservation: Option<u32>,
+        provisioned: u32,
+    ) {
+        let rest = match reservation {
+            Some(reserved) if provisioned > 0 => reserved.saturating_sub(provisioned),
+            _ if self.rest.get().is_none() => return,
+            _ => u32::MAX,
+        };
+        let scope = format!("rest:{scope}");
+        let gate = self.rest.get_or_init(|| gate(share, &scope, rest, false));
+        if gate.limit() != rest {
+            set_limit(share, &scope, gate, rest, false);
         }
     }
 
@@ -62,11 +85,26 @@ impl FunctionGates {
         Gates {
             function: &self.own,
             limited_by: self.limited_by,
+            within: self.rest.get().filter(|_| self.has_part),
             part: match self.has_part {
                 true => self.reserved.as_ref(),
                 false => Some(unreserved),
             },
             account,
+        }
+    }
+
+    /// The same for a call of a version that has places to itself.
+    pub fn kept<'a>(&self, gates: Gates<'a>, places: &'a Arc<Gate>) -> Gates<'a> {
+        match self.has_part {
+            true => Gates {
+                within: Some(places),
+                ..gates
+            },
+            false => Gates {
+                part: Some(places),
+                ..gates
+            },
         }
     }
 

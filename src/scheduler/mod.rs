@@ -74,7 +74,8 @@ pub struct Target {
     installed: bool,
     /// What stands behind the function's name beside this; none of a published version.
     qualifiers: Qualifiers,
-    /// Of a published version: places of the account's limit that are for its provisioned workers. Not made before there are any.
+    /// Of a published version: places that are for its provisioned workers, of the account's limit or of what is reserved for the function.
+    /// Not made before there are any.
     provisioned: OnceLock<Arc<Gate>>,
 }
 

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::domain::fault::Fault;
+use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::FunctionId;
 use crate::domain::version::{Published, VersionId};
-use crate::scheduler::admit::{self, Gates, Permit};
-use crate::scheduler::gates::gate;
+use crate::scheduler::admit::{self, Permit};
+use crate::scheduler::gates::{gate, set_limit};
 use crate::scheduler::share::Term;
 use crate::scheduler::{Scheduler, Target};
 
@@ -24,6 +24,8 @@ pub struct Provisioning {
     pub status: Status,
     /// Why it failed, if it did; it is tried again.
     pub reason: Option<String>,
+    /// It was the function's own code.
+    pub by_function: bool,
     pub updated_at: Timestamp,
 }
 
@@ -64,22 +66,21 @@ impl Scheduler {
     /// Has as many workers kept ready as is asked for. After every change of what is published, or of where it runs.
     pub(super) fn provision(&self, latest: &Target) {
         let wanted = latest.published().provisioned();
+        let (share, reserved) = (self.share.as_ref(), latest.function.reserved_concurrency);
+        let sum = wanted.values().fold(0u32, |sum, n| sum.saturating_add(*n));
+        let scope = latest.function.id.as_str();
+        let gates = &latest.shared.gates;
+        gates.divide(share, scope, reserved, sum);
         for (number, target) in latest.qualifiers.opened() {
             let count = wanted.get(&number).copied().unwrap_or(0);
-            // Calls of a function with a reservation are in that.
-            let places = match target.function.reserved_concurrency {
-                Some(_) => 0,
-                None => count,
-            };
             if count > 0 || target.provisioned.get().is_some() {
                 let scope = format!("provisioned:{}", target.digest);
-                let share = self.share.as_ref();
-                let gate = target
+                // Of what is reserved if anything is, else of the account's limit.
+                let part = reserved.is_none();
+                let places = target
                     .provisioned
-                    .get_or_init(|| gate(share, &scope, places, true));
-                if gate.limit() != places {
-                    gate.set_limit(places);
-                }
+                    .get_or_init(|| gate(share, &scope, count, part));
+                set_limit(share, &scope, places, count, part);
             }
             // What has no place yet and needs none stays without.
             if (count > 0 || target.slot.get().is_some())
@@ -102,6 +103,7 @@ impl Scheduler {
         let published = latest.published();
         let provisioned = published.head.provisioned.get(qualifier)?;
         let (mut ready, mut all_ready, mut reason) = (0, true, None);
+        let mut by_function = false;
         for (number, share) in published.shares(qualifier) {
             let target = self.version(latest, VersionId::Number(number))?;
             let slot = match self.slot(&target) {
@@ -116,7 +118,11 @@ impl Scheduler {
             ready += share.min(there);
             if stands.ready < stands.wanted {
                 all_ready = false;
-                reason = stands.failure.map(|fault| fault.to_string()).or(reason);
+                let failure = stands.failure;
+                by_function = failure
+                    .as_ref()
+                    .map_or(by_function, |fault| fault.blame() == Blame::Function);
+                reason = failure.map(|fault| fault.to_string()).or(reason);
             }
             if !target.installed {
                 reason = Some(format!(
@@ -134,6 +140,7 @@ impl Scheduler {
             requested: provisioned.requested,
             ready,
             status,
+            by_function: by_function && status == Status::Failed,
             reason: reason.filter(|_| status == Status::Failed),
             updated_at: provisioned.updated_at,
         })
@@ -152,33 +159,27 @@ impl Scheduler {
     ) -> Result<(Permit, Option<Term>), Fault> {
         let limited = &target.shared.gates;
         let gates = limited.gates(&self.unreserved, &self.account);
-        if !limited.has_part()
-            && let Some(provisioned) = target.provisioned.get()
-        {
-            let own = Gates {
-                part: Some(provisioned),
-                ..gates
-            };
-            let admitted = match &self.share {
-                None => admit::admit(own).ok().map(|permit| (permit, None)),
-                Some(share) => {
-                    let admitted = share.admit_now(own);
-                    admitted.map(|(permit, term)| (permit, Some(term)))
-                }
-            };
-            if let Some(admitted) = admitted {
-                return Ok(admitted);
+        let places = target.provisioned.get().filter(|gate| gate.limit() > 0);
+        let own = places.map(|places| limited.kept(gates, places));
+        let Some(share) = &self.share else {
+            if let Some(permit) = own.and_then(|own| admit::admit(own).ok()) {
+                return Ok((permit, None));
             }
             // More calls than workers are kept: they have what all others have.
-        }
-        match &self.share {
-            None => admit::admit(gates)
-                .map(|permit| (permit, None))
-                .map_err(|full| full.fault),
-            Some(share) => {
-                let (permit, term) = share.admit(gates, deadline).await?;
-                Ok((permit, Some(term)))
+            let permit = admit::admit(gates).map_err(|full| full.fault)?;
+            return Ok((permit, None));
+        };
+        let mut gates = gates;
+        if let Some(own) = own {
+            if let Some((permit, term)) = share.admit_now(own) {
+                return Ok((permit, Some(term)));
+            }
+            if gates.within.is_some_and(|rest| rest.limit() == 0) {
+                // All others have nothing: what the version has to itself may be on its way.
+                gates = own;
             }
         }
+        let (permit, term) = share.admit(gates, deadline).await?;
+        Ok((permit, Some(term)))
     }
 }

@@ -1,6 +1,6 @@
 """Provisioned concurrency: workers that are kept ready, and what is said of them."""
 
-from support import ARN, LAMBDA, Case, aws
+from support import ARN, LAMBDA, Case, aws, native
 
 # Says why its worker was started, and keeps it for a while, so that two calls at a time need two workers.
 TYPE = """\
@@ -83,7 +83,28 @@ class Provisioned(Case):
         name = self.published("raise ValueError('not today')")
         LAMBDA.put_provisioned_concurrency_config(FunctionName=name, Qualifier="1", ProvisionedConcurrentExecutions=1)
         failed = self.stands(name, "1", "FAILED")
-        self.assertIn("not today", failed["StatusReason"])
+        self.assertEqual(failed["StatusReason"], "FUNCTION_ERROR_INIT_FAILURE")
+        (seen,) = native("GET", f"/functions/{name}/provisioned-concurrency?qualifier=1")["items"]
+        self.assertIn("not today", seen["reason"])
+
+    def test_what_is_reserved_and_provisioned_is_for_the_version_alone(self):
+        name = self.published()
+        LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+        self.assertEqual(self.call(name, {})[0], ["on-demand", "$LATEST"])
+        LAMBDA.put_provisioned_concurrency_config(FunctionName=name, Qualifier="1", ProvisionedConcurrentExecutions=1)
+        self.stands(name, "1", "READY")
+        for _ in range(2):
+            with self.assertRaises(LAMBDA.exceptions.TooManyRequestsException) as caught:
+                LAMBDA.invoke(FunctionName=name, Payload=b"{}")
+            self.assertEqual(caught.exception.response["Reason"], "ReservedFunctionConcurrentInvocationLimitExceeded")
+            self.assertEqual(self.call(name, {}, Qualifier="1")[0], ["provisioned-concurrency", "1"])
+        # As soon as there is more than is provisioned, everybody has it.
+        LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=2)
+        self.assertEqual(self.call(name, {})[0], ["on-demand", "$LATEST"])
+        LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
+        self.refused("TooManyRequestsException", 429, LAMBDA.invoke, FunctionName=name, Payload=b"{}")
+        LAMBDA.delete_provisioned_concurrency_config(FunctionName=name, Qualifier="1")
+        self.assertEqual(self.call(name, {})[0], ["on-demand", "$LATEST"])
 
     def test_what_is_wrong_is_said(self):
         name = self.published()

@@ -218,7 +218,10 @@ fn shown(stands: &Provisioning) -> Value {
         "Status": stands.status.as_str(),
         "LastModified": at.to_string(),
     });
-    if let Some(reason) = &stands.reason {
+    if stands.by_function {
+        // AWS says no more; the native face does.
+        document["StatusReason"] = "FUNCTION_ERROR_INIT_FAILURE".into();
+    } else if let Some(reason) = &stands.reason {
         document["StatusReason"] = reason.as_str().into();
     }
     document

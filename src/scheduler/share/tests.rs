@@ -93,6 +93,7 @@ impl Process {
         Gates {
             function: &self.function,
             limited_by: Throttle::FunctionConcurrency,
+            within: None,
             part: None,
             account: &self.account,
         }
@@ -577,6 +578,7 @@ async fn who_cannot_use_a_free_place_passes_it_on() {
         let gates = Gates {
             function: &functions[function],
             limited_by: Throttle::FunctionConcurrency,
+            within: None,
             part: Some(&part),
             account: &account,
         };
