@@ -173,14 +173,15 @@ fn prepare(
     id: &WorkerId,
     line_bytes: usize,
 ) -> io::Result<(UnixListener, Arc<Pipe>)> {
-    let opt = directory.join("opt");
-    std::fs::create_dir_all(directory.join("task"))?;
+    let (task, opt) = (directory.join("task"), directory.join("opt"));
     // The loader of a running process never looks again in a directory that was not there when it looked first.
+    std::fs::create_dir_all(task.join("lib"))?;
     std::fs::create_dir_all(opt.join("lib"))?;
     // The parent is closed to everybody but Hearth; the container sees only this, mounted read-only, as another user.
     for path in [
         directory.to_owned(),
-        directory.join("task"),
+        task.clone(),
+        task.join("lib"),
         opt.clone(),
         opt.join("lib"),
     ] {

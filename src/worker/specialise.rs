@@ -100,7 +100,10 @@ pub async fn specialise(
 
 /// Into directories that are mounted in the container already. Blocking.
 fn link(unpacked: &Unpacked, directory: &Path) -> Result<(), package::Error> {
-    package::link_into(&unpacked.code, &directory.join("task"))?;
+    let task = directory.join("task");
+    // It was there for the loader to look in; from now on it is the code's own, or not there.
+    std::fs::remove_dir(task.join("lib")).ok();
+    package::link_into(&unpacked.code, &task)?;
     let opt = directory.join("opt");
     let mut layers = unpacked.layers.iter();
     layers.try_for_each(|layer| package::lay_over(layer, &opt))

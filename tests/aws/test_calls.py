@@ -127,6 +127,13 @@ class Failing(Case):
         self.assertEqual(answer["FunctionError"], "Unhandled")
         self.assertEqual((body["errorType"], body["errorMessage"]), ("Runtime.HandlerNotFound", "Handler 'nobody' missing on module 'app'"))
 
+    def test_who_it_runs_as_has_a_name(self):
+        code = "import getpass, os\ndef handler(event, context):\n    os.environ.pop('USER', None)\n    return getpass.getuser()\n"
+        self.assertEqual(self.call(self.function(code))[0], "sbx_user1051")
+        code = {"index.mjs": "import os from 'node:os';\nexport const handler = async () => os.userInfo().username;\n"}
+        name = self.function(code, Runtime="nodejs20.x", Handler="index.handler")
+        self.assertEqual(self.call(name)[0], "sbx_user1051")
+
     def test_an_answer_that_is_too_large(self):
         body, answer = self.call(self.function("def handler(event, context):\n    return 'x' * (7 << 20)\n", MemorySize=256, Timeout=30))
         self.assertEqual(answer["FunctionError"], "Unhandled")

@@ -444,15 +444,36 @@ class Running(Layered):
         LAMBDA.update_function_configuration(FunctionName=name, Layers=[first, second])
         self.assertEqual(self.call(name, names)[0]["said"][0], "second")
 
-    def test_opt_is_read_only_and_has_programs_and_libraries(self):
+    def library(self):
         zlib = ctypes.util.find_library("z")
         if zlib is None:
-            self.skipTest("this machine has no zlib to put into a layer")
+            self.skipTest("this machine has no zlib to put into a package")
         ctypes.CDLL(zlib)
         with open("/proc/self/maps") as maps:
             path = next(line.split()[-1] for line in maps if "/libz.so" in line)
         with open(path, "rb") as file:
-            library = file.read()
+            return file.read()
+
+    def test_the_code_brings_libraries_too(self):
+        library = self.library()
+        code = """
+import ctypes, os
+
+def handler(event, context):
+    found = [os.path.basename(name) for name in event if ctypes.CDLL(name).zlibVersion]
+    return [found, sorted(os.listdir("/var/task"))]
+"""
+        both = {"lib/libbelow.so": library, "libbeside.so": library}
+        name = self.function({"app.py": code, **both})
+        names = ["libbelow.so", "libbeside.so"]
+        # With workers that waited for it and with new ones.
+        for memory in (128, 256, 512):
+            LAMBDA.update_function_configuration(FunctionName=name, MemorySize=memory)
+            self.assertEqual(self.call(name, names)[0], [names, ["app.py", "lib", "libbeside.so"]])
+        self.assertEqual(self.call(self.function(code), [])[0], [[], ["app.py"]])
+
+    def test_opt_is_read_only_and_has_programs_and_libraries(self):
+        library = self.library()
         layer = self.layer(zipped({
             "bin/greet": "#!/bin/sh\necho hello from $0\n", "lib/libfromlayer.so": library, "data.txt": "data",
         }))
