@@ -2,19 +2,46 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::{Map, Value};
 
-use crate::domain::trace::{Face, Parent, Trace};
+use crate::api::error::to_json;
+use crate::clock;
+use crate::domain::trace::{Face, Parent, SpanId, Trace, TraceId};
 use crate::scheduler::Scheduler;
 
 pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 pub const AMZN_TRACE_ID: &str = "x-amzn-trace-id";
+/// A longer one is no id.
+const AMZN_MAX: usize = 1024;
 
 /// A call's place in a trace: its caller's if that is said in a way that can be read, or one of its own.
 pub fn begin(scheduler: &Scheduler, headers: &HeaderMap, face: Face) -> Option<Box<Trace>> {
     let tracer = scheduler.traces()?;
     Some(tracer.begin(parent(headers), face, 0))
+}
+
+/// What AWS has for every call, traced or not: the id its caller sent, or one that begins with it.
+pub fn amzn_id(headers: &HeaderMap) -> Cow<'_, str> {
+    let given = headers.get(AMZN_TRACE_ID).and_then(|id| id.to_str().ok());
+    let given = given.filter(|id| id.len() <= AMZN_MAX);
+    given.map_or_else(|| fresh(clock::wall()).into(), Cow::Borrowed)
+}
+
+/// The extra context of a call with such an id in it.
+pub fn in_context(context: &[u8], id: &str) -> Bytes {
+    let mut told: Map<String, Value> = serde_json::from_slice(context).unwrap_or_default();
+    told.insert("trace_id".into(), id.into());
+    to_json(&told)
+}
+
+fn fresh(time: jiff::Timestamp) -> String {
+    let random = TraceId::generate().to_string();
+    let (seconds, random) = (time.as_second(), &random[8..]);
+    let parent = SpanId::generate();
+    format!("Root=1-{seconds:08x}-{random};Parent={parent};Sampled=0")
 }
 
 fn parent(headers: &HeaderMap) -> Option<Parent> {
@@ -51,6 +78,24 @@ mod tests {
         }
         let parent = parent(&map)?;
         Some((parent.trace.to_string(), parent.state))
+    }
+
+    #[test]
+    fn every_call_has_an_id_as_aws_writes_it() {
+        let mut map = HeaderMap::new();
+        let fresh = amzn_id(&map).into_owned();
+        assert!(Parent::of_aws(&fresh).is_some(), "{fresh}");
+        assert_ne!(amzn_id(&map), fresh);
+        let at = "2026-01-02T03:04:05Z".parse().expect("a time");
+        assert!(super::fresh(at).starts_with("Root=1-69573b65-"));
+        map.insert(AMZN_TRACE_ID, "Root=x".parse().expect("a value"));
+        assert_eq!(amzn_id(&map), "Root=x");
+        map.insert(AMZN_TRACE_ID, "x".repeat(1025).parse().expect("a value"));
+        assert_ne!(amzn_id(&map), "x".repeat(1025));
+        assert_eq!(in_context(b"", "a"), r#"{"trace_id":"a"}"#);
+        let arn = br#"{"invoked_function_arn":"arn"}"#;
+        let both = r#"{"invoked_function_arn":"arn","trace_id":"a"}"#;
+        assert_eq!(in_context(arn, "a"), both);
     }
 
     #[test]

@@ -5,7 +5,7 @@ import json
 
 from botocore.exceptions import EventStreamError  # noqa: F401  (what a broken stream raises)
 
-from support import ARN, LAMBDA, Case, log
+from support import ARN, LAMBDA, Case, client, log
 
 NODE = {"index.mjs": "export const handler = async (event) => { if (event.fail) throw new TypeError('on purpose'); return {twice: 2 * event.n}; };\n"}
 
@@ -133,6 +133,20 @@ class Failing(Case):
         code = {"index.mjs": "import os from 'node:os';\nexport const handler = async () => os.userInfo().username;\n"}
         name = self.function(code, Runtime="nodejs20.x", Handler="index.handler")
         self.assertEqual(self.call(name)[0], "sbx_user1051")
+
+    def test_every_call_has_an_id_for_a_trace(self):
+        code = "import os\nOUTSIDE = os.environ.get('_X_AMZN_TRACE_ID')\ndef handler(event, context):\n    return [OUTSIDE, os.environ['_X_AMZN_TRACE_ID']]\n"
+        name = self.function(code)
+        seen = [self.call(name)[0] for _ in range(2)]
+        for outside, inside in seen:
+            self.assertIsNone(outside)
+            self.assertRegex(inside, "^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$")
+        self.assertNotEqual(*seen)
+        # Or what the caller has.
+        given = "Root=1-3152b799-8954dae64eda91bc9a23a7e8;Parent=7fa8c0f79203be72;Sampled=1"
+        own = client()
+        own.meta.events.register("before-send.lambda.*", lambda request, **_: request.headers.__setitem__("X-Amzn-Trace-Id", given))
+        self.assertEqual(json.load(own.invoke(FunctionName=name)["Payload"]), [None, given])
 
     def test_an_answer_that_is_too_large(self):
         body, answer = self.call(self.function("def handler(event, context):\n    return 'x' * (7 << 20)\n", MemorySize=256, Timeout=30))

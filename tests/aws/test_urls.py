@@ -224,7 +224,7 @@ class Events(Urls):
         forwarded = [event["headers"][f"x-forwarded-{what}"] for what in ("for", "proto", "port")]
         self.assertEqual(forwarded, ["127.0.0.1", "http", str(SERVER.port)])
         self.assertEqual(event["headers"]["cookie"], "a=1; b=2")
-        self.assertRegex(event["headers"]["x-amzn-trace-id"], "^Root=1-[0-9a-f]{8}-[0-9a-f]{24}$")
+        self.assertRegex(event["headers"]["x-amzn-trace-id"], "^Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0$")
         context = event["requestContext"]
         self.assertEqual((context["routeKey"], context["stage"], context["accountId"]), ("$default", "$default", "anonymous"))
         self.assertEqual((context["apiId"], context["domainPrefix"]), (self.id(name), self.id(name)))

@@ -340,8 +340,9 @@ fn context(face: &Lambda, asked: &Asked, named: &Named, traced: bool) -> Result<
         context.insert("client_context".into(), value);
     }
     // Of a call that is traced, the function is told its own place in the trace.
-    if !traced && let Some(trace) = asked.header(trace::AMZN_TRACE_ID) {
-        context.insert("trace_id".into(), trace.into());
+    if !traced {
+        let id = trace::amzn_id(&asked.parts.headers);
+        context.insert("trace_id".into(), id.into());
     }
     if named.qualifier.is_some() {
         let arn = named.arn(&face.settings.place);

@@ -22,7 +22,7 @@ use crate::api::trace::{AMZN_TRACE_ID, TRACEPARENT, TRACESTATE};
 use crate::domain::aws::Place;
 use crate::domain::function::Function;
 use crate::domain::id::RequestId;
-use crate::domain::trace::{Trace, TraceId};
+use crate::domain::trace::Trace;
 
 /// The only stage there is; so AWS calls it, too.
 const STAGE: &str = "$default";
@@ -57,6 +57,8 @@ pub enum At<'a> {
         path: &'a str,
         /// Who signed, if somebody had to.
         caller: Option<Caller<'a>>,
+        /// Of a call that is not traced.
+        trace_id: Option<&'a str>,
     },
 }
 
@@ -181,6 +183,7 @@ pub fn write(request: &Request<'_>) -> Bytes {
             domain,
             path,
             caller,
+            ..
         } => (STAGE.into(), id, domain, path, &[][..], caller),
     };
     let text = text(headers, request.body);
@@ -200,7 +203,10 @@ pub fn write(request: &Request<'_>) -> Bytes {
             host,
             from: request.from,
             signed: caller.is_some(),
-            root: matches!(request.at, At::Url { .. }).then_some(request.time),
+            trace_id: match request.at {
+                At::Route { .. } => None,
+                At::Url { trace_id, .. } => trace_id,
+            },
         },
         query_string_parameters: query(uri.query().unwrap_or_default()),
         path_parameters: Pairs(parameters),
@@ -340,8 +346,8 @@ struct Headers<'a> {
     from: Sender,
     /// What let the request in is not the function's: it is good for another five minutes.
     signed: bool,
-    /// When it came, if it is to have an id for a trace even where nothing is traced: AWS gives one to every call of a URL.
-    root: Option<jiff::Timestamp>,
+    /// Of a call that is not traced: AWS gives every call of a URL an id for a trace.
+    trace_id: Option<&'a str>,
 }
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -364,6 +370,9 @@ impl Serialize for Headers<'_> {
             if self.trace.is_some() && TRACE.contains(&name.as_str()) {
                 continue;
             }
+            if self.trace_id.is_some() && name == AMZN_TRACE_ID {
+                continue;
+            }
             let between = if name == COOKIE { "; " } else { "," };
             map.serialize_entry(name.as_str(), &self.joined(name.as_str(), between))?;
         }
@@ -383,11 +392,8 @@ impl Serialize for Headers<'_> {
         if !self.given.contains_key(FORWARDED_PORT) {
             map.serialize_entry(FORWARDED_PORT, self.port())?;
         }
-        if let Some(time) = self.root
-            && self.trace.is_none()
-            && !self.given.contains_key(AMZN_TRACE_ID)
-        {
-            map.serialize_entry(AMZN_TRACE_ID, &root(time))?;
+        if let Some(id) = self.trace_id {
+            map.serialize_entry(AMZN_TRACE_ID, id)?;
         }
         if let Some(trace) = self.trace {
             map.serialize_entry(TRACEPARENT, &trace.traceparent())?;
@@ -417,12 +423,6 @@ impl Headers<'_> {
             _ => "80",
         }
     }
-}
-
-/// The id of a trace that begins now, as AWS writes it.
-fn root(time: jiff::Timestamp) -> String {
-    let random = TraceId::generate().to_string();
-    format!("Root=1-{:08x}-{}", time.as_second(), &random[8..])
 }
 
 #[cfg(test)]

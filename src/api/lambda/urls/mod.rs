@@ -119,7 +119,10 @@ async fn answer(
     let request_id = RequestId::generate();
     let scheduler = &face.control.scheduler;
     let trace = trace::begin(scheduler, &asked.parts.headers, Face::Url);
-    let said = (caller.as_deref(), trace.as_deref());
+    let trace_id = trace
+        .is_none()
+        .then(|| trace::amzn_id(&asked.parts.headers));
+    let said = (caller.as_deref(), trace.as_deref(), trace_id.as_deref());
     let payload = write(face, asked, request_id, said, &body);
     drop(body);
     if payload.len() > PAYLOAD_MAX {
@@ -129,7 +132,10 @@ async fn answer(
         request_id,
         payload,
         raw: false,
-        context: resolved.context,
+        context: match &trace_id {
+            Some(id) => trace::in_context(&resolved.context, id),
+            None => resolved.context,
+        },
         trace,
     };
     let mode = match asked.url.mode {
@@ -151,7 +157,7 @@ fn write(
     face: &Lambda,
     asked: &Asked<'_>,
     request_id: RequestId,
-    (caller, trace): (Option<&Grant>, Option<&Trace>),
+    (caller, trace, trace_id): (Option<&Grant>, Option<&Trace>, Option<&str>),
     body: &[u8],
 ) -> Bytes {
     let id = asked.url.id.as_str();
@@ -168,6 +174,7 @@ fn write(
                 name: &grant.name,
                 place: &face.settings.place,
             }),
+            trace_id,
         },
         request_id,
         time: clock::wall(),
