@@ -5,7 +5,7 @@ import json
 
 from botocore.exceptions import EventStreamError  # noqa: F401  (what a broken stream raises)
 
-from support import ARN, LAMBDA, Case, client, log
+from support import ARN, LAMBDA, REGION, Case, client, log
 
 NODE = {"index.mjs": "export const handler = async (event) => { if (event.fail) throw new TypeError('on purpose'); return {twice: 2 * event.n}; };\n"}
 
@@ -133,6 +133,13 @@ class Failing(Case):
         code = {"index.mjs": "import os from 'node:os';\nexport const handler = async () => os.userInfo().username;\n"}
         name = self.function(code, Runtime="nodejs20.x", Handler="index.handler")
         self.assertEqual(self.call(name)[0], "sbx_user1051")
+
+    def test_boto3_is_there_and_a_package_may_bring_its_own(self):
+        code = "import boto3\nTABLES = boto3.client('dynamodb')\ndef handler(event, context):\n    return TABLES.meta.region_name\n"
+        name = self.function(code, MemorySize=512, Timeout=30)
+        self.assertEqual(self.call(name)[0], REGION)
+        own = {"app.py": "import boto3\ndef handler(event, context):\n    return boto3.OWN\n", "boto3.py": "OWN = True\n"}
+        self.assertIs(self.call(self.function(own))[0], True)
 
     def test_every_call_has_an_id_for_a_trace(self):
         code = "import os\nOUTSIDE = os.environ.get('_X_AMZN_TRACE_ID')\ndef handler(event, context):\n    return [OUTSIDE, os.environ['_X_AMZN_TRACE_ID']]\n"
