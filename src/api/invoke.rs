@@ -199,6 +199,7 @@ fn invocation(
         payload,
         raw,
         context: resolved.context.clone(),
+        measured: false,
         trace,
     }
 }
@@ -294,6 +295,7 @@ fn refused(fault: Fault) -> Called {
         cause: None,
         result: Err(fault),
         log_tail: String::new(),
+        memory: None,
     }
 }
 
@@ -454,6 +456,7 @@ mod tests {
             cause: None,
             result,
             log_tail: "last words\n".into(),
+            memory: None,
         }
     }
 

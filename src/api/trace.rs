@@ -87,7 +87,7 @@ mod tests {
         assert!(Parent::of_aws(&fresh).is_some(), "{fresh}");
         assert_ne!(amzn_id(&map), fresh);
         let at = "2026-01-02T03:04:05Z".parse().expect("a time");
-        assert!(super::fresh(at).starts_with("Root=1-69573b65-"));
+        assert!(super::fresh(at).starts_with("Root=1-695735a5-"));
         map.insert(AMZN_TRACE_ID, "Root=x".parse().expect("a value"));
         assert_eq!(amzn_id(&map), "Root=x");
         map.insert(AMZN_TRACE_ID, "x".repeat(1025).parse().expect("a value"));

@@ -17,6 +17,8 @@ pub struct Invocation {
     pub raw: bool,
     /// Extra context as JSON text for the handler's context object; empty when there is none.
     pub context: Bytes,
+    /// Somebody wants to know how much memory its worker took.
+    pub measured: bool,
     /// Its place in a trace; none when nothing is traced.
     pub trace: Option<Box<Trace>>,
 }

@@ -33,6 +33,8 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    #[error("{path} says {found:?}, which is no number")]
+    NotANumber { path: PathBuf, found: String },
     #[error("{path} was set to {wanted:?} and says {found:?}")]
     NotApplied {
         path: PathBuf,
@@ -114,6 +116,19 @@ impl Cgroup {
                     .set("cpu.weight", &weight(limits.cpu_shares).to_string())
             }
         }
+    }
+
+    /// The most that its processes took at a time since it was made. Blocking, but the kernel answers from memory.
+    pub fn memory_peak(&self) -> Result<u64, Error> {
+        let file = match self.memory.version {
+            Version::One => "memory.max_usage_in_bytes",
+            // Not there on kernels before 5.19.
+            Version::Two => "memory.peak",
+        };
+        let path = self.memory.directory.join(file);
+        let text = read(&path)?;
+        let bytes = text.trim().parse();
+        bytes.map_err(|_error| Error::NotANumber { path, found: text })
     }
 
     /// Whether systemd owns the group. It knows only what the engine told it and puts that back whenever it is reloaded, so
@@ -371,6 +386,30 @@ mod tests {
             assert_eq!(file("cpu.max"), "50000 100000");
             assert_eq!(file("cpu.weight"), "12");
         }
+    }
+
+    #[test]
+    fn how_much_memory_was_taken_is_read() {
+        let two = Machine::new("0::/docker/ID\n", V2_MOUNT);
+        let without = two.group("fs/docker/ID", &V2_FILES);
+        let cgroup = two.find().unwrap();
+        assert!(matches!(cgroup.memory_peak(), Err(Error::Read { .. })));
+        let peak = without.join("memory.peak");
+        std::fs::write(&peak, "37748736\n").unwrap();
+        assert_eq!(cgroup.memory_peak().unwrap(), 36 << 20);
+        std::fs::write(&peak, "max\n").unwrap();
+        assert!(matches!(
+            cgroup.memory_peak(),
+            Err(Error::NotANumber { .. })
+        ));
+        let one = Machine::new(
+            "5:cpu,cpuacct:/docker/ID\n4:memory:/docker/ID\n",
+            "32 25 0:27 / HERE/memory rw - cgroup cgroup rw,memory\n\
+             33 25 0:28 / HERE/cpu rw - cgroup cgroup rw,cpu,cpuacct\n",
+        );
+        one.group("cpu/docker/ID", &[]);
+        one.group("memory/docker/ID", &[("memory.max_usage_in_bytes", "1\n")]);
+        assert_eq!(one.find().unwrap().memory_peak().unwrap(), 1);
     }
 
     #[test]

@@ -482,6 +482,7 @@ impl Queue {
             request_id: event.request_id,
             payload: claimed.payload.clone(),
             raw: event.raw,
+            measured: false,
             context: event.context.clone().into(),
             trace,
         };

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::function::Function;
 use crate::domain::invocation::{Invocation, Phases, StartReason};
+use crate::domain::limits::Mebibytes;
 use crate::pool::lease::{Lease, Origin};
 use crate::scheduler::admit::Permit;
 use crate::task;
@@ -29,6 +30,8 @@ pub struct Ran {
     pub result: Result<Answer, Fault>,
     pub phases: Phases,
     pub log_tail: String,
+    /// If it was to be measured and can be.
+    pub memory: Option<Mebibytes>,
 }
 
 /// Lets the leased worker run the invocation. One that died while it was idle, and had nothing of it, is no use and no harm: the permit is for
@@ -51,6 +54,11 @@ pub async fn run(
         log_tail = lease.worker().pipe.tail();
     }
     let run = ended.saturating_duration_since(begun);
+    // Before the worker is anybody's again. It reads a few files of the kernel's, which calls that nobody asked this of do without.
+    let memory = invocation
+        .measured
+        .then(|| lease.worker().remains.memory_peak())
+        .flatten();
     let phases = Phases {
         queue: origin.queue,
         start: origin.start,
@@ -93,6 +101,7 @@ pub async fn run(
         result,
         phases,
         log_tail,
+        memory,
     })
 }
 

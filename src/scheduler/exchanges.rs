@@ -363,6 +363,7 @@ mod tests {
             request_id: RequestId::generate(),
             payload: Bytes::copy_from_slice(payload),
             raw: false,
+            measured: false,
             context: Bytes::new(),
             trace: None,
         }

@@ -28,9 +28,10 @@ use crate::domain::aws::Place;
 use crate::domain::environment::Variables;
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::function::{Function, Network};
-use crate::domain::id::{FunctionId, FunctionName, RequestId, RuntimeId, VersionDigest};
+use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::image;
 use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
+use crate::domain::limits::Mebibytes;
 use crate::domain::version::{Published, VersionId};
 use crate::engine::spec;
 use crate::pool::Pool;
@@ -39,7 +40,6 @@ use crate::pool::ledger::Ledger;
 use crate::pool::roster::View;
 use crate::router::routes::Matched;
 use crate::router::table::{Entry, Replaced, Table};
-use crate::runtime::style::Style;
 use crate::scheduler::admit::Gate;
 use crate::scheduler::dispatch::Ran;
 use crate::scheduler::exchanges::{Absent, Exchange, Exchanges};
@@ -194,6 +194,8 @@ pub struct Called {
     pub result: Result<Answer, Fault>,
     /// The end of what the function printed; only with a fault.
     pub log_tail: String,
+    /// The most memory its worker ever took, if that was to be measured and can be.
+    pub memory: Option<Mebibytes>,
 }
 
 #[derive(Debug, Clone)]
@@ -547,11 +549,6 @@ impl Scheduler {
         }
     }
 
-    /// How the errors of a runtime's functions look.
-    pub fn style(&self, runtime: &RuntimeId) -> Style {
-        self.pool.style(runtime)
-    }
-
     /// One call. Warm path.
     pub async fn invoke(
         self: &Arc<Self>,
@@ -569,6 +566,7 @@ impl Scheduler {
             cause: None,
             result: Err(Fault::Draining),
             log_tail: String::new(),
+            memory: None,
         };
         if !self.draining.load(Ordering::Relaxed) {
             self.admitted(
@@ -661,6 +659,7 @@ impl Scheduler {
     fn ran(&self, ran: Ran, called: &mut Called) {
         called.phases = ran.phases;
         called.log_tail = ran.log_tail;
+        called.memory = ran.memory;
         called.result = match ran.result {
             // Its container was removed under it, by the end of this process.
             Err(Fault::Exited { .. } | Fault::OutOfMemory { .. })

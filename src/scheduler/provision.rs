@@ -8,8 +8,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::domain::fault::{Blame, Fault};
-use crate::domain::id::FunctionId;
+use crate::domain::id::{FunctionId, RuntimeId};
 use crate::domain::version::{Published, VersionId};
+use crate::runtime::style::Style;
 use crate::scheduler::admit::{self, Permit};
 use crate::scheduler::gates::{gate, set_limit};
 use crate::scheduler::share::Term;
@@ -144,6 +145,11 @@ impl Scheduler {
             reason: reason.filter(|_| status == Status::Failed),
             updated_at: provisioned.updated_at,
         })
+    }
+
+    /// How the errors of a runtime's functions look.
+    pub fn style(&self, runtime: &RuntimeId) -> Style {
+        self.pool.style(runtime)
     }
 
     /// The memory all workers may have together, in bytes.

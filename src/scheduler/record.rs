@@ -219,6 +219,7 @@ mod tests {
                 }),
             },
             log_tail: String::new(),
+            memory: None,
         }
     }
 

@@ -408,6 +408,7 @@ impl World {
                 request_id: RequestId::generate(),
                 payload: json!({ "call": number }).to_string().into(),
                 raw: false,
+                measured: false,
                 context: Bytes::new(),
                 trace: None,
             };

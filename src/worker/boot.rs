@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 
 use crate::clock;
+use crate::clock::patience::Patience;
 use crate::domain::id::{RuntimeId, WorkerId};
 use crate::domain::limits::Mebibytes;
 use crate::engine::{self, ContainerId, ContainerSpec, Engine, Limits, OwnImage, kill};
@@ -21,7 +22,6 @@ use crate::worker::connection::{self, Connection};
 use crate::worker::frame::Kind;
 use crate::worker::logs::Pipe;
 use crate::worker::message::{self, Hello};
-use crate::clock::patience::Patience;
 use crate::worker::{Remains, Worker};
 
 /// What is asked of a new container.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use crate::clock;
+use crate::clock::patience::Elapsed;
 use crate::domain::fault::{Fault, Report};
 use crate::domain::invocation::Invocation;
 use crate::domain::limits::{ANSWER_MAX, Mebibytes};
@@ -16,7 +17,6 @@ use crate::worker::Worker;
 use crate::worker::connection;
 use crate::worker::frame::{self, Frame, Kind};
 use crate::worker::message;
-use crate::clock::patience::Elapsed;
 
 /// A worker whose connection closed has this long to be seen dead by the engine.
 const EXIT_WAIT: Duration = Duration::from_secs(2);

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clock::patience::Patience;
 use crate::domain::id::{RuntimeId, WorkerId};
 use crate::domain::limits::Mebibytes;
 use crate::engine::ContainerId;
+use crate::engine::cgroup::Cgroup;
 use crate::engine::kill::{self, Standstill};
 use crate::worker::connection::Connection;
 use crate::worker::logs::Pipe;
-use crate::clock::patience::Patience;
 
 /// A worker, owned by whoever may use it now: a stem pool, a slot's idle list, or the call it serves. That is why no worker
 /// can serve two calls.
@@ -55,6 +56,19 @@ pub struct Remains {
 }
 
 impl Remains {
+    /// The most memory that its processes took at a time, where the kernel tells. Blocking, for a moment.
+    pub fn memory_peak(&self) -> Option<Mebibytes> {
+        let group = Cgroup::of(self.first_process?, &self.container);
+        let bytes = group.and_then(|group| group.memory_peak());
+        match bytes {
+            Ok(bytes) => u32::try_from(bytes.div_ceil(1 << 20)).ok().map(Mebibytes),
+            Err(error) => {
+                tracing::debug!(worker = %self.id, %error, "it is not known how much memory it took");
+                None
+            }
+        }
+    }
+
     /// Whether somebody made its processes stand still.
     pub fn standstill(&self) -> Option<Standstill> {
         kill::standstill(self.first_process?, &self.container)

@@ -41,7 +41,7 @@ class Answering(Case):
         self.assertRegex(
             log(answer),
             r"^START RequestId: (\S+) Version: \$LATEST\none\ntwo\nEND RequestId: \1\n"
-            r"REPORT RequestId: \1\tDuration: [\d.]+ ms\tBilled Duration: \d+ ms\tMemory Size: 128 MB\t",
+            r"REPORT RequestId: \1\tDuration: [\d.]+ ms\tBilled Duration: \d+ ms\tMemory Size: 128 MB\tMax Memory Used: \d+ MB\t",
         )
 
     def test_only_the_end_of_a_long_log(self):

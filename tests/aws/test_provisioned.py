@@ -97,7 +97,12 @@ class Provisioned(Case):
             with self.assertRaises(LAMBDA.exceptions.TooManyRequestsException) as caught:
                 LAMBDA.invoke(FunctionName=name, Payload=b"{}")
             self.assertEqual(caught.exception.response["Reason"], "ReservedFunctionConcurrentInvocationLimitExceeded")
+            self.assertNotIn("retryAfterSeconds", caught.exception.response)
             self.assertEqual(self.call(name, {}, Qualifier="1")[0], ["provisioned-concurrency", "1"])
+        message = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.put_function_concurrency, FunctionName=name, ReservedConcurrentExecutions=0
+        )
+        self.assertEqual(message, " ReservedConcurrentExecutions  0 should not be lower than function's total provisioned concurrency [1].")
         # As soon as there is more than is provisioned, everybody has it.
         LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=2)
         self.assertEqual(self.call(name, {})[0], ["on-demand", "$LATEST"])

@@ -72,6 +72,8 @@ pub(super) async fn put_concurrency(
     if wanted > deploy.account_concurrency {
         return Err(too_much());
     }
+    let all = target.published().provisioned();
+    let provisioned = all.values().fold(0u32, |sum, n| sum.saturating_add(*n));
     let changed = apply(face, asked, &target, move |_| {
         Ok(Change {
             reserved_concurrency: Some(Some(wanted)),
@@ -80,7 +82,12 @@ pub(super) async fn put_concurrency(
     });
     changed.await.map_err(|problem| match &problem {
         Problem::Invalid(faults) if faults.iter().any(|f| f.field == "reserved_concurrency") => {
-            too_much()
+            match wanted < provisioned {
+                true => Refusal::limit(format!(
+                    " ReservedConcurrentExecutions  {wanted} should not be lower than function's total provisioned concurrency [{provisioned}]."
+                )),
+                false => too_much(),
+            }
         }
         _ => problem.into(),
     })?;

@@ -27,6 +27,9 @@ enum Shape {
     BareUpper,
 }
 
+/// The limit that is a function's own.
+pub const RESERVED: &str = "ReservedFunctionConcurrentInvocationLimitExceeded";
+
 /// A request that was refused, or that cannot be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -130,6 +133,7 @@ impl Refusal {
         Self::lower(status, "RequestEntityTooLargeException", message)
     }
 
+    /// `reason` is AWS's word for the limit.
     pub fn throttled(reason: &'static str, message: impl Into<String>) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
         Self {
@@ -204,7 +208,8 @@ impl Refusal {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(self.kind));
         let id = error::request_id_value(RequestId::generate());
         headers.insert(REQUEST_ID, id);
-        if self.status == StatusCode::TOO_MANY_REQUESTS {
+        // Of a reservation AWS does not say when there will be room.
+        if self.status == StatusCode::TOO_MANY_REQUESTS && self.reason != Some(RESERVED) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

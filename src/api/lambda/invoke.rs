@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::api::body::Body;
 use crate::api::error::{JSON, request_id_value};
 use crate::api::invoke::label;
-use crate::api::lambda::errors::{REQUEST_ID, Refusal};
+use crate::api::lambda::errors::{REQUEST_ID, RESERVED, Refusal};
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::stream::{self, End};
@@ -25,7 +25,7 @@ use crate::domain::fault::{Fault, Report};
 use crate::domain::function::LATEST;
 use crate::domain::id::{AliasName, RequestId};
 use crate::domain::invocation::{Invocation, Phases, StartKind};
-use crate::domain::limits::{ANSWER_MAX, EVENT_MAX};
+use crate::domain::limits::{ANSWER_MAX, EVENT_MAX, Mebibytes};
 use crate::domain::trace::{Face, Trace};
 use crate::runtime::style::{Style, TOO_LARGE};
 use crate::scheduler::{self, Answer, Called, Resolved, Target};
@@ -126,6 +126,7 @@ impl Call {
             request_id,
             payload: self.payload.clone(),
             raw: false,
+            measured: self.tail,
             context: self.context.clone(),
             trace: self.trace.clone(),
         };
@@ -161,7 +162,7 @@ impl Call {
         text.push_str(&report(
             &id,
             &called.phases,
-            self.target.function.memory.0,
+            (self.target.function.memory, called.memory),
             called.start.map(|(kind, _)| kind),
         ));
         let cut = text.len().saturating_sub(LOG_TAIL);
@@ -171,13 +172,22 @@ impl Call {
     }
 }
 
-/// What AWS says of a call when it is over. How much memory it took is not known here, and left out.
-fn report(id: &str, phases: &Phases, memory: u32, kind: Option<StartKind>) -> String {
+/// What AWS says of a call when it is over; how much memory it took only where that is known.
+fn report(
+    id: &str,
+    phases: &Phases,
+    (memory, used): (Mebibytes, Option<Mebibytes>),
+    kind: Option<StartKind>,
+) -> String {
+    let memory = memory.0;
     let ms = phases.run.as_secs_f64() * 1000.0;
     let billed = ms.ceil().max(1.0);
     let mut text = format!(
         "REPORT RequestId: {id}\tDuration: {ms:.2} ms\tBilled Duration: {billed:.0} ms\tMemory Size: {memory} MB\t"
     );
+    if let Some(Mebibytes(used)) = used {
+        text.push_str(&format!("Max Memory Used: {used} MB\t"));
+    }
     if kind.is_some_and(|kind| kind != StartKind::Warm) {
         let init = phases.init.as_secs_f64() * 1000.0;
         text.push_str(&format!("Init Duration: {init:.2} ms\t"));
@@ -250,7 +260,8 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
         }
         Ok(Answer::Stream { body, .. }) => {
             let (style, begun) = (style(face, &call.target), called.start);
-            let (tail, memory) = (call.tail, call.target.function.memory.0);
+            // Its worker is not through: what it takes is not known yet.
+            let (tail, memory) = (call.tail, (call.target.function.memory, None));
             let (phases, target) = (called.phases, call.target.clone());
             let ended = move |fault: Option<Fault>| {
                 let error = fault.map(|fault| {
@@ -403,9 +414,7 @@ pub(super) fn refusal(fault: &Fault) -> Refusal {
     match fault {
         Fault::Throttled { reason, .. } => {
             let reason = match reason {
-                Throttle::FunctionConcurrency | Throttle::ReservedConcurrency => {
-                    "ReservedFunctionConcurrentInvocationLimitExceeded"
-                }
+                Throttle::FunctionConcurrency | Throttle::ReservedConcurrency => RESERVED,
                 Throttle::UnreservedConcurrency | Throttle::AccountConcurrency => {
                     "ConcurrentInvocationLimitExceeded"
                 }
@@ -463,10 +472,16 @@ mod tests {
             ..Phases::default()
         };
         assert_eq!(
-            report("ID", &phases, 128, Some(StartKind::Cold)),
-            "REPORT RequestId: ID\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tInit Duration: 110.10 ms\t\n"
+            report(
+                "ID",
+                &phases,
+                (Mebibytes(128), Some(Mebibytes(36))),
+                Some(StartKind::Cold)
+            ),
+            "REPORT RequestId: ID\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 110.10 ms\t\n"
         );
-        let warm = report("ID", &phases, 128, Some(StartKind::Warm));
+        let warm = report("ID", &phases, (Mebibytes(128), None), Some(StartKind::Warm));
+        assert!(warm.ends_with("Memory Size: 128 MB\t\n"), "{warm}");
         assert!(!warm.contains("Init"), "{warm}");
     }
 

@@ -419,8 +419,11 @@ impl Headers<'_> {
     fn port(&self) -> &str {
         match self.host.rsplit_once(':') {
             Some((_, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => port,
-            _ if self.from.tls => "443",
-            _ => "80",
+            _ => match self.given.get(FORWARDED_PROTO) {
+                Some(scheme) if scheme == "https" => "443",
+                None if self.from.tls => "443",
+                _ => "80",
+            },
         }
     }
 }

@@ -98,6 +98,7 @@ pub async fn serve(
         request_id,
         payload,
         raw: false,
+        measured: false,
         context: Bytes::new(),
         trace,
     };

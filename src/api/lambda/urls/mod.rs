@@ -132,6 +132,7 @@ async fn answer(
         request_id,
         payload,
         raw: false,
+        measured: false,
         context: match &trace_id {
             Some(id) => trace::in_context(&resolved.context, id),
             None => resolved.context,

@@ -85,6 +85,7 @@ fn an_event_says_how_the_request_came() {
         let request = http::Request::builder().header("x-forwarded-proto", "https");
         let got = event_over(tls, request.uri("/orders/1"), b"");
         assert_eq!(got["headers"]["x-forwarded-proto"], "https");
+        assert_eq!(got["headers"]["x-forwarded-port"], "443");
     }
 }
 
