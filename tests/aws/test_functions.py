@@ -1,14 +1,15 @@
 """Making, reading, changing and deleting functions."""
 
-import hashlib
 import base64
+import hashlib
 import io
 import re
+import textwrap
 import urllib.error
 import urllib.request
 import zipfile
 
-from support import ACCOUNT, ARN, ECHO, LAMBDA, REGION, ROLE, Case, client, package
+from support import ACCOUNT, ARN, ECHO, LAMBDA, REGION, ROLE, Case, client, native, package
 
 
 class Making(Case):
@@ -281,6 +282,26 @@ class Changing(Case):
         self.assertEqual(self.call(name)[0], "first")
         LAMBDA.update_function_configuration(FunctionName=name, Environment={"Variables": {"WHO": "second"}})
         self.assertEqual(self.call(name)[0], "second")
+
+    def test_credentials_come_by_the_native_face(self):
+        code = """
+            import boto3
+            def handler(event, context):
+                given = boto3.Session().get_credentials()
+                return given and [given.access_key, given.secret_key]
+        """
+        name = self.function(textwrap.dedent(code))
+        self.assertIsNone(self.call(name)[0])
+        given = {"AWS_ACCESS_KEY_ID": "AKIAMINE", "AWS_SECRET_ACCESS_KEY": "hush"}
+        self.refused(
+            "InvalidParameterValueException",
+            400,
+            LAMBDA.update_function_configuration,
+            FunctionName=name,
+            Environment={"Variables": given},
+        )
+        native("PUT", f"/functions/{name}", {"environment": given})
+        self.assertEqual(self.call(name)[0], ["AKIAMINE", "hush"])
 
     def test_only_from_the_revision_that_is(self):
         name = self.function()

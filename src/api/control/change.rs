@@ -38,16 +38,12 @@ const FAULTS_MAX: usize = 100;
 const READ_ONLY: [&str; 5] = ["id", "version", "created_at", "updated_at", "url"];
 
 /// Names the worker's own settings go by, as AWS lists them.
-const RESERVED_VARIABLES: [&str; 11] = [
+const RESERVED_VARIABLES: [&str; 7] = [
     "_HANDLER",
     "_X_AMZN_TRACE_ID",
-    "AWS_ACCESS_KEY",
-    "AWS_ACCESS_KEY_ID",
     "AWS_DEFAULT_REGION",
     "AWS_EXECUTION_ENV",
     "AWS_REGION",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
     "LAMBDA_RUNTIME_DIR",
     "LAMBDA_TASK_ROOT",
 ];
@@ -55,8 +51,21 @@ const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
 /// Names that begin like those and are the function's to set, as on AWS.
 const UNRESERVED_VARIABLES: [&str; 1] = ["AWS_LAMBDA_EXEC_WRAPPER"];
 
+/// What a role gives a function on AWS, and nobody may set there. Here nobody else would: what calls AWS, or what speaks like it, brings its own.
+const CREDENTIALS: [&str; 4] = [
+    "AWS_ACCESS_KEY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+];
+
+/// Whether a client of AWS's cannot give a function a variable of this name.
+pub fn is_reserved_on_aws(name: &str) -> bool {
+    CREDENTIALS.contains(&name) || is_reserved(name)
+}
+
 /// Whether a function cannot have a variable of this name: runtimes set it.
-pub fn is_reserved(name: &str) -> bool {
+fn is_reserved(name: &str) -> bool {
     RESERVED_VARIABLES.contains(&name)
         || !UNRESERVED_VARIABLES.contains(&name)
             && RESERVED_VARIABLE_PREFIXES

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::control::change::{Change, is_reserved};
+use crate::api::control::change::{Change, is_reserved_on_aws};
 use crate::api::control::image::{WORDS_MAX, WORKING_DIR_MAX, is_directory, is_word};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
@@ -197,7 +197,7 @@ fn environment(fields: &mut Fields) -> Result<Option<Variables>, Refusal> {
         fields.faults.push("Value at 'environment.variables' failed to satisfy constraint: Map keys must satisfy constraint: [Member must satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+]".into());
     }
     fields.close(inner);
-    let names = variables.keys().filter(|name| is_reserved(name));
+    let names = variables.keys().filter(|name| is_reserved_on_aws(name));
     let reserved: Vec<_> = names.cloned().collect();
     if !reserved.is_empty() {
         return Err(Refusal::parameter(format!(

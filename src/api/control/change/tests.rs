@@ -217,6 +217,15 @@ fn good_values_are_taken_as_they_are() {
 }
 
 #[test]
+fn credentials_are_for_the_function_to_bring_but_not_by_awss_clients() {
+    for name in CREDENTIALS {
+        accepted(&json!({"environment": {name: "x"}}));
+        assert!(is_reserved_on_aws(name));
+    }
+    assert!(is_reserved_on_aws("AWS_REGION") && !is_reserved_on_aws("AWS_LAMBDA_EXEC_WRAPPER"));
+}
+
+#[test]
 fn code_is_given_in_one_way() {
     for path in [json!("/a"), json!("a"), json!(1)] {
         let found = faults(&json!({"code": "x", "code_path": path}));
