@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::function::Function;
-use crate::domain::invocation::{Invocation, Phases, StartReason};
+use crate::domain::invocation::{Invocation, Phases, StartKind};
 use crate::domain::limits::Mebibytes;
 use crate::pool::lease::{Lease, Origin};
 use crate::scheduler::admit::Permit;
@@ -34,8 +34,8 @@ pub struct Ran {
     pub memory: Option<Mebibytes>,
 }
 
-/// Lets the leased worker run the invocation. One that died while it was idle, and had nothing of it, is no use and no harm: the permit is for
-/// another worker then.
+/// Lets the leased worker run the invocation. One that had died, and got nothing of it, is no use and no harm: the permit is for another
+/// worker then.
 pub async fn run(
     mut lease: Lease<Permit>,
     origin: &Origin,
@@ -46,6 +46,12 @@ pub async fn run(
     let begun = lease.since();
     let deadline = begun + timeout;
     let (step, ended) = call::begin(lease.worker_mut(), invocation, timeout, deadline).await;
+    // Whoever dies as soon as it is started does so again: another is tried only of those that have served.
+    if let Step::Broken(connection::Error::Unheard) = step
+        && origin.kind == StartKind::Warm
+    {
+        return Err(lease.died_idle());
+    }
     let mut log_tail = String::new();
     if matches!(
         step,
@@ -82,10 +88,6 @@ pub async fn run(
             content_type,
             body: rest(lease, function.clone(), deadline),
         }),
-        // Whoever dies as soon as it is started does so again: only of those that were idle another is tried.
-        Step::Broken(connection::Error::Unheard) if origin.reason == StartReason::Idle => {
-            return Err(lease.died_idle());
-        }
         Step::Broken(error) => {
             // The container's last words may have come in while its end was looked into.
             let last_look = |worker: &Worker| log_tail = worker.pipe.tail();

@@ -640,6 +640,7 @@ impl Scheduler {
                     match dispatch::run(lease, &origin, &target.function, invocation).await {
                         Ok(ran) => self.ran(ran, called),
                         Err(back) => {
+                            (called.start, called.cause) = (None, None);
                             permit = back;
                             continue;
                         }

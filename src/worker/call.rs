@@ -76,8 +76,7 @@ pub enum Chunk {
     Late,
 }
 
-/// Sends the invocation and waits for the first thing the worker says of it, and says when that was. It has `timeout` from now on, until
-/// `deadline`.
+/// Sends the invocation and waits for the first thing the worker says of it, and says when that was. It has `timeout`, until `deadline`.
 pub async fn begin(
     worker: &mut Worker,
     invocation: &Invocation,

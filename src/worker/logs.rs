@@ -281,7 +281,9 @@ impl Pipe {
         state.finish_partial();
         state.tail.clear();
         // One long line must not take its room for ever.
-        state.tail.shrink_to(TAIL_BYTES);
+        if state.tail.capacity() > 4 * TAIL_BYTES {
+            state.tail = String::new();
+        }
         state.request_id = Some(request_id);
     }
 
@@ -299,7 +301,7 @@ impl Pipe {
     pub fn tail(&self) -> String {
         let mut state = self.state.lock();
         self.read_available(&mut state);
-        state.tail.clone() + &String::from_utf8_lossy(&state.partial)
+        last_lines(&state.tail).to_owned() + &String::from_utf8_lossy(&state.partial)
     }
 
     /// Reads for as long as somebody may write; returns when the last writer is gone, which is when the container's
@@ -379,6 +381,20 @@ impl Pipe {
     }
 }
 
+/// As many whole lines from the end as are kept, and the last one however long it is.
+fn last_lines(text: &str) -> &str {
+    if text.len() <= TAIL_BYTES {
+        return text;
+    }
+    let start = text.len() - TAIL_BYTES;
+    let bytes = text.as_bytes();
+    let ends = |from: usize| bytes[from..].iter().position(|byte| *byte == b'\n');
+    let begin = ends(start - 1).map_or(text.len(), |at| start + at);
+    let last = text.strip_suffix('\n').unwrap_or(text);
+    let last = last.rfind('\n').map_or(0, |at| at + 1);
+    &text[begin.min(last)..]
+}
+
 impl State {
     fn take(&mut self, mut bytes: &[u8], line_bytes: usize) {
         while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
@@ -417,12 +433,10 @@ impl State {
         self.partial.clear();
         self.tail.push_str(&text);
         self.tail.push('\n');
-        while self.tail.len() > TAIL_BYTES {
-            // Whole lines go, but the last stays however long it is.
-            match self.tail.find('\n') {
-                Some(end) if end + 1 < self.tail.len() => self.tail.drain(..=end),
-                _ => break,
-            };
+        // Not with every line: what stays is moved.
+        if self.tail.len() > 2 * TAIL_BYTES {
+            let gone = self.tail.len() - last_lines(&self.tail).len();
+            self.tail.drain(..gone);
         }
         if let Some(book) = &self.book {
             book.push(&self.worker, self.request_id, text);
@@ -497,6 +511,22 @@ mod tests {
             lines[1].text, "in a hurry",
             "a line nobody ended is kept too"
         );
+    }
+
+    #[test]
+    fn the_tail_is_of_whole_lines() {
+        let line = "é".repeat(24) + "\n";
+        let short = line.repeat(TAIL_BYTES / line.len());
+        assert_eq!(last_lines(&short), short);
+        let many = line.repeat(500);
+        let tail = last_lines(&many);
+        assert!(tail.len() <= TAIL_BYTES && tail.len() + line.len() > TAIL_BYTES);
+        assert_eq!(tail.len() % line.len(), 0);
+        let long = "x".repeat(2 * TAIL_BYTES) + "\n";
+        assert_eq!(last_lines(&long), long);
+        assert_eq!(last_lines(&(many.clone() + &long)), long);
+        assert_eq!(last_lines(&(long + &line)), line);
+        assert!(last_lines(&("a".to_owned() + &"\n".repeat(9000))).len() <= TAIL_BYTES);
     }
 
     #[tokio::test]

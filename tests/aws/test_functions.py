@@ -302,6 +302,11 @@ class Changing(Case):
         )
         native("PUT", f"/functions/{name}", {"environment": given})
         self.assertEqual(self.call(name)[0], ["AKIAMINE", "hush"])
+        # Not of AWS's world: neither seen nor lost there.
+        self.assertNotIn("Environment", LAMBDA.get_function_configuration(FunctionName=name))
+        LAMBDA.update_function_configuration(FunctionName=name, Environment={"Variables": {"AA": "1"}})
+        self.assertEqual(LAMBDA.get_function_configuration(FunctionName=name)["Environment"], {"Variables": {"AA": "1"}})
+        self.assertEqual(self.call(name)[0], ["AKIAMINE", "hush"])
 
     def test_only_from_the_revision_that_is(self):
         name = self.function()

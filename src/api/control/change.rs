@@ -51,7 +51,8 @@ const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
 /// Names that begin like those and are the function's to set, as on AWS.
 const UNRESERVED_VARIABLES: [&str; 1] = ["AWS_LAMBDA_EXEC_WRAPPER"];
 
-/// What a role gives a function on AWS, and nobody may set there. Here nobody else would: what calls AWS, or what speaks like it, brings its own.
+/// What a role gives a function on AWS, and nobody may set or see there. Here nobody else would give it: what calls AWS, or what speaks like
+/// it, brings its own.
 const CREDENTIALS: [&str; 4] = [
     "AWS_ACCESS_KEY",
     "AWS_ACCESS_KEY_ID",
@@ -61,7 +62,12 @@ const CREDENTIALS: [&str; 4] = [
 
 /// Whether a client of AWS's cannot give a function a variable of this name.
 pub fn is_reserved_on_aws(name: &str) -> bool {
-    CREDENTIALS.contains(&name) || is_reserved(name)
+    is_credential(name) || is_reserved(name)
+}
+
+/// Whether a variable of this name stays whatever clients of AWS's make of the others, and is not shown to them.
+pub fn is_credential(name: &str) -> bool {
+    CREDENTIALS.contains(&name)
 }
 
 /// Whether a function cannot have a variable of this name: runtimes set it.

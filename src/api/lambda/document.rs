@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::api::control::change::is_credential;
 use crate::api::lambda::{Lambda, layers, runtimes};
 use crate::domain::environment::MASK;
 use crate::domain::function::Function;
@@ -80,7 +81,8 @@ pub fn configuration(
         }
     }
     set("LoggingConfig", logging(function));
-    if aws.environment || !function.environment.0.is_empty() {
+    let mut shown = function.environment.0.keys();
+    if aws.environment || shown.any(|name| !is_credential(name)) {
         set("Environment", environment(face, function));
     }
     if !function.layers.is_empty() {
@@ -178,12 +180,16 @@ fn environment(face: &Lambda, function: &Function) -> Value {
             .environment
             .0
             .keys()
+            .filter(|name| !is_credential(name))
             .map(|name| (name.clone(), Value::from(MASK)));
         return json!({ "Variables": masked.collect::<Map<_, _>>() });
     }
     let secrets = face.control.scheduler.secrets();
     match secrets.open(&function.id, &function.environment) {
-        Ok(opened) => json!({ "Variables": opened.0 }),
+        Ok(mut opened) => {
+            opened.0.retain(|name, _| !is_credential(name));
+            json!({ "Variables": opened.0 })
+        }
         Err((name, why)) => json!({"Error": {
             "ErrorCode": "KMSAccessDeniedException",
             "Message": format!("{name}: {why}"),

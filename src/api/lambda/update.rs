@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 
 use crate::api::body::Body;
 use crate::api::control;
-use crate::api::control::change::{Change, Faults, Source};
+use crate::api::control::change::{Change, Faults, Source, is_credential};
 use crate::api::control::draft::Draft;
 use crate::api::error::Problem;
 use crate::api::lambda::change::unpublished;
@@ -17,6 +17,7 @@ use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::{self, Wish};
 use crate::api::lambda::{Asked, Lambda, create, json, layers, read, runtimes, versions};
 use crate::domain::aws;
+use crate::domain::environment::MASK;
 use crate::domain::function::Function;
 use crate::domain::image;
 use crate::domain::version::VersionId;
@@ -114,13 +115,18 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
     let layers = layers::wanted(face, Some(&target.function), &asked.caller, given).await?;
     let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
         unchanged(current, made, revision.as_deref())?;
-        let change = Change {
+        let mut change = Change {
             layers: layers.clone(),
             runtime: runtime.clone(),
             code: restarted(current, wish.image.as_ref()),
             aws: Some(wish.over(&current.aws, wish.runtime.as_deref())),
             ..wish.change()
         };
+        if let Some(variables) = &mut change.environment {
+            let names = current.environment.0.keys();
+            let kept = names.filter(|name| is_credential(name)).cloned();
+            variables.0.extend(kept.map(|name| (name, MASK.into())));
+        }
         Draft::next(change, Faults::default(), current, rules)
     };
     let id = target.function.id.to_string();
