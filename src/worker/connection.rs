@@ -6,8 +6,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use crate::domain::id::RequestId;
@@ -61,21 +62,11 @@ impl Connection {
     }
 
     /// Whether nothing came of the other end since the last frame, not even its end: as it must be between two invocations. Asks the kernel:
-    /// what tokio remembers may be older than a worker's death.
+    /// what tokio remembers may be older than a worker's death, or than what it said to be taken for its next answer.
     pub fn is_quiet(&self) -> bool {
-        self.input.is_empty() && self.peek().is_err_and(would_block)
-    }
-
-    /// The same, but the kernel is asked only if the reactor has heard of something. For who is about to send an invocation: a death that
-    /// was not heard of shows then, as `Unheard`.
-    pub fn seems_quiet(&self) -> bool {
-        let peeked = self.stream.try_io(Interest::READABLE, || self.peek());
-        self.input.is_empty() && peeked.is_err_and(would_block)
-    }
-
-    fn peek(&self) -> io::Result<usize> {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        Ok(recv(self.stream.as_raw_fd(), &mut [0; 1], flags)?)
+        let peeked = recv(self.stream.as_raw_fd(), &mut [0; 1], flags);
+        self.input.is_empty() && peeked == Err(Errno::EAGAIN)
     }
 
     /// The process on the other end, as the kernel knows it.
@@ -163,10 +154,6 @@ impl Connection {
     }
 }
 
-fn would_block(error: io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-}
-
 /// A peer that is gone shows in several ways; they all mean `Closed`.
 fn broken(error: io::Error) -> Error {
     match error.kind() {
@@ -182,13 +169,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_end_nobody_heard_of_shows_before_anything_is_asked() {
+    async fn an_end_shows_before_anything_is_asked() {
         let (here, there) = UnixStream::pair().expect("a pair");
         let mut connection = Connection::new(here);
-        assert!(connection.is_quiet() && connection.seems_quiet());
+        assert!(connection.is_quiet());
         drop(there);
         // Nothing was awaited: the reactor has not looked.
-        assert!(connection.seems_quiet() && !connection.is_quiet());
+        assert!(!connection.is_quiet());
         let sent = connection.send_invoke(1, 0, RequestId::generate(), b"", b"{}", false);
         assert!(matches!(sent.await, Err(Error::Unheard)));
     }
@@ -200,8 +187,7 @@ mod tests {
             let connection = Connection::new(here);
             there.write_all(says).await.expect("room");
             drop(there);
-            connection.stream.readable().await.expect("an event");
-            assert!(!connection.is_quiet() && !connection.seems_quiet());
+            assert!(!connection.is_quiet());
         }
     }
 }
