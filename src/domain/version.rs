@@ -583,6 +583,13 @@ impl Published {
         all
     }
 
+    /// The same of all versions together.
+    pub fn provisioned_in_all(&self) -> u32 {
+        let all = self.provisioned();
+        all.values()
+            .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
     pub(in crate::domain) fn next(&self) -> Head {
         Head {
             revision: self.head.revision + 1,

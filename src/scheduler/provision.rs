@@ -50,8 +50,7 @@ impl Status {
 /// What a function takes of the account's limit for itself: what is reserved, and what is provisioned where nothing is.
 pub fn claim(reserved: Option<u32>, published: &Published) -> Option<u32> {
     reserved.or_else(|| {
-        let all = published.provisioned();
-        let sum = all.values().fold(0u32, |sum, n| sum.saturating_add(*n));
+        let sum = published.provisioned_in_all();
         (sum > 0).then_some(sum)
     })
 }
@@ -66,12 +65,12 @@ impl Target {
 impl Scheduler {
     /// Has as many workers kept ready as is asked for. After every change of what is published, or of where it runs.
     pub(super) fn provision(&self, latest: &Target) {
-        let wanted = latest.published().provisioned();
+        let published = latest.published();
+        let wanted = published.provisioned();
         let (share, reserved) = (self.share.as_ref(), latest.function.reserved_concurrency);
-        let sum = wanted.values().fold(0u32, |sum, n| sum.saturating_add(*n));
         let scope = latest.function.id.as_str();
         let gates = &latest.shared.gates;
-        gates.divide(share, scope, reserved, sum);
+        gates.divide(share, scope, reserved, published.provisioned_in_all());
         for (number, target) in latest.qualifiers.opened() {
             let count = wanted.get(&number).copied().unwrap_or(0);
             if count > 0 || target.provisioned.get().is_some() {

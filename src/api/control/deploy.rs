@@ -489,10 +489,7 @@ impl Deploy {
             next.reserved_concurrency,
             self.scheduler.find(next.id.as_str()),
         ) {
-            let provisioned = target.published().provisioned();
-            let sum = provisioned
-                .values()
-                .fold(0u32, |sum, n| sum.saturating_add(*n));
+            let sum = target.published().provisioned_in_all();
             if wanted < sum {
                 return Err(Problem::invalid(
                     "reserved_concurrency",

@@ -72,8 +72,7 @@ pub(super) async fn put_concurrency(
     if wanted > deploy.account_concurrency {
         return Err(too_much());
     }
-    let all = target.published().provisioned();
-    let provisioned = all.values().fold(0u32, |sum, n| sum.saturating_add(*n));
+    let provisioned = target.published().provisioned_in_all();
     let changed = apply(face, asked, &target, move |_| {
         Ok(Change {
             reserved_concurrency: Some(Some(wanted)),

@@ -55,8 +55,7 @@ impl Deploy {
         requested: u32,
     ) -> Result<(), Problem> {
         let refused = |message: String| Err(Problem::invalid("requested", message));
-        let all = next.provisioned();
-        let sum = all.values().fold(0u32, |sum, n| sum.saturating_add(*n));
+        let sum = next.provisioned_in_all();
         let others = sum.saturating_sub(requested);
         if let Some(reserved) = function.reserved_concurrency {
             if sum > reserved {
