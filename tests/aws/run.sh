@@ -12,13 +12,7 @@ set -euo pipefail
 
 tool=$built/aws-clients
 
-if ! cmp -s tests/aws/requirements.txt "$tool/installed.txt"; then
-    note "installing boto3 and the aws CLI in $tool"
-    rm -rf "$tool"
-    within 60 python3 -m venv "$tool"
-    within 300 "$tool/bin/pip" install --quiet --disable-pip-version-check --requirement tests/aws/requirements.txt
-    cp tests/aws/requirements.txt "$tool/installed.txt"
-fi
+pip_tool "$tool" tests/aws/requirements.txt "boto3 and the aws CLI"
 
 # What an app brings along, for the interpreter in the runtime's image, which is not the one here.
 export FASTAPI_DIR=$built/aws-fastapi
@@ -32,13 +26,7 @@ fi
 
 # Of its own, because it wants another boto3.
 export SAM_DIR=$built/aws-sam
-if ! cmp -s tests/aws/sam.txt "$SAM_DIR/installed.txt"; then
-    note "installing the SAM CLI in $SAM_DIR"
-    rm -rf "$SAM_DIR"
-    within 60 python3 -m venv "$SAM_DIR"
-    within 300 "$SAM_DIR/bin/pip" install --quiet --disable-pip-version-check --requirement tests/aws/sam.txt
-    cp tests/aws/sam.txt "$SAM_DIR/installed.txt"
-fi
+pip_tool "$SAM_DIR" tests/aws/sam.txt "the SAM CLI"
 
 # AWS's client for Node.js is compiled where it is installed.
 for program in autoreconf libtoolize cmake g++ make; do

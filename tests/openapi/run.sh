@@ -14,13 +14,7 @@ set -euo pipefail
 examples=${1:-15}
 tool=$built/schemathesis
 
-if ! cmp -s tests/openapi/requirements.txt "$tool/installed.txt"; then
-    note "installing schemathesis in $tool"
-    rm -rf "$tool"
-    within 60 python3 -m venv "$tool"
-    within 300 "$tool/bin/pip" install --quiet --disable-pip-version-check --requirement tests/openapi/requirements.txt
-    cp tests/openapi/requirements.txt "$tool/installed.txt"
-fi
+pip_tool "$tool" tests/openapi/requirements.txt schemathesis
 
 build_server
 serve 127.0.0.1:0 --set pool.stem_min=1 --set pool.stem_max=1
