@@ -35,11 +35,9 @@ fn serve_with(args: serve::Args, global: &Global, output: &mut Output) -> Result
         return Ok(());
     };
     serve::raise_open_files().map_err(|e| Error::Serve(e.into()))?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = config.server.threads {
-        runtime.worker_threads(threads);
-    }
-    let runtime = runtime
+    let threads = config.server.threads;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.unwrap_or_else(serve::usual_threads))
         .enable_all()
         .build()
         .map_err(|e| Error::Serve(e.into()))?;

@@ -53,8 +53,8 @@ const END_ATTEMPTS: usize = 60;
 const END_RETRY: Duration = Duration::from_secs(1);
 /// Between two looks for keys whose time is over. A key that is asked for is looked at anyway: this is about room.
 const FORGET: Duration = Duration::from_secs(60);
-/// Hashing more than this is not done between other requests.
-const HASH_INLINE: usize = 64 * 1024;
+/// Hashing or parsing more than this is not done between other requests.
+pub const INLINE_MAX: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub struct Idempotency {
@@ -269,7 +269,7 @@ pub async fn key(
     }
     let written = first.map(HeaderValue::as_bytes).unwrap_or_default();
     let written = idempotency::read(written).map_err(refused)?;
-    if payload.len() <= HASH_INLINE {
+    if payload.len() <= INLINE_MAX {
         return Ok(Key::of(function, written, &how, payload));
     }
     let (function, written, payload) = (function.clone(), written.to_owned(), payload.clone());

@@ -68,6 +68,12 @@ pub fn raise_open_files() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, most, most)
 }
 
+/// Half of the processors: the other half is the functions'. More threads wake each other up for what one of them would have done by itself.
+pub fn usual_threads() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (processors / 2).max(1)
+}
+
 /// The configuration to serve with, or `None` when it was only to be shown.
 pub fn configure(
     args: Args,

@@ -59,7 +59,7 @@ pub struct Server {
     pub hosts: Vec<String>,
     /// `None` speaks plain HTTP.
     pub tls: Option<Tls>,
-    /// `None` is one per core.
+    /// `None` is half as many as there are processors.
     pub threads: Option<usize>,
 }
 

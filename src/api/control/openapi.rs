@@ -4,16 +4,18 @@
 
 use std::collections::BTreeMap;
 
-use axum::Router;
-use axum::routing::get;
+use axum::extract::State;
+use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi as _};
 
+use crate::api::control::{self, Control};
 use crate::api::error::{self, ErrorBody, ErrorDetail, FieldFault};
 use crate::runtime::Catalog;
+use crate::task;
 
 const INVALID: (u16, &str) = (
     400,
@@ -153,6 +155,36 @@ impl IntoResponses for CallErrors {
 #[derive(utoipa::OpenApi)]
 #[openapi(
     info(title = "Hearth", description = "Deploy functions and call them."),
+    paths(
+        control::functions::list, control::functions::create,
+        control::functions::read, control::functions::update, control::functions::delete,
+        control::functions::code,
+        control::versions::list, control::versions::publish,
+        control::versions::get, control::versions::delete,
+        control::provisioned::get, control::provisioned::put, control::provisioned::delete,
+        control::asynchronous::get, control::asynchronous::put, control::asynchronous::delete,
+        control::urls::list, control::urls::put, control::urls::delete,
+        control::aliases::list, control::aliases::create,
+        control::aliases::get, control::aliases::update, control::aliases::delete,
+        control::execute::execute,
+        control::batch::execute,
+        control::invocations::queue,
+        control::invocations::read,
+        control::dead_letters::list,
+        control::dead_letters::read, control::dead_letters::discard,
+        control::dead_letters::redrive,
+        control::dead_letters::redrive_all,
+        control::logs::read,
+        control::starts::list,
+        control::overview::read,
+        control::checks::read,
+        control::overview::calls,
+        control::layers::list, control::layers::publish,
+        control::layers::read_one, control::layers::delete,
+        control::runtimes::list,
+        control::keys::list, control::keys::create,
+        control::keys::revoke,
+    ),
     tags(
         (name = "functions", description = "What is deployed"),
         (name = "versions", description = "Copies that do not change, and names that point at them"),
@@ -165,11 +197,10 @@ impl IntoResponses for CallErrors {
     ),
     components(schemas(ErrorBody, ErrorDetail, FieldFault)),
 )]
-struct Head;
+struct Document;
 
-/// What the document begins with, before the routes add themselves.
-pub fn head() -> OpenApi {
-    let mut document = Head::openapi();
+fn plain() -> OpenApi {
+    let mut document = Document::openapi();
     let bearer = Http::new(HttpAuthScheme::Bearer);
     document
         .components
@@ -179,8 +210,18 @@ pub fn head() -> OpenApi {
     document
 }
 
+/// `/openapi.json`. What draws it for people is a page of the dashboard's. Made when somebody asks: it takes megabytes on the way, which every
+/// server would keep from its start on.
+pub async fn read(State(control): State<Control>) -> impl IntoResponse {
+    let runtimes = control.runtimes;
+    let text = task::blocking("make the API's document", move || {
+        error::to_json(&with_examples(plain(), &runtimes))
+    });
+    ([(CONTENT_TYPE, error::JSON)], text.await)
+}
+
 /// Puts the template of an installed runtime in the place where a function is created.
-pub fn with_examples(mut document: OpenApi, runtimes: &Catalog) -> OpenApi {
+fn with_examples(mut document: OpenApi, runtimes: &Catalog) -> OpenApi {
     let Some(runtime) = runtimes.all().first() else {
         return document;
     };
@@ -207,15 +248,6 @@ pub fn with_examples(mut document: OpenApi, runtimes: &Catalog) -> OpenApi {
         }
     }
     document
-}
-
-/// `/openapi.json`. What draws it for people is a page of the dashboard's.
-pub fn document<S: Clone + Send + Sync + 'static>(document: OpenApi) -> Router<S> {
-    let text = error::to_json(&document);
-    Router::new().route(
-        "/openapi.json",
-        get(async move || ([(CONTENT_TYPE, error::JSON)], text.clone())),
-    )
 }
 
 fn refusals(list: &[(u16, &str)]) -> BTreeMap<String, RefOr<Response>> {

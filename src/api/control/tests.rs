@@ -1,5 +1,7 @@
 //! The face as its clients see it: paths, statuses, headers and documents.
 
+use std::collections::BTreeSet;
+
 use axum::body::Body;
 use futures_util::StreamExt;
 use http::Request;
@@ -601,8 +603,18 @@ async fn the_document_describes_what_is_there_and_nothing_dangles() {
         assert!(schema.is_object(), "{name} is not described");
     }
     for (path, operations) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in operations.as_object().expect("operations") {
-            let there = path.replace("{id}", "nobody");
+        let there = path.replace("{id}", "nobody");
+        let operations = operations.as_object().expect("operations");
+        let refused = world.ask("PATCH", &there, "").await;
+        let allowed = refused.headers["allow"].to_str().expect("a text");
+        let allowed: BTreeSet<_> = allowed.split(',').filter(|of| *of != "HEAD").collect();
+        let described: Vec<_> = operations.keys().map(|of| of.to_uppercase()).collect();
+        assert_eq!(
+            allowed,
+            described.iter().map(String::as_str).collect(),
+            "{path}"
+        );
+        for (method, operation) in operations {
             let answer = world.ask(&method.to_uppercase(), &there, "").await;
             assert_ne!(answer.status, 405, "{method} {path}");
             let documented = &operation["responses"][answer.status.as_str()];

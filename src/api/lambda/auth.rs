@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::api::idempotency::INLINE_MAX;
 use crate::api::keys;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::routes::Do;
@@ -16,6 +17,7 @@ use crate::api::lambda::{Lambda, SERVICE, body};
 use crate::clock;
 use crate::domain::key::Grant;
 use crate::secrets::key_place;
+use crate::task;
 
 /// A request of somebody known.
 #[derive(Debug)]
@@ -137,11 +139,19 @@ pub async fn signed(
         return Err(unknown(Doubt::Unknown, Refusal::unknown_token()));
     };
     let (body, room) = body::read(face, &parts.headers, incoming, does).await?;
-    let payload = Payload::of(&parts.headers);
-    let chain = claim.verify(&secret, parts, &payload, &body)?;
-    let body = match payload {
-        Payload::Chunked { trailers } => chain.decode(&body, trailers)?.into(),
-        Payload::Whole { .. } | Payload::Unsigned => body,
+    let prove = move |parts: &Parts, body: Bytes| {
+        let payload = Payload::of(&parts.headers);
+        let chain = claim.verify(&secret, parts, &payload, &body)?;
+        match payload {
+            Payload::Chunked { trailers } => chain.decode(&body, trailers).map(Bytes::from),
+            Payload::Whole { .. } | Payload::Unsigned => Ok(body),
+        }
+    };
+    let body = if body.len() <= INLINE_MAX {
+        prove(parts, body)?
+    } else {
+        let parts = parts.clone();
+        task::blocking("check a signature", move || prove(&parts, body)).await?
     };
     Ok(Admitted { caller, body, room })
 }

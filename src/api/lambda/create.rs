@@ -27,7 +27,7 @@ pub(super) const IMAGE_CONFIG_OF_ZIP: &str =
     "Please don't provide ImageConfig when the intended function PackageType is Zip.";
 
 pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
-    let mut fields = Fields::of(&asked.body)?;
+    let mut fields = Fields::read(&asked.body).await?;
     let Some(name) = fields.text("FunctionName")? else {
         fields.missing("FunctionName");
         return Err(Refusal::validation(&fields.faults));

@@ -1,11 +1,14 @@
 //! A request's JSON, field by field, with AWS's sentences about what is wrong. What AWS does not know is passed over, as AWS does; null is
-//! the same as nothing. Pure.
+//! the same as nothing.
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
+use crate::api::idempotency::INLINE_MAX;
 use crate::api::json;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::names;
+use crate::task;
 
 /// What is left to read, and what was wrong so far.
 #[derive(Debug)]
@@ -31,6 +34,15 @@ impl Fields {
                 "Could not parse request body into json: {error}"
             ))),
         }
+    }
+
+    /// The same of a body that may be large.
+    pub async fn read(body: &Bytes) -> Result<Self, Refusal> {
+        if body.len() <= INLINE_MAX {
+            return Self::of(body);
+        }
+        let body = body.clone();
+        task::blocking("read a body", move || Self::of(&body)).await
     }
 
     fn within(prefix: String, given: Map<String, Value>) -> Self {

@@ -94,7 +94,7 @@ pub(super) fn arn(place: &Place, id: &Id) -> String {
 pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let does = Do::PublishLayerVersion;
     let name = named(face, &asked, does, "PublishLayerVersion")?;
-    let mut fields = Fields::of(&asked.body)?;
+    let mut fields = Fields::read(&asked.body).await?;
     let description = fields.up_to("Description", DESCRIPTION_MAX)?;
     let license = fields.up_to("LicenseInfo", LICENSE_MAX)?;
     let runtimes = runtimes(&mut fields)?;

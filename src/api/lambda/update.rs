@@ -27,7 +27,7 @@ pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, 
     let target = face.found(&named)?;
     unpublished(&named)?;
     let made = target.published().head.last;
-    let mut fields = Fields::of(&asked.body)?;
+    let mut fields = Fields::read(&asked.body).await?;
     let revision = fields.text("RevisionId")?;
     let architecture = settings::architecture(&mut fields)?;
     let dry = fields.flag("DryRun")?;
