@@ -35,9 +35,14 @@ fn serve_with(args: serve::Args, global: &Global, output: &mut Output) -> Result
         return Ok(());
     };
     serve::raise_open_files().map_err(|e| Error::Serve(e.into()))?;
-    let threads = config.server.threads;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads.unwrap_or_else(serve::usual_threads))
+    let threads = config.server.threads.unwrap_or_else(serve::usual_threads);
+    // One thread has nobody to share its work with, and need not be ready to.
+    let mut runtime = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime
+        .worker_threads(threads)
         .enable_all()
         .build()
         .map_err(|e| Error::Serve(e.into()))?;
