@@ -586,7 +586,7 @@ def handler(event, context):
         missing = {"index.mjs": "import 'nowhere';\nexport const handler = async () => 1;"}
         name = self.function(missing, Runtime="nodejs20.x", Handler="index.handler", Layers=[layer])
         answer, _ = self.call(name)
-        self.assertEqual(answer["errorType"], "Runtime.ImportModuleError")
+        self.assertEqual(answer["errorType"], "Error")
         self.assertIn("Cannot find package 'nowhere' imported from /var/task/index.mjs", answer["errorMessage"])
 
     def test_a_bootstrap_may_be_a_layer(self):

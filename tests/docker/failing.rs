@@ -51,7 +51,7 @@ async fn an_error_has_type_message_stack_and_log_tail_and_costs_no_worker() {
         ),
         (
             "javascript",
-            "export const handler = async (event) => { console.log('before'); if (event.length) throw new RangeError(event); return 'well' }",
+            "export const handler = async (event) => { process.stdout.write('before\\n'); if (event.length) throw new RangeError(event); return 'well' }",
             "RangeError",
         ),
     ];
@@ -100,9 +100,9 @@ def handler(event, context):
             r#"
 export const handler = async (event, context) => {
     if (!event) return "ok";
-    console.log("begun");
+    process.stdout.write("begun\n");
     await new Promise((resolve, reject) => {
-        context.signal.addEventListener("abort", () => { console.log("told"); reject(context.signal.reason); });
+        context.signal.addEventListener("abort", () => { process.stdout.write("told\n"); reject(context.signal.reason); });
         setTimeout(resolve, 60000);
     });
 };

@@ -86,7 +86,7 @@ async fn a_flood_of_lines_is_complete_as_well() {
         ),
         (
             "javascript",
-            "export const handler = async (event) => { for (let n = 0; n < event; n++) console.log('line', n); }",
+            "export const handler = async (event) => { for (let n = 0; n < event; n++) process.stdout.write(`line ${n}\\n`); }",
         ),
     ];
     for (language, code) in sources {

@@ -319,7 +319,7 @@ const JAVASCRIPT_STREAM: &str = r#"
 export const handler = awslambda.streamifyResponse(async (event, responseStream, context) => {
     const head = { statusCode: 203, headers: { 'content-type': 'text/event-stream', 'x-made': 'here' }, cookies: ['s=1'] };
     const stream = awslambda.HttpResponseStream.from(responseStream, head);
-    context.signal.addEventListener('abort', () => console.log('left'));
+    context.signal.addEventListener('abort', () => process.stdout.write('left\n'));
     stream.write('data: 1\n\n');
     if (event.rawQueryString === 'wait') await new Promise((done) => setTimeout(done, 60000));
     for (let n = 0; n < 200; n++) {

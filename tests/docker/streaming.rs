@@ -27,9 +27,9 @@ const JAVASCRIPT: &str = r#"
 const pause = (s) => new Promise((resolve) => setTimeout(resolve, s * 1000));
 export const handler = awslambda.streamifyResponse(async (event, stream, context) => {
     stream.setContentType("text/plain; charset=utf-8");
-    context.signal?.addEventListener("abort", () => console.log("closed"));
+    context.signal?.addEventListener("abort", () => process.stdout.write("closed\n"));
     for (let n = 0; n < event.pieces; n++) {
-        console.log("piece", n);
+        process.stdout.write(`piece ${n}\n`);
         stream.write(`piece ${n};`);
         await pause(event.pause ?? 0);
     }

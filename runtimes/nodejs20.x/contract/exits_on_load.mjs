@@ -1,4 +1,4 @@
 // A module that ends the process when it is loaded.
 
-console.log('loading');
+process.stdout.write('loading\n');
 process.exit(3);

@@ -8,5 +8,5 @@ function prepare() {
   throw new ContractError('not today');
 }
 
-console.log('loading');
+process.stdout.write('loading\n');
 prepare();

@@ -4,6 +4,8 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+const print = (line) => process.stdout.write(`${line}\n`);
+
 export const piped = awslambda.streamifyResponse(async (event, responseStream) => {
   await pipeline(Readable.from(event.pieces), responseStream);
 });
@@ -35,7 +37,7 @@ export const waits = awslambda.streamifyResponse(async (event, responseStream, c
       responseStream,
     );
   } finally {
-    console.log('cleaned up');
+    print('cleaned up');
   }
 });
 

@@ -3,8 +3,10 @@
 const { Readable } = require('node:stream');
 const { pipeline } = require('node:stream/promises');
 
+const print = (line) => process.stdout.write(`${line}\n`);
+
 exports.by_callback = (event, context, callback) => {
-  setTimeout(() => console.log('the loop is empty now'), 50);
+  setTimeout(() => print('the loop is empty now'), 50);
   callback(null, 'by callback');
 };
 
@@ -55,17 +57,17 @@ exports.unhandled = async () => {
 };
 
 exports.keeps_own_listener = async (event, context) => {
-  console.log('listening');
+  print('listening');
   return new Promise((resolve, reject) => {
     context.signal.addEventListener('abort', () => {
-      console.log(`told: ${context.signal.reason.message}`);
+      print(`told: ${context.signal.reason.message}`);
       reject(context.signal.reason);
     });
   });
 };
 
 exports.spins = () => {
-  console.log('spinning');
+  print('spinning');
   const end = Date.now() + 300;
   while (Date.now() < end);
   return 'done spinning';
@@ -73,7 +75,7 @@ exports.spins = () => {
 
 exports.pipes_into_stdout = async () => {
   await pipeline(Readable.from(['piped\n']), process.stdout);
-  console.log('after');
+  print('after');
   return 'piped';
 };
 
@@ -82,4 +84,36 @@ exports.uncaught_later = async () => {
     throw new RangeError('too late for an answer');
   }, 50);
   return 'answered';
+};
+
+const cyclic = {};
+cyclic.self = cyclic;
+
+exports.consoles = async () => {
+  console.log('log %s', 'formatted', { a: 1 });
+  console.info('two\nlines');
+  console.debug();
+  console.trace('no stack');
+  console.warn(new RangeError('an error').message);
+  console.error('worse');
+  console.fatal('worst');
+  console.table([[1]]);
+  return globalThis[Symbol.for('aws.lambda.runtime.requestId')];
+};
+
+exports.consoles_of_json = async () => {
+  console.log('text');
+  console.info({ a: 1 });
+  console.warn('two', 'parts');
+  console.error('with', Object.assign(new RangeError('an error'), { code: 7 }));
+  console.error(Object.assign(new RangeError('alone'), { code: 7 }));
+  console.fatal(cyclic);
+};
+
+exports.throws_odd = async (event) => {
+  if (event === 'nothing') throw undefined;
+  if (event === 'alike') throw { name: 'Alike', message: 'not one', stack: 'Alike: not one\n    at somewhere' };
+  if (event === 'cyclic') throw Object.assign(new Error('around'), { cyclic });
+  if (event === 'hostile') throw Object.defineProperty(new Error('hostile'), 'code', { get: () => { throw 1; } });
+  throw Object.assign(new Error('outer', { cause: new Error('inner') }), { code: 'EODD', inner: new TypeError('kept') });
 };

@@ -50,7 +50,8 @@ function named(error, file) {
     fault.stack = placeOfSyntaxError(file) ?? fault.stack;
     return fault;
   }
-  if (error?.code === 'MODULE_NOT_FOUND' || error?.code === 'ERR_MODULE_NOT_FOUND') {
+  // What `import` does not find has another code, and goes out as it is.
+  if (error?.code === 'MODULE_NOT_FOUND') {
     return new Fault('Runtime.ImportModuleError', String(error), error);
   }
   return error;

@@ -12,7 +12,8 @@ const OWN_FOLDER = path.dirname(fileURLToPath(import.meta.url)) + path.sep;
 export class Fault extends Error {
   constructor(kind, message, cause = undefined) {
     super(message, { cause });
-    this.name = kind;
+    // Not among what it has besides, which the log shows.
+    Object.defineProperty(this, 'name', { value: kind });
     this.stack = cause?.stack ?? '';
   }
 }
@@ -20,7 +21,7 @@ export class Fault extends Error {
 /** Whatever was thrown, as AWS describes it: `{ errorType, errorMessage, stackTrace }`. */
 export function describe(thrown) {
   try {
-    if (util.types.isNativeError(thrown) || thrown instanceof Error) {
+    if (util.types.isNativeError(thrown) || thrown instanceof Error || looksLikeOne(thrown)) {
       return {
         errorType: String(thrown.name),
         errorMessage: String(thrown.message),
@@ -31,6 +32,10 @@ export function describe(thrown) {
   } catch {
     return { errorType: typeof thrown, errorMessage: 'something that cannot be printed', stackTrace: [] };
   }
+}
+
+function looksLikeOne(thrown) {
+  return ['name', 'message', 'stack'].every((key) => typeof thrown?.[key] === 'string' && thrown[key] !== '');
 }
 
 function stackOf(error) {
@@ -62,11 +67,4 @@ function json({ errorType, errorMessage, stackTrace }) {
     errorMessage: errorMessage.toWellFormed(),
     stackTrace: stackTrace.map((line) => line.toWellFormed()),
   });
-}
-
-/** What the log gets to see of it. */
-export function logText({ errorType, errorMessage, stackTrace }) {
-  // V8 begins a stack with the error itself, message and all.
-  const told = stackTrace[0]?.endsWith(errorMessage.split('\n', 1)[0]) ? errorMessage.split('\n').length : 0;
-  return [`[ERROR] ${errorType}: ${errorMessage}`, ...stackTrace.slice(told)].join('\n');
 }

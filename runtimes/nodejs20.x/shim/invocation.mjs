@@ -2,7 +2,7 @@
 // It answers once; whatever the function says later is not sent.
 
 import * as faults from './faults.mjs';
-import * as output from './output.mjs';
+import * as lines from './lines.mjs';
 import * as stream from './stream.mjs';
 import * as wire from './wire.mjs';
 
@@ -45,7 +45,7 @@ export class Invocation {
       this.#whenIdle ??= () => this.#answerIdle(null);
       result.then(
         (value) => this.#settle(value),
-        (error) => this.fail(error),
+        (error) => this.fail(error ?? 'handled'), // AWS's word for nothing
       );
     } else if (stream.isPieces(result)) {
       this.#settle(result);
@@ -147,23 +147,23 @@ export class Invocation {
   fail(thrown) {
     const fault = faults.describe(thrown);
     if (this.cancelled) fault.errorType = 'Runtime.Cancelled';
-    this.#fail(fault, 0);
+    this.#fail('Invoke Error', fault, 0, thrown);
   }
 
   /** Ends it with what nobody caught: the process ends, too, as soon as this is `sent`. */
-  failLast(thrown, sent) {
-    this.#fail(faults.describe(thrown), wire.LAST, sent);
+  failLast(what, thrown, sent) {
+    this.#fail(what, faults.describe(thrown), wire.LAST, thrown, sent);
   }
 
   /** Ends it with something the shim found. */
   failAs(errorType, errorMessage, flags = 0) {
-    this.#fail({ errorType, errorMessage, stackTrace: [] }, flags);
+    this.#fail('Invoke Error', { errorType, errorMessage, stackTrace: [] }, flags);
   }
 
-  #fail(fault, flags, sent = undefined) {
+  #fail(what, fault, flags, thrown = undefined, sent = undefined) {
     if (this.#ended) return;
     this.#ended = true;
-    output.say(faults.logText(fault));
+    lines.failed(what, fault, thrown);
     this.#connection.send(wire.ERROR, this.#stream, faults.encode(fault), flags, sent);
     this.#onDone();
   }

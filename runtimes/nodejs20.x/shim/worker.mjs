@@ -12,6 +12,7 @@ import { Context, Settings } from './context.mjs';
 import * as faults from './faults.mjs';
 import { Invocation } from './invocation.mjs';
 import * as layers from './layers.mjs';
+import * as lines from './lines.mjs';
 import * as output from './output.mjs';
 import { awslambda } from './stream.mjs';
 import * as wire from './wire.mjs';
@@ -48,8 +49,8 @@ export class Worker {
     globalThis.awslambda = awslambda;
     process.on('beforeExit', () => this.#onEmptyLoop());
     // As on AWS: neither leaves a process that can be trusted with the next invocation.
-    process.on('uncaughtException', (error) => this.#fatal(error, 129));
-    process.on('unhandledRejection', (reason) => this.#fatal(rejection(reason), 128));
+    process.on('uncaughtException', (error) => this.#fatal('Uncaught Exception', error, 129));
+    process.on('unhandledRejection', (reason) => this.#fatal('Unhandled Promise Rejection', rejection(reason), 128));
     this.#connection = new wire.Connection(
       path,
       () => this.#hello(),
@@ -100,11 +101,12 @@ export class Worker {
     try {
       v8.setFlagsFromString(`--heap-growing-percent=${heapGrowth(Number(settings.memory))}`);
       applyEnvironment(settings);
+      lines.prepare();
       layers.use();
       process.chdir(settings.root);
       this.#handler = await load(settings.handler, settings.root);
     } catch (error) {
-      this.#initError(error);
+      this.#initError('Uncaught Exception', error);
       return;
     }
     this.#state = READY;
@@ -120,9 +122,9 @@ export class Worker {
     this.#connection.send(wire.READY, 0, JSON.stringify(applied));
   }
 
-  #initError(error, sent = undefined) {
+  #initError(what, error, sent = undefined) {
     const fault = faults.describe(error);
-    output.say(faults.logText(fault));
+    lines.failed(what, fault, error);
     this.#state = FAILED;
     this.#connection.send(wire.INIT_ERROR, 0, faults.encode(fault), 0, sent);
   }
@@ -134,6 +136,7 @@ export class Worker {
     const { deadline, requestId, extra, payload } = parseInvoke(body);
     this.#last = stream;
     this.#state = BUSY;
+    lines.belongTo(requestId);
     const invocation = new Invocation(this.#connection, stream, this.#onDone);
     this.#invocation = invocation;
     if (extra?.trace_id) {
@@ -202,16 +205,16 @@ export class Worker {
     process.exit(70);
   }
 
-  #fatal(error, status) {
+  #fatal(what, error, status) {
     const exit = () => process.exit(status);
     if (this.#invocation !== undefined) {
-      this.#invocation.failLast(error, exit);
+      this.#invocation.failLast(what, error, exit);
       this.#state = ENDING;
     } else if (this.#state === LOADING) {
-      this.#initError(error, exit);
+      this.#initError(what, error, exit);
       this.#state = ENDING;
     } else {
-      output.say(faults.logText(faults.describe(error)));
+      lines.failed(what, faults.describe(error), error);
       exit();
     }
   }
@@ -227,7 +230,8 @@ function heapGrowth(memoryMb) {
 }
 
 function rejection(reason) {
-  return new faults.Fault('Runtime.UnhandledPromiseRejection', String(reason), reason);
+  const fault = new faults.Fault('Runtime.UnhandledPromiseRejection', String(reason), reason);
+  return Object.assign(fault, { reason, promise: {} });
 }
 
 /** What AWS's runtimes set, the function's own variables, then the ones AWS reserves. */
