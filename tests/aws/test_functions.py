@@ -351,7 +351,7 @@ class Deleting(Case):
 class NotThere(Case):
     def test_what_is_not_supported_says_so(self):
         for call, parameters in (
-            (LAMBDA.list_event_source_mappings, {}),
+            (LAMBDA.list_code_signing_configs, {}),
             (LAMBDA.list_capacity_providers, {}),
             (LAMBDA.create_code_signing_config, {"AllowedPublishers": {"SigningProfileVersionArns": ["arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/1"]}}),
         ):
@@ -360,4 +360,4 @@ class NotThere(Case):
 
     def test_retries_do_not_hang_on_it(self):
         patient = client()
-        self.refused("NotImplementedException", 501, patient.list_event_source_mappings)
+        self.refused("NotImplementedException", 501, patient.list_capacity_providers)

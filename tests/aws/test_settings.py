@@ -2,7 +2,7 @@
 
 import json
 
-from support import ARN, LAMBDA, Case, aws
+from support import ACCOUNT, ARN, LAMBDA, REGION, Case, aws
 
 
 class Concurrency(Case):
@@ -180,6 +180,26 @@ class Permissions(Case):
         self.assertEqual(json.loads(made["Statement"])["Resource"], f"{ARN}{name}:live")
         self.refused("ResourceNotFoundException", 404, LAMBDA.get_policy, FunctionName=name)
         self.assertIn("Policy", LAMBDA.get_policy(FunctionName=name, Qualifier="live"))
+
+
+class Sources(Case):
+    ID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"
+
+    def test_there_are_none(self):
+        name = self.function()
+        queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"
+        for given in ({}, {"FunctionName": name}, {"FunctionName": f"{ARN}{name}:live"}, {"EventSourceArn": queue, "MaxItems": 10}):
+            self.assertEqual(LAMBDA.list_event_source_mappings(**given)["EventSourceMappings"], [])
+        pages = LAMBDA.get_paginator("list_event_source_mappings").paginate(FunctionName=name)
+        self.assertEqual(pages.build_full_result(), {"EventSourceMappings": []})
+        self.assertEqual(aws("list-event-source-mappings", "--function-name", name), {"EventSourceMappings": []})
+        for call in (LAMBDA.get_event_source_mapping, LAMBDA.update_event_source_mapping, LAMBDA.delete_event_source_mapping):
+            message = self.refused("ResourceNotFoundException", 404, call, UUID=self.ID)
+            self.assertEqual(message, "The resource you requested does not exist.")
+
+    def test_none_can_be_made(self):
+        create = {"FunctionName": self.function(), "EventSourceArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"}
+        self.refused("NotImplementedException", 501, LAMBDA.create_event_source_mapping, **create)
 
 
 class Kept(Case):

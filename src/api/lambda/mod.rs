@@ -26,6 +26,7 @@ pub mod routes;
 pub mod runtimes;
 pub mod settings;
 pub mod sigv4;
+pub mod sources;
 pub mod stream;
 #[cfg(test)]
 mod tests;
@@ -167,6 +168,9 @@ impl Lambda {
             Do::CreateFunction => create::create(self, asked).await,
             Do::CreateFunctionUrlConfig => urls::config::create(self, asked).await,
             Do::DeleteAlias => aliases::delete(self, asked).await,
+            Do::DeleteEventSourceMapping
+            | Do::GetEventSourceMapping
+            | Do::UpdateEventSourceMapping => sources::one(&asked, does),
             Do::DeleteFunction => delete::delete(self, asked).await,
             Do::DeleteFunctionCodeSigningConfig => change::delete_code_signing(self, &asked),
             Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
@@ -195,6 +199,7 @@ impl Lambda {
             Do::InvokeAsync => invoke::later(self, asked).await,
             Do::InvokeWithResponseStream => invoke::streamed(self, asked).await,
             Do::ListAliases => aliases::list(self, &asked),
+            Do::ListEventSourceMappings => sources::list(self, &asked),
             Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
             Do::ListFunctionUrlConfigs => urls::config::list(self, &asked).await,
             Do::ListFunctions => list::functions(self, &asked),

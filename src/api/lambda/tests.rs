@@ -369,10 +369,28 @@ async fn what_is_wrong_is_said_in_awss_words() {
             "ResourceNotFoundException",
         ),
         (
-            "GET",
+            "POST",
             "/2015-03-31/event-source-mappings",
             501,
             "NotImplementedException",
+        ),
+        (
+            "GET",
+            "/2015-03-31/event-source-mappings?EventSourceArn=queue",
+            400,
+            "ValidationException",
+        ),
+        (
+            "GET",
+            "/2015-03-31/event-source-mappings?FunctionName=a+b",
+            400,
+            "ValidationException",
+        ),
+        (
+            "PUT",
+            "/2015-03-31/event-source-mappings/14e0db71-5d35-4eb5-b481-8945cf9d10c2",
+            404,
+            "ResourceNotFoundException",
         ),
         (
             "GET",
