@@ -14,7 +14,7 @@ class Recorded(Case):
         return LAMBDA.create_function(**given)
 
     def test_runtimes_that_are_no_more(self):
-        for runtime in ("python3.7", "nodejs14.x", "nodejs12.x", "java8", "go1.x", "ruby2.7", "dotnetcore3.1"):
+        for runtime in ("python3.7", "nodejs14.x", "nodejs12.x", "java8", "go1.x", "ruby2.7", "dotnetcore3.1", "provided"):
             message = self.refused(*INVALID, self.create, Runtime=runtime)
             self.assertEqual(
                 message,

@@ -19,17 +19,18 @@ pub fn find(
     settings: &config::Aws,
 ) -> Result<Arc<Manifest>, Refusal> {
     let configured = settings.runtimes.iter().find(|(from, _)| from == name);
+    let retired = |m: &Arc<Manifest>| m.aws.retired.iter().any(|known| known == name);
     let found = match configured {
         Some((_, to)) => catalog.find(to),
+        // Even if it is what Hearth calls one of its own.
+        None if catalog.all().iter().any(retired) => {
+            return Err(Refusal::parameter(format!(
+                "The runtime parameter of {name} is no longer supported for creating or updating AWS Lambda functions. We recommend you use a supported runtime while creating or updating functions."
+            )));
+        }
         None => catalog.all().iter().find(|m| answers_to(m, name)),
     };
     found.cloned().ok_or_else(|| {
-        let retired = |m: &Arc<Manifest>| m.aws.retired.iter().any(|known| known == name);
-        if catalog.all().iter().any(retired) {
-            return Refusal::parameter(format!(
-                "The runtime parameter of {name} is no longer supported for creating or updating AWS Lambda functions. We recommend you use a supported runtime while creating or updating functions."
-            ));
-        }
         let configured = settings.runtimes.iter().map(|(from, _)| from.as_str());
         let all = catalog.all().iter();
         let known = all.flat_map(|m| m.aws.names.iter().map(String::as_str));
