@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 from botocore.exceptions import EventStreamError  # noqa: F401  (what a broken stream raises)
 
@@ -70,6 +71,24 @@ class Answering(Case):
         self.assertIsInstance(body["trace"], list)
         self.assertNotIn("stackTrace", body)
 
+    def test_the_log_of_node_is_as_on_aws(self):
+        code = {
+            "index.mjs": "export const handler = async (event) => { console.log('one', { a: 1 }); console.error('two\\nlines'); console.debug('three');"
+            " process.stdout.write('bare\\n'); if (event.fail) throw new RangeError('no'); };\n"
+        }
+        name = self.function(code, Runtime="nodejs22.x", Handler="index.handler")
+        _, answer = self.call(name, {}, LogType="Tail")
+        at = answer["ResponseMetadata"]["RequestId"]
+        before = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\t" + at
+        printed = (
+            f"^START RequestId: {at} Version: \\$LATEST\n{before}\tINFO\tone {{ a: 1 }}\n{before}\tERROR\ttwo\nlines\n{before}\tDEBUG\tthree\nbare\n"
+        )
+        self.assertRegex(log(answer), printed + f"END RequestId: {at}\n")
+        _, answer = self.call(name, {"fail": True}, LogType="Tail")
+        error = re.search(r"\tERROR\tInvoke Error \t({.*})\nEND", log(answer))
+        error = json.loads(error[1])
+        self.assertEqual((error["errorType"], error["errorMessage"], error["stack"][0]), ("RangeError", "no", "RangeError: no"))
+
     def test_a_dry_run_runs_nothing(self):
         name = self.function("raise SystemExit(3)\n")
         body, answer = self.call(name, InvocationType="DryRun")
@@ -95,7 +114,7 @@ class Failing(Case):
     def test_a_time_out(self):
         code = "import time\ndef handler(event, context):\n    time.sleep(event.get('for', 0))\n    return 'woke'\n"
         name = self.function(code, Timeout=1)
-        body, answer = self.call(name, {"for": 20})
+        body, answer = self.call(name, {"for": 20}, LogType="Tail")
         request_id = answer["ResponseMetadata"]["RequestId"]
         self.assertEqual((answer["StatusCode"], answer["FunctionError"]), (200, "Unhandled"))
         self.assertEqual(
@@ -105,22 +124,30 @@ class Failing(Case):
                 "errorMessage": f"RequestId: {request_id} Error: Task timed out after 1.00 seconds",
             },
         )
+        told = rf"\n\d{{4}}-\S+Z {request_id} Task timed out after 1\.00 seconds\n\nEND RequestId: {request_id}\nREPORT .*\tStatus: timeout\n$"
+        self.assertRegex(log(answer), told)
         self.assertEqual(self.call(name, {})[0], "woke")
 
     def test_an_exit(self):
         name = self.function("import os\ndef handler(event, context):\n    os._exit(event['code'])\n")
         for code, how in ((3, "Runtime exited with error: exit status 3"), (0, "Runtime exited without providing a reason")):
-            body, answer = self.call(name, {"code": code})
+            body, answer = self.call(name, {"code": code}, LogType="Tail")
             self.assertEqual(answer["FunctionError"], "Unhandled")
             request_id = answer["ResponseMetadata"]["RequestId"]
             self.assertEqual(body, {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request_id} Error: {how}"})
+            told = f"\n{body['errorMessage']}\nRuntime.ExitError\nEND RequestId: {request_id}\nREPORT "
+            self.assertIn(told, log(answer))
+            self.assertTrue(log(answer).endswith("\tStatus: error\tError Type: Runtime.ExitError\n"), log(answer))
 
     def test_code_that_does_not_load(self):
-        body, answer = self.call(self.function("import nothing_like_this\n"))
+        body, answer = self.call(self.function("print('loading')\nimport nothing_like_this\n"), LogType="Tail")
         self.assertEqual(answer["FunctionError"], "Unhandled")
         self.assertEqual(body["errorType"], "Runtime.ImportModuleError")
         self.assertEqual(body["errorMessage"], "Unable to import module 'app': No module named 'nothing_like_this'")
         self.assertEqual(body["requestId"], "")
+        # It was printed before there was a call.
+        self.assertRegex(log(answer), r"^loading\n\[ERROR\] Runtime.ImportModuleError: (.*\n)+START RequestId: .*\nEND RequestId: ")
+        self.assertTrue(log(answer).endswith("\tStatus: error\tError Type: Runtime.ImportModuleError\n"), log(answer))
 
     def test_a_handler_there_is_not(self):
         body, answer = self.call(self.function(Handler="app.nobody"))

@@ -19,13 +19,14 @@ use crate::api::lambda::errors::{REQUEST_ID, RESERVED, Refusal};
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::stream::{self, End};
+use crate::api::lambda::tail::{self, Ending};
 use crate::api::lambda::{Asked, Lambda, ascii, empty, read};
 use crate::api::trace;
 use crate::domain::fault::{Fault, Report};
 use crate::domain::function::LATEST;
 use crate::domain::id::{AliasName, RequestId};
-use crate::domain::invocation::{Invocation, Phases, StartKind};
-use crate::domain::limits::{ANSWER_MAX, EVENT_MAX, Mebibytes};
+use crate::domain::invocation::Invocation;
+use crate::domain::limits::{ANSWER_MAX, EVENT_MAX};
 use crate::domain::trace::{Face, Trace};
 use crate::runtime::style::{Style, TOO_LARGE};
 use crate::scheduler::{self, Answer, Called, Resolved, Target};
@@ -34,10 +35,6 @@ use crate::store;
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const UNHANDLED: &str = "Unhandled";
-/// The end of the log that an answer carries.
-const LOG_TAIL: usize = 4 * 1024;
-/// Lines that can be in it, even if all are empty.
-const LOG_LINES: usize = LOG_TAIL;
 const CLIENT_CONTEXT_MAX: usize = 3583;
 /// The protocol to workers has two bytes for the length of a context.
 const CONTEXT_MAX: usize = u16::MAX as usize;
@@ -148,52 +145,6 @@ impl Call {
         headers.insert(REQUEST_ID, request_id_value(called.request_id));
         headers.insert(read::RUNTIME, ascii(self.target.function.runtime.as_str()));
     }
-
-    /// The end of the log of the call, as AWS writes it around what the function printed.
-    fn log(&self, called: &Called) -> String {
-        let id = called.request_id.to_string();
-        let lines = self.target.logs().tail(Some(&id), LOG_LINES);
-        let mut text = format!("START RequestId: {id} Version: {}\n", self.target.version);
-        for line in &lines {
-            text.push_str(&line.text);
-            text.push('\n');
-        }
-        text.push_str(&format!("END RequestId: {id}\n"));
-        text.push_str(&report(
-            &id,
-            &called.phases,
-            (self.target.function.memory, called.memory),
-            called.start.map(|(kind, _)| kind),
-        ));
-        let cut = text.len().saturating_sub(LOG_TAIL);
-        // Never in the middle of a character.
-        let cut = (cut..text.len()).find(|at| text.is_char_boundary(*at));
-        text.split_off(cut.unwrap_or_default())
-    }
-}
-
-/// What AWS says of a call when it is over; how much memory it took only where that is known.
-fn report(
-    id: &str,
-    phases: &Phases,
-    (memory, used): (Mebibytes, Option<Mebibytes>),
-    kind: Option<StartKind>,
-) -> String {
-    let memory = memory.0;
-    let ms = phases.run.as_secs_f64() * 1000.0;
-    let billed = ms.ceil().max(1.0);
-    let mut text = format!(
-        "REPORT RequestId: {id}\tDuration: {ms:.2} ms\tBilled Duration: {billed:.0} ms\tMemory Size: {memory} MB\t"
-    );
-    if let Some(Mebibytes(used)) = used {
-        text.push_str(&format!("Max Memory Used: {used} MB\t"));
-    }
-    if kind.is_some_and(|kind| kind != StartKind::Warm) {
-        let init = phases.init.as_secs_f64() * 1000.0;
-        text.push_str(&format!("Init Duration: {init:.2} ms\t"));
-    }
-    text.push('\n');
-    text
 }
 
 pub(super) async fn invoke(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
@@ -210,18 +161,23 @@ pub(super) async fn invoke(face: &Lambda, mut asked: Asked) -> Result<Response<B
         Ok(Answer::Stream { body, .. }) => buffered(body).await,
         Err(fault) => Err(fault),
     };
-    let (body, failed) = match result {
-        Ok(body) => (body, false),
-        Err(fault) => (failure(face, &call, &fault, called.request_id)?, true),
+    let (body, ending) = match result {
+        Ok(body) => (body, None),
+        Err(fault) => {
+            let ending = Ending::of(&fault, &style(face, &call.target), &called);
+            let body = failure(face, &call, &fault, called.request_id)?;
+            (body, Some(ending))
+        }
     };
     let mut response = Response::new(Body::Full(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, JSON);
-    if failed {
+    if ending.is_some() {
         headers.insert(FUNCTION_ERROR, HeaderValue::from_static(UNHANDLED));
     }
     if call.tail {
-        headers.insert(LOG_RESULT, ascii(&STANDARD.encode(call.log(&called))));
+        let text = tail::text(&call.target, &called, &ending.unwrap_or_default());
+        headers.insert(LOG_RESULT, ascii(&STANDARD.encode(text)));
     }
     call.label(&mut response, &called);
     Ok(response)
@@ -240,28 +196,32 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
     let mut called = call.run(face, RequestId::generate()).await;
     let request_id = called.request_id;
     let result = std::mem::replace(&mut called.result, Err(Fault::Draining));
-    let log = |called: &Called| call.tail.then(|| STANDARD.encode(call.log(called)));
+    let log = |called: &Called, ending: &Ending| {
+        let text = || STANDARD.encode(tail::text(&call.target, called, ending));
+        call.tail.then(text)
+    };
     let body = match result {
         Ok(Answer::Whole { body, .. }) => {
             let end = End {
                 error: None,
-                log: log(&called),
+                log: log(&called, &Ending::default()),
             };
             Body::Full(stream::whole(&body, &end))
         }
         Err(fault) => {
             let details = failure(face, &call, &fault, request_id)?;
             let details = String::from_utf8_lossy(&details).into_owned();
+            let ending = Ending::of(&fault, &style(face, &call.target), &called);
             let end = End {
                 error: Some((UNHANDLED.into(), details)),
-                log: log(&called),
+                log: log(&called, &ending),
             };
             Body::Full(stream::whole(b"", &end))
         }
         Ok(Answer::Stream { body, .. }) => {
             let (style, begun) = (style(face, &call.target), called.start);
             // Its worker is not through: what it takes is not known yet.
-            let (tail, memory) = (call.tail, (call.target.function.memory, None));
+            let (wanted, memory) = (call.tail, (call.target.function.memory, None));
             let (phases, target) = (called.phases, call.target.clone());
             let ended = move |fault: Option<Fault>| {
                 let error = fault.map(|fault| {
@@ -271,13 +231,11 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
                         details.unwrap_or_else(|| "null".into()),
                     )
                 });
-                let log = tail.then(|| {
+                let log = wanted.then(|| {
                     let id = request_id.to_string();
-                    let lines = target.logs().tail(Some(&id), LOG_LINES);
-                    let texts = lines.iter().map(|line| format!("{}\n", line.text));
-                    let text: String = texts.collect();
-                    STANDARD
-                        .encode(text + &report(&id, &phases, memory, begun.map(|(kind, _)| kind)))
+                    let kind = begun.map(|(kind, _)| kind);
+                    let report = tail::report(&id, &phases, memory, kind, "");
+                    STANDARD.encode(tail::printed(&target, &id) + &report)
                 });
                 End { error, log }
             };
@@ -438,8 +396,6 @@ pub(super) fn refusal(fault: &Fault) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -462,27 +418,6 @@ mod tests {
             let refusal = refusal(&fault);
             assert_eq!((refusal.status.as_u16(), refusal.kind), (status, kind));
         }
-    }
-
-    #[test]
-    fn a_report_says_what_a_call_took() {
-        let phases = Phases {
-            run: Duration::from_micros(3_010),
-            init: Duration::from_micros(110_100),
-            ..Phases::default()
-        };
-        assert_eq!(
-            report(
-                "ID",
-                &phases,
-                (Mebibytes(128), Some(Mebibytes(36))),
-                Some(StartKind::Cold)
-            ),
-            "REPORT RequestId: ID\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 110.10 ms\t\n"
-        );
-        let warm = report("ID", &phases, (Mebibytes(128), None), Some(StartKind::Warm));
-        assert!(warm.ends_with("Memory Size: 128 MB\t\n"), "{warm}");
-        assert!(!warm.contains("Init"), "{warm}");
     }
 
     #[tokio::test]

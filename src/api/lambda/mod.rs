@@ -28,6 +28,7 @@ pub mod settings;
 pub mod sigv4;
 pub mod sources;
 pub mod stream;
+pub mod tail;
 #[cfg(test)]
 mod tests;
 pub mod update;
