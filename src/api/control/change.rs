@@ -38,18 +38,23 @@ const FAULTS_MAX: usize = 100;
 const READ_ONLY: [&str; 5] = ["id", "version", "created_at", "updated_at", "url"];
 
 /// Names the worker's own settings go by, as AWS lists them.
-const RESERVED_VARIABLES: [&str; 7] = [
+const RESERVED_VARIABLES: [&str; 14] = [
     "_HANDLER",
     "_X_AMZN_TRACE_ID",
     "AWS_DEFAULT_REGION",
     "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "AWS_LAMBDA_FUNCTION_VERSION",
+    "AWS_LAMBDA_INITIALIZATION_TYPE",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_LAMBDA_RUNTIME_API",
     "AWS_REGION",
     "LAMBDA_RUNTIME_DIR",
     "LAMBDA_TASK_ROOT",
 ];
-const RESERVED_VARIABLE_PREFIXES: [&str; 2] = ["AWS_LAMBDA_", "HEARTH_"];
-/// Names that begin like those and are the function's to set, as on AWS.
-const UNRESERVED_VARIABLES: [&str; 1] = ["AWS_LAMBDA_EXEC_WRAPPER"];
+const RESERVED_VARIABLE_PREFIX: &str = "HEARTH_";
 
 /// What a role gives a function on AWS, and nobody may set or see there. Here nobody else would give it: what calls AWS, or what speaks like
 /// it, brings its own.
@@ -72,11 +77,7 @@ pub fn is_credential(name: &str) -> bool {
 
 /// Whether a function cannot have a variable of this name: runtimes set it.
 fn is_reserved(name: &str) -> bool {
-    RESERVED_VARIABLES.contains(&name)
-        || !UNRESERVED_VARIABLES.contains(&name)
-            && RESERVED_VARIABLE_PREFIXES
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
+    RESERVED_VARIABLES.contains(&name) || name.starts_with(RESERVED_VARIABLE_PREFIX)
 }
 
 /// The fields that were given. `Some(None)` is a field that was set to null, which takes the value away.

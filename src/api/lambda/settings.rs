@@ -423,7 +423,7 @@ mod tests {
                 refusal.message
             );
         }
-        let wrapped = r#"{"Environment": {"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/w"}}}"#;
+        let wrapped = r#"{"Environment": {"Variables": {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/w", "AWS_LAMBDA_HTTP_IGNORE_STAGE_IN_PATH": "1"}}}"#;
         assert!(read(wrapped).is_ok());
         let long = "x".repeat(ENVIRONMENT_MAX - r#"{"LONG":""}"#.len());
         let body = format!(r#"{{"Environment": {{"Variables": {{"LONG": "{long}"}}}}}}"#);

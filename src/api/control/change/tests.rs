@@ -110,8 +110,8 @@ fn every_bad_value_names_its_field_and_says_what_is_wanted() {
             "reserved",
         ),
         (
-            "environment.AWS_LAMBDA_X",
-            json!({"AWS_LAMBDA_X": "x"}),
+            "environment.AWS_LAMBDA_RUNTIME_API",
+            json!({"AWS_LAMBDA_RUNTIME_API": "x"}),
             "reserved",
         ),
         (
