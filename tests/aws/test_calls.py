@@ -280,7 +280,9 @@ class Streaming(Case):
         body, end, answer = self.events(name, LogType="Tail")
         self.assertEqual(body, b"part 0\npart 1\npart 2\n")
         self.assertNotIn("ErrorCode", end)
-        self.assertIn("LogResult", end)
+        at = answer["ResponseMetadata"]["RequestId"]
+        tail = base64.b64decode(end["LogResult"]).decode()
+        self.assertRegex(tail, f"^START RequestId: {at} Version: \\$LATEST\nEND RequestId: {at}\nREPORT RequestId: {at}\t")
         self.assertEqual(answer["ExecutedVersion"], "$LATEST")
         self.assertEqual(answer["ResponseStreamContentType"], "application/vnd.amazon.eventstream")
         # A plain call gets it whole.

@@ -195,6 +195,10 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
     }
     let mut called = call.run(face, RequestId::generate()).await;
     let request_id = called.request_id;
+    let mut response = Response::new(Body::default());
+    let kind = HeaderValue::from_static("application/vnd.amazon.eventstream");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    call.label(&mut response, &called);
     let result = std::mem::replace(&mut called.result, Err(Fault::Draining));
     let log = |called: &Called, ending: &Ending| {
         let text = || STANDARD.encode(tail::text(&call.target, called, ending));
@@ -219,11 +223,14 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
             Body::Full(stream::whole(b"", &end))
         }
         Ok(Answer::Stream { body, .. }) => {
-            let (style, begun) = (style(face, &call.target), called.start);
+            let (style, wanted) = (style(face, &call.target), call.tail);
+            let target = call.target.clone();
             // Its worker is not through: what it takes is not known yet.
-            let (wanted, memory) = (call.tail, (call.target.function.memory, None));
-            let (phases, target) = (called.phases, call.target.clone());
+            called.memory = None;
             let ended = move |fault: Option<Fault>| {
+                let ending = fault
+                    .as_ref()
+                    .map(|fault| Ending::of(fault, &style, &called));
                 let error = fault.map(|fault| {
                     let details = style.text(&fault, request_id);
                     (
@@ -231,22 +238,15 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
                         details.unwrap_or_else(|| "null".into()),
                     )
                 });
-                let log = wanted.then(|| {
-                    let id = request_id.to_string();
-                    let kind = begun.map(|(kind, _)| kind);
-                    let report = tail::report(&id, &phases, memory, kind, "");
-                    STANDARD.encode(tail::printed(&target, &id) + &report)
-                });
+                let text = || tail::text(&target, &called, &ending.unwrap_or_default());
+                let log = wanted.then(|| STANDARD.encode(text()));
                 End { error, log }
             };
             let body = stream::events(body, ended);
             Body::Stream { request_id, body }
         }
     };
-    let mut response = Response::new(body);
-    let kind = HeaderValue::from_static("application/vnd.amazon.eventstream");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    call.label(&mut response, &called);
+    *response.body_mut() = body;
     Ok(response)
 }
 

@@ -88,14 +88,14 @@ pub(super) fn text(target: &Target, called: &Called, ending: &Ending) -> String 
 }
 
 /// What the function printed for a call.
-pub(super) fn printed(target: &Target, id: &str) -> String {
+fn printed(target: &Target, id: &str) -> String {
     let lines = target.logs().tail(Some(id), LINES);
     let texts = lines.iter().map(|line| format!("{}\n", line.text));
     texts.collect()
 }
 
 /// What AWS says of a call when it is over; how much memory it took only where that is known.
-pub(super) fn report(
+fn report(
     id: &str,
     phases: &Phases,
     (memory, used): (Mebibytes, Option<Mebibytes>),
