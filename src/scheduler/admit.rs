@@ -330,21 +330,25 @@ pub fn admit(gates: Gates<'_>) -> Result<Permit, Full<'_>> {
         fault: Fault::Throttled { reason, limit },
     };
     let function = gates.function;
-    function
-        .enter()
-        .map_err(|limit| full(function, gates.limited_by, limit))?;
+    // Before the whole: who finds its part full is not to be counted, or to wait, where calls in another part need a place.
     if let Some(within) = gates.within
         && within.enter().is_err()
     {
-        function.leave();
         let reason = Throttle::ReservedConcurrency;
         return Err(full(within, reason, function.limit()));
     }
-    let out = || {
+    let out_of_part = || {
         if let Some(within) = gates.within {
             within.leave();
         }
+    };
+    if let Err(limit) = function.enter() {
+        out_of_part();
+        return Err(full(function, gates.limited_by, limit));
+    }
+    let out = || {
         function.leave();
+        out_of_part();
     };
     let account = gates.account;
     if let Some(part) = gates.part

@@ -2,9 +2,11 @@
 //! them. The pool keeps the workers; here is how many, and how it stands. Each process keeps as many, because calls come to any of them;
 //! the places under the limit are for all processes together.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::future::{self, Either};
 use jiff::Timestamp;
 
 use crate::domain::fault::{Blame, Fault};
@@ -174,15 +176,28 @@ impl Scheduler {
             let permit = admit::admit(gates).map_err(|full| full.fault)?;
             return Ok((permit, None));
         };
-        let mut gates = gates;
         if let Some(own) = own {
-            if let Some((permit, term)) = share.admit_now(own) {
+            // All others may have nothing.
+            let alone = gates.within.is_some_and(|rest| rest.limit() == 0);
+            let others = (!alone).then_some(gates);
+            let mut here = std::iter::once(own).chain(others);
+            if let Some((permit, term)) = here.find_map(|gates| share.admit_now(gates)) {
                 return Ok((permit, Some(term)));
             }
-            if gates.within.is_some_and(|rest| rest.limit() == 0) {
-                // All others have nothing: what the version has to itself may be on its way.
-                gates = own;
-            }
+            // What the version has to itself may be with another process, and is its own however much the others use.
+            let own = share.admit(own, deadline);
+            let admitted = match others {
+                None => own.await,
+                Some(others) => {
+                    let others = share.admit(others, deadline);
+                    match future::select(pin!(own), pin!(others)).await {
+                        Either::Left((Err(_), others)) => others.await,
+                        Either::Right((Err(refused), own)) => own.await.map_err(|_also| refused),
+                        Either::Left((admitted, _)) | Either::Right((admitted, _)) => admitted,
+                    }
+                }
+            };
+            return admitted.map(|(permit, term)| (permit, Some(term)));
         }
         let (permit, term) = share.admit(gates, deadline).await?;
         Ok((permit, Some(term)))

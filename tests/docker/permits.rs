@@ -37,12 +37,18 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// More clients than there may be calls, so that the limit is what holds them back.
     pub(crate) fn on(server: &Server) -> Self {
+        Self::of(server, "counted")
+    }
+
+    /// More clients than there may be calls, so that the limit is what holds them back.
+    fn of(server: &Server, name: &str) -> Self {
+        let path = format!("/functions/{name}/execute");
         let stop = Arc::new(AtomicBool::new(false));
         let served = Arc::new(Mutex::new(Vec::new()));
         let clients = (0..LIMIT + 2).map(|_| {
             let (client, stop, served) = (server.client.clone(), stop.clone(), served.clone());
+            let path = path.clone();
             tokio::spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     let Ok(mut connection) = client.connect().await else {
@@ -50,9 +56,7 @@ impl Load {
                     };
                     // A server that is killed takes the connection with it.
                     while !stop.load(Ordering::Relaxed)
-                        && let Ok(answer) = connection
-                            .post("/functions/counted/execute", &json!(0.05))
-                            .await
+                        && let Ok(answer) = connection.post(&path, &json!(0.05)).await
                     {
                         match answer.status.as_u16() {
                             200 => {
@@ -430,4 +434,86 @@ async fn a_reservation_comes_back_from_the_dead() {
     never_above_the_limit(&[reserved, others].concat());
     // What it left behind goes with its next start.
     drop(hearth_on(&redis, state));
+}
+
+/// Of a reservation, what is provisioned for a version is for its calls alone, on all processes together, and the rest for all others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_provisioned_of_a_reservation_is_for_its_version_on_all_processes() {
+    const PROVISIONED: usize = 2;
+    let redis = Redis::start();
+    let [a, b] = [(); 2].map(|()| hearth_with(&redis, State::new(), &[]));
+    let servers = [&a, &b];
+    a.deploy("counted", TELLS_WHEN, json!({"timeout": 30}))
+        .await;
+    let own = json!({"timeout": 30, "reserved_concurrency": RESERVED});
+    a.deploy("own", TELLS_WHEN, own).await;
+    let versions = "/functions/own/versions";
+    a.client.post(versions, &json!({})).await.expect(201);
+    let provisioned = "/functions/own/provisioned-concurrency?qualifier=1";
+    let wish = json!({"requested": PROVISIONED});
+    a.client.put(provisioned, &wish).await.expect(202);
+    for server in servers {
+        for name in ["counted", "own", "own:1"] {
+            knows(server, name).await;
+        }
+        eventually("what is provisioned to be ready", || async {
+            let answer = server.client.get(provisioned).await;
+            (answer.status == 200 && answer.json()["items"][0]["status"] == "READY").then_some(())
+        })
+        .await;
+    }
+
+    // Everybody else takes all there is, on both; what is provisioned is there, whole, at one process after the other and spread over both.
+    let loads: Vec<Load> = servers.map(Load::on).into();
+    let latest: Vec<Load> = servers.map(|server| Load::of(server, "own")).into();
+    let what = "all that is not provisioned to be used";
+    in_use(&servers, LIMIT - PROVISIONED, what).await;
+    let mut version = Vec::new();
+    for round in 0..8 {
+        let seconds = [0.3, 0.05][round % 2];
+        for server in servers {
+            version.extend(all_served(&[server], "own:1", PROVISIONED, seconds).await);
+        }
+        version.extend(all_served(&servers, "own:1", PROVISIONED, seconds).await);
+    }
+    let (latest, others) = (end(latest).await, end(loads).await);
+    assert!(most_at_once(&version) <= PROVISIONED);
+    let most = most_at_once(&latest);
+    assert!(
+        (1..=RESERVED - PROVISIONED).contains(&most),
+        "{most} at once"
+    );
+    assert!(most_at_once(&others) <= LIMIT - RESERVED);
+    assert!(most_at_once(&[version.clone(), latest.clone()].concat()) <= RESERVED);
+    never_above_the_limit(&[version, latest, others].concat());
+
+    // Its calls may have the rest as well, and no more than that.
+    let time = json!(12);
+    let many = (0..8).map(|n| servers[n % 2].call("own:1", &time));
+    let answers = futures_util::future::join_all(many).await;
+    let (served, refused): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.status == 200);
+    let run = |answer: &&Answer| serde_json::from_value(answer.json()).unwrap();
+    let served: Vec<Interval> = served.iter().map(run).collect();
+    assert_eq!((served.len(), most_at_once(&served)), (RESERVED, RESERVED));
+    for answer in refused {
+        assert_eq!(answer.error(429)["reason"], "reserved_concurrency");
+    }
+
+    // If all of it is provisioned, there is none for anybody else, wherever they ask.
+    let all = json!({"reserved_concurrency": PROVISIONED});
+    b.client.put("/functions/own", &all).await.expect(200);
+    for server in servers {
+        eventually("others to have none", || async {
+            let answer = server.call("own", &json!(0)).await;
+            let reason = || answer.error(429)["reason"] == "reserved_concurrency";
+            (answer.status != 200 && reason()).then_some(())
+        })
+        .await;
+        all_served(&[server], "own:1", PROVISIONED, 0.05).await;
+    }
+    all_served(&servers, "own:1", PROVISIONED, 0.05).await;
+    for server in servers {
+        server.call("own", &json!(0)).await.error(429);
+    }
 }
