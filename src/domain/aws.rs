@@ -110,6 +110,26 @@ pub struct Logging {
     pub group: Option<String>,
 }
 
+impl Logging {
+    pub fn is_json(&self) -> bool {
+        self.format.as_deref() == Some("JSON")
+    }
+
+    /// The lowest level of what a function writes.
+    pub fn level(&self) -> &str {
+        self.application_level.as_deref().unwrap_or("INFO")
+    }
+
+    /// What tells a function's runtime how its lines have to be. On AWS, too, there is no such variable where they are text.
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let json = [
+            ("AWS_LAMBDA_LOG_FORMAT", "JSON"),
+            ("AWS_LAMBDA_LOG_LEVEL", self.level()),
+        ];
+        json.into_iter().filter(|_| self.is_json())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSystem {
     pub arn: String,

@@ -107,6 +107,12 @@ impl Function {
         Duration::from_secs(u64::from(self.timeout_seconds))
     }
 
+    /// What its handler is told that its log is called. Hearth has no such groups.
+    pub fn log_group(&self) -> String {
+        let given = self.aws.logging.as_ref().and_then(|l| l.group.clone());
+        given.unwrap_or_else(|| format!("/aws/lambda/{}", self.name))
+    }
+
     /// What it is made of, if that is no package.
     pub fn image(&self) -> Option<&Image> {
         match &self.code.origin {
@@ -172,6 +178,17 @@ impl Function {
         for (key, value) in &self.environment.0 {
             field(key.as_bytes());
             field(value.as_stored().as_bytes());
+        }
+        // The same for what is hardly ever there.
+        if let Some(logging) = &self.aws.logging {
+            for (name, value) in logging.variables() {
+                field(name.as_bytes());
+                field(value.as_bytes());
+            }
+            if let Some(group) = &logging.group {
+                field(b"/log");
+                field(group.as_bytes());
+            }
         }
         // No variable has such a name. Without layers, the digest is what it was before there were any.
         if !self.layers.is_empty() {

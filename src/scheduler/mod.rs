@@ -501,8 +501,13 @@ impl Scheduler {
     /// Where the target's workers are, or why it has none.
     fn slot<'a>(&self, target: &'a Target) -> Result<&'a Arc<Slot>, &'a str> {
         let slot = target.slot.get_or_init(|| {
-            let environment = self.environment(&target.function)?;
+            let mut environment = self.environment(&target.function)?;
             let function = &target.function;
+            if let Some(logging) = &function.aws.logging {
+                let variables = logging.variables();
+                let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                environment.0.extend(variables);
+            }
             let number = target.version.to_string();
             let qualifier = (target.version != VersionId::Latest).then_some(number.as_str());
             let arn = self.arn(function, qualifier);

@@ -135,7 +135,7 @@ async fn init(
         task_root: TASK_ROOT,
         memory_mb: function.memory.0,
         timeout_ms: u64::from(function.timeout_seconds) * 1000,
-        log_group: &format!("/aws/lambda/{}", function.name),
+        log_group: &function.log_group(),
         log_stream: &format!("{}/[{version}]{worker}", clock::wall().strftime("%Y/%m/%d"),),
         function_arn: &blueprint.arn,
         initialization_type: match provisioned {

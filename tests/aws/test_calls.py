@@ -89,6 +89,28 @@ class Answering(Case):
         error = json.loads(error[1])
         self.assertEqual((error["errorType"], error["errorMessage"], error["stack"][0]), ("RangeError", "no", "RangeError: no"))
 
+    def test_a_log_of_json(self):
+        python = (
+            "import logging, os\nlog = logging.getLogger()\n"
+            "def handler(event, context):\n    log.info('told', extra={'n': 1})\n    log.debug('not told')\n    return [os.environ['AWS_LAMBDA_LOG_GROUP_NAME'], context.log_group_name]\n"
+        )
+        node = {
+            "app.mjs": "export const handler = async (event, context) => { console.info({ told: 1 }); console.debug('not told');"
+            " return [process.env.AWS_LAMBDA_LOG_GROUP_NAME, context.logGroupName]; };\n"
+        }
+        for code, runtime, wanted in ((python, "python3.13", {"message": "told", "n": 1}), (node, "nodejs22.x", {"message": {"told": 1}})):
+            name = self.function(code, Runtime=runtime, LoggingConfig={"LogFormat": "JSON", "LogGroup": "/mine"})
+            body, answer = self.call(name, {}, LogType="Tail")
+            self.assertEqual(body, ["/mine", "/mine"])
+            printed = [json.loads(line) for line in log(answer).splitlines() if line.startswith("{")]
+            (line,) = printed
+            at = answer["ResponseMetadata"]["RequestId"]
+            self.assertEqual({key: line[key] for key in ("level", "requestId", *wanted)}, {"level": "INFO", "requestId": at, **wanted})
+            LAMBDA.update_function_configuration(FunctionName=name, LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG"})
+            self.assertEqual(len(re.findall(r"not told", log(self.call(name, {}, LogType="Tail")[1]))), 1)
+            LAMBDA.update_function_configuration(FunctionName=name, LoggingConfig={"LogFormat": "Text"})
+            self.assertNotIn("{\"", log(self.call(name, {}, LogType="Tail")[1]))
+
     def test_a_dry_run_runs_nothing(self):
         name = self.function("raise SystemExit(3)\n")
         body, answer = self.call(name, InvocationType="DryRun")

@@ -161,15 +161,11 @@ fn architecture(function: &Function) -> &str {
 
 fn logging(function: &Function) -> Value {
     let given = function.aws.logging.clone().unwrap_or_default();
-    let format = given.format.unwrap_or_else(|| "Text".into());
-    let group = given
-        .group
-        .unwrap_or_else(|| format!("/aws/lambda/{}", function.name));
-    let mut document = json!({"LogFormat": format, "LogGroup": group});
-    if format == "JSON" {
-        let level = |level: Option<String>| level.unwrap_or_else(|| "INFO".into());
-        document["ApplicationLogLevel"] = level(given.application_level).into();
-        document["SystemLogLevel"] = level(given.system_level).into();
+    let format = given.format.as_deref().unwrap_or("Text");
+    let mut document = json!({"LogFormat": format, "LogGroup": function.log_group()});
+    if given.is_json() {
+        document["ApplicationLogLevel"] = given.level().into();
+        document["SystemLogLevel"] = given.system_level.as_deref().unwrap_or("INFO").into();
     }
     document
 }

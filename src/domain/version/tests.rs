@@ -1,6 +1,7 @@
 //! What may be published, deleted and pointed at.
 
 use super::*;
+use crate::domain::aws::{Logging, Settings};
 use crate::domain::layer::{Attached, Content};
 use crate::store::suite::{function, next};
 
@@ -225,6 +226,41 @@ fn versions_with_the_same_settings_have_digests_of_their_own() {
     assert_eq!(digests[0], latest.digest_as(VersionId::Latest));
     let different: std::collections::BTreeSet<_> = digests.iter().collect();
     assert_eq!(different.len(), 3);
+}
+
+#[test]
+fn what_workers_are_told_of_their_log_is_part_of_the_digest() {
+    let latest = function("f", &"0".repeat(64));
+    let with = |logging: Logging| Function {
+        aws: Settings {
+            logging: Some(logging),
+            ..Settings::default()
+        }
+        .into(),
+        ..latest.clone()
+    };
+    let json = Logging {
+        format: Some("JSON".into()),
+        ..Logging::default()
+    };
+    let debug = Logging {
+        application_level: Some("DEBUG".into()),
+        ..json.clone()
+    };
+    let group = Logging {
+        group: Some("/mine".into()),
+        ..Logging::default()
+    };
+    let text = Logging {
+        format: Some("Text".into()),
+        system_level: Some("WARN".into()),
+        ..Logging::default()
+    };
+    assert_eq!(with(text).digest(), latest.digest());
+    let all = [json, debug, group].map(|logging| with(logging).digest());
+    let digests: std::collections::BTreeSet<_> = all.iter().collect();
+    assert_eq!(digests.len(), 3);
+    assert!(!digests.contains(&latest.digest()));
 }
 
 #[test]

@@ -66,6 +66,8 @@ class Settings:
 class LambdaContext:
     """Built for every invocation, so it only stores what it is given; what few handlers read is made when they read it."""
 
+    tenant_id = None  # no function here keeps tenants apart
+
     def __init__(self, settings, request_id, deadline_ms, extra):
         self.aws_request_id = request_id
         self.function_name = settings.name
@@ -115,6 +117,7 @@ class LambdaContext:
             "invoked_function_arn",
             "client_context",
             "identity",
+            "tenant_id",
         )
         return f"LambdaContext([{','.join(f'{name}={getattr(self, name)}' for name in fields)}])"
 

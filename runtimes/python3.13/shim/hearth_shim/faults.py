@@ -55,9 +55,3 @@ def encode(kind, message, stack):
 def _encode(kind, message, stack):
     fault = {"errorType": kind, "errorMessage": message, "stackTrace": stack}
     return json.dumps(fault, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def log_text(kind, message, stack):
-    """What the log gets to see of it."""
-    text = f"[ERROR] {kind}: {message}"
-    return text + "\nTraceback (most recent call last):\n" + "".join(stack).rstrip("\n") if stack else text

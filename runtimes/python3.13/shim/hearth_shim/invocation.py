@@ -103,7 +103,7 @@ class Runner:
                 self._answer(stream, value)
 
     def fail(self, stream, kind, message, stack, flags=0):
-        output.say(faults.log_text(kind, message, stack))
+        output.failed(kind, message, stack)
         self._connection.send(wire.ERROR, stream, faults.encode(kind, message, stack), flags)
 
     def _answer(self, stream, value):

@@ -1,9 +1,11 @@
 """stdout, stderr and `logging` as the function sees them. Must survive whatever the function does to them."""
 
+import json
 import logging
 import os
 import sys
 import time
+import traceback
 
 _held = None
 
@@ -74,8 +76,57 @@ class _Line(logging.Formatter):
         return super().format(record)
 
 
+class _Json(logging.Formatter):
+    """The same where lines are JSON."""
+
+    converter = time.gmtime
+
+    def format(self, record):
+        # AWS knows the levels by their tens.
+        level = logging.getLevelName(min(50, max(0, record.levelno)) // 10 * 10)
+        error = record.exc_info
+        told = {
+            "timestamp": self.formatTime(record, _SECONDS),
+            "level": level,
+            "message": record.getMessage(),
+            "logger": record.name,
+            "stackTrace": traceback.format_tb(error[2]) if error else None,
+            "errorType": error[0].__name__ if error and error[0] else None,
+            "errorMessage": str(error[1]) if error else None,
+            "requestId": request_id,
+            "location": f"{record.pathname}:{record.funcName}:{record.lineno}" if error else None,
+        }
+        told.update((name, value) for name, value in vars(record).items() if name not in _OF_RECORDS and name not in told)
+        return json.dumps({name: value for name, value in told.items() if value is not None}, ensure_ascii=False, default=str)
+
+
+_SECONDS = "%Y-%m-%dT%H:%M:%SZ"
+_OF_RECORDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+_handler = _Stdout()
+
+
 def prepare_logging():
     """As on AWS, the root logger has a handler before the function's modules are loaded."""
-    handler = _Stdout()
-    handler.setFormatter(_Line())
-    logging.getLogger().addHandler(handler)
+    _handler.setFormatter(_Line())
+    logging.getLogger().addHandler(_handler)
+
+
+def set_logging(environment):
+    """As the function's environment, or AWS for it, says it."""
+    if environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
+        _handler.setFormatter(_Json())
+    level = environment.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    level = "DEBUG" if level == "TRACE" else level
+    if level in logging.getLevelNamesMapping():
+        logging.getLogger().setLevel(level)
+
+
+def failed(kind, message, stack):
+    """What the log gets to see of what went wrong."""
+    if not isinstance(_handler.formatter, _Json):
+        text = f"[ERROR] {kind}: {message}"
+        say(text + "\nTraceback (most recent call last):\n" + "".join(stack).rstrip("\n") if stack else text)
+        return
+    now = time.strftime(_SECONDS, time.gmtime())
+    told = {"timestamp": now, "log_level": "ERROR", "errorMessage": message, "errorType": kind}
+    say(json.dumps({**told, "requestId": request_id, "stackTrace": stack}, ensure_ascii=False))

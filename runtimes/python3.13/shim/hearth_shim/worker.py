@@ -83,11 +83,12 @@ class Worker:
             raise wire.ProtocolError(f"expected an INIT with every setting, got one where {error!r}") from None
         try:
             apply_environment(environment, handler, root, self._settings)
+            output.set_logging(environment)
             enter(root)
             self._handler = code.load(handler)
         except Exception as error:
             described = faults.describe(error)
-            output.say(faults.log_text(*described))
+            output.failed(*described)
             self._state = FAILED
             self._connection.send(wire.INIT_ERROR, 0, faults.encode(*described))
             return
