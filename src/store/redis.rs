@@ -19,6 +19,7 @@ mod layers;
 mod leases;
 mod place;
 mod pool;
+mod reading;
 mod scripts;
 mod versions;
 mod watch;
@@ -52,6 +53,7 @@ use crate::store::redis::events::EventScripts;
 use crate::store::redis::leases::Leases;
 use crate::store::redis::place::Place;
 use crate::store::redis::pool::{Connection, Pool};
+use crate::store::redis::reading::Ask;
 use crate::store::redis::scripts::{Asked, Scripts};
 use crate::store::{Content, Error, Store, key, record};
 use crate::task;
@@ -216,18 +218,16 @@ impl Calls {
     }
 
     async fn introduce(&self) -> Result<String, Fault> {
-        let (format, identity): (u64, String) = self
-            .call(async |connection| {
-                let made = Uuid::new_v4().simple().to_string();
-                let mut both = redis::pipe();
-                both.atomic();
-                both.cmd("SETNX").arg(key::FORMAT).arg(FORMAT).ignore();
-                both.cmd("SETNX").arg(key::IDENTITY).arg(made).ignore();
-                both.cmd("GET").arg(key::FORMAT);
-                both.cmd("GET").arg(key::IDENTITY);
-                Ok(both.query_async(connection).await?)
-            })
-            .await?;
+        // Looked for first: a Redis that is full, or only read from, is still the store it was.
+        let known = self.call(async |connection| {
+            let mut both = cmd("MGET");
+            both.arg(key::FORMAT).arg(key::IDENTITY);
+            Ok(both.query_async(connection).await?)
+        });
+        let (format, identity) = match known.await? {
+            (Some(format), Some(identity)) => (format, identity),
+            (None, _) | (_, None) => self.make().await?,
+        };
         if format > FORMAT {
             return Err(Fault::NewerFormat { found: format });
         }
@@ -236,6 +236,21 @@ impl Calls {
             tracing::warn!(risk, "Redis may lose what it acknowledged");
         }
         Ok(identity)
+    }
+
+    /// Makes it a store, unless somebody else just did.
+    async fn make(&self) -> Result<(u64, String), Fault> {
+        self.call(async |connection| {
+            let made = Uuid::new_v4().simple().to_string();
+            let mut both = redis::pipe();
+            both.atomic();
+            both.cmd("SETNX").arg(key::FORMAT).arg(FORMAT).ignore();
+            both.cmd("SETNX").arg(key::IDENTITY).arg(made).ignore();
+            both.cmd("GET").arg(key::FORMAT);
+            both.cmd("GET").arg(key::IDENTITY);
+            Ok(both.query_async(connection).await?)
+        })
+        .await
     }
 
     /// What in its settings means that it may lose what it acknowledged.
@@ -310,43 +325,20 @@ impl Redis {
 
     /// Every value of a hash.
     async fn values<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
-        let identity = self.calls.identity().await?;
-        let (found, values): (Option<String>, Values) = self
-            .calls
-            .call(async |connection| {
-                let mut both = redis::pipe();
-                both.atomic();
-                both.cmd("GET").arg(key::IDENTITY);
-                both.cmd("HGETALL").arg(of);
-                Ok(both.query_async(connection).await?)
-            })
-            .await?;
-        if found.as_deref() != Some(identity) {
-            return Err(Fault::Replaced);
-        }
+        let (values,): (Values,) = self.calls.read(&[Ask::new("HGETALL", of, &[])]).await?;
         decoded(values, what)
     }
 
     /// The same a page at a time, for what there may be very many of. Not all of one moment: what changes meanwhile is told of afterwards, and
     /// may be there as it was, as it is, or both.
     async fn scanned<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
-        let identity = self.calls.identity().await?;
-        let (mut all, mut cursor) = (Vec::new(), 0u64);
+        let (most, mut all, mut cursor) = (PAGE.to_string(), Vec::new(), 0u64);
         loop {
-            let (found, (next, page)): (Option<String>, (u64, Values)) = self
+            let from = cursor.to_string();
+            let ((next, page),): ((u64, Values),) = self
                 .calls
-                .call(async |connection| {
-                    let mut both = redis::pipe();
-                    both.atomic();
-                    both.cmd("GET").arg(key::IDENTITY);
-                    both.cmd("HSCAN").arg(of).arg(cursor);
-                    both.arg("COUNT").arg(PAGE);
-                    Ok(both.query_async(connection).await?)
-                })
+                .read(&[Ask::new("HSCAN", of, &[&from, "COUNT", &most])])
                 .await?;
-            if found.as_deref() != Some(identity) {
-                return Err(Fault::Replaced);
-            }
             all.extend(decoded::<T>(page, what)?);
             cursor = next;
             if cursor == 0 {
@@ -362,20 +354,7 @@ impl Redis {
         id: &str,
         what: &str,
     ) -> Result<Option<T>, Fault> {
-        let identity = self.calls.identity().await?;
-        let (found, value): (Option<String>, Option<Bytes>) = self
-            .calls
-            .call(async |connection| {
-                let mut both = redis::pipe();
-                both.atomic();
-                both.cmd("GET").arg(key::IDENTITY);
-                both.cmd("HGET").arg(of).arg(id);
-                Ok(both.query_async(connection).await?)
-            })
-            .await?;
-        if found.as_deref() != Some(identity) {
-            return Err(Fault::Replaced);
-        }
+        let (value,): (Option<Bytes>,) = self.calls.read(&[Ask::new("HGET", of, &[id])]).await?;
         let decoded = value.map(|value| record::decode(&format!("{what} {id}"), &value));
         Ok(decoded.transpose()?)
     }
@@ -489,14 +468,10 @@ pub async fn examine(options: &Options) -> Result<Vec<&'static str>, Error> {
 pub async fn look(options: &Options) -> Result<Content, Error> {
     let look = async {
         let calls = Calls::new(options)?.0;
-        let (functions, keys) = calls
+        let (functions, keys): (Values, Values) = calls
             .call(async |connection| {
-                let mut both = redis::pipe();
-                both.atomic();
-                both.cmd("HGETALL").arg(key::FUNCTIONS);
-                both.cmd("HGETALL").arg(key::KEYS);
-                let both: (Values, Values) = both.query_async(connection).await?;
-                Ok(both)
+                let all = [key::FUNCTIONS, key::KEYS].map(|of| Ask::new("HGETALL", of, &[]));
+                Ok(reading::ask(connection, &all).await?.1)
             })
             .await?;
         let functions: Vec<Function> = decoded(functions, "function")?;

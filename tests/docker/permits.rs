@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http::Method;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -255,6 +256,59 @@ async fn calls_go_on_while_redis_is_away() {
         for_some_calls(server, 50.0).await;
     }
     never_above_the_limit(&end(loads).await);
+}
+
+/// There is always room for what the limits are kept with, and for what is taken back.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_go_on_while_redis_is_full() {
+    let redis = Redis::start();
+    let (a, b) = (hearth(&redis), hearth(&redis));
+    a.deploy("counted", TELLS_WHEN, json!({"timeout": 2})).await;
+    a.deploy("gone", TELLS_WHEN, json!({})).await;
+    knows(&b, "counted").await;
+    knows(&b, "gone").await;
+    for server in [&a, &b] {
+        server.expects("an asynchronous call could not be kept");
+        server.expects("store failed");
+    }
+    assert!(
+        redis
+            .ask(&["CONFIG", "SET", "maxmemory", "1"])
+            .contains("OK")
+    );
+    let later = [("x-amz-invocation-type", "Event")];
+    let path = "/functions/counted/execute";
+    let submitted = a.client.send_with(Method::POST, path, &later, "0").await;
+    let refused = submitted.error(503);
+    assert_eq!(refused["code"], "store_unavailable", "{refused}");
+    a.client.delete("/functions/gone").await.expect(204);
+
+    let loads: Vec<Load> = [&a, &b].map(Load::on).into();
+    // Much longer than a lease, which is asked for anew several times in its life.
+    let asked = async |server: &Server| {
+        let labels = [("outcome", "ok")];
+        server
+            .metrics()
+            .await
+            .sum("hearth_permit_asks_total", &labels)
+    };
+    for server in [&a, &b] {
+        let before = asked(server).await;
+        eventually("several leases to pass", || async {
+            server.call("counted", &json!(0)).await.expect(200);
+            (asked(server).await >= before + 16.0).then_some(())
+        })
+        .await;
+    }
+    eventually("the other to hear what was deleted", || async {
+        let answer = b.call("gone", &json!(0)).await;
+        (answer.status == 404).then_some(())
+    })
+    .await;
+    never_above_the_limit(&end(loads).await);
+    // One that is started now finds all there is.
+    let b = hearth_on(&redis, b.stop());
+    b.call("counted", &json!(0)).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

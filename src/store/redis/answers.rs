@@ -9,7 +9,7 @@ use redis::Script;
 use crate::domain::id::RequestId;
 use crate::domain::idempotency::{Answer, Key};
 use crate::store::answers::{Answers, Begun, Bounds, Ended, Head};
-use crate::store::redis::scripts::Asked;
+use crate::store::redis::scripts::{Asked, WHEN_FULL};
 use crate::store::redis::{Fault, Redis, unavailable};
 use crate::store::{Error, key, record};
 
@@ -104,7 +104,7 @@ impl AnswerScripts {
         let script = |body: &str| Script::new(&format!("{HEAD}{body}"));
         Self {
             begin: script(BEGIN),
-            hold: script(HOLD),
+            hold: Script::new(&format!("{WHEN_FULL}{HEAD}{HOLD}")),
             end: script(END),
             release: script(RELEASE),
             forget: script(FORGET),

@@ -2,36 +2,21 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use redis::cmd;
 
 use crate::domain::id::LayerName;
 use crate::domain::layer::{Edit, Id, Version};
 use crate::store::layers::Layers;
+use crate::store::redis::reading::Ask;
 use crate::store::redis::{Fault, Redis, unavailable};
 use crate::store::{Error, key};
 
 impl Redis {
     async fn try_last_of_layer(&self, name: &LayerName) -> Result<u64, Fault> {
-        let identity = self.calls.identity().await?;
-        let (found, last): (Option<String>, Option<u64>) = self
+        let (last,): (Option<u64>,) = self
             .calls
-            .call(async |connection| {
-                let mut both = redis::pipe();
-                both.atomic();
-                both.add_command(cmd("GET").arg(key::IDENTITY).to_owned());
-                both.add_command(
-                    cmd("HGET")
-                        .arg(key::LAYERS_LAST)
-                        .arg(name.as_str())
-                        .to_owned(),
-                );
-                Ok(both.query_async(connection).await?)
-            })
+            .read(&[Ask::new("HGET", key::LAYERS_LAST, &[name.as_str()])])
             .await?;
-        match found.as_deref() == Some(identity) {
-            true => Ok(last.unwrap_or_default()),
-            false => Err(Fault::Replaced),
-        }
+        Ok(last.unwrap_or_default())
     }
 }
 

@@ -15,6 +15,7 @@ use redis::{RedisError, Script, ScriptInvocation, ServerErrorKind};
 use crate::store::key;
 use crate::store::permits::{Answer, Ask, Error, Grant, Permits, ledger};
 use crate::store::redis::pool::Connection;
+use crate::store::redis::scripts::WHEN_FULL;
 use crate::store::redis::{Fault, Redis};
 
 /// What the ledger sees.
@@ -244,7 +245,7 @@ pub(super) struct Leases {
 
 impl Leases {
     pub(super) fn new() -> Self {
-        let exchange = Script::new(&format!("{SIGHT}{EXCHANGE}"));
+        let exchange = Script::new(&format!("{WHEN_FULL}{SIGHT}{EXCHANGE}"));
         Self { exchange }
     }
 }

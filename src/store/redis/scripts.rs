@@ -16,6 +16,10 @@ use crate::store::redis::Fault;
 use crate::store::redis::pool::Connection;
 use crate::store::{Error, key, record};
 
+/// In front of a script that a full Redis has to run too: what runs by its word runs on, and what it writes is bounded by other limits.
+/// Those without it are refused there, unless what they write first only takes away.
+pub(super) const WHEN_FULL: &str = "#!lua flags=allow-oom\n";
+
 /// What every script begins with.
 const HEAD: &str = r"
 local identity, functions, heads, names, routes, uploads, keys, changes, published, revisions,

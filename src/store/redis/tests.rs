@@ -1,6 +1,7 @@
 //! What only this store can do wrong: a Redis that goes, stops, forgets or was changed by others. Each test has a Redis of its own. What
 //! every store must do is in `store::suite`.
 
+mod full;
 mod places;
 
 use std::path::Path;

@@ -9,31 +9,21 @@ use futures_util::future::BoxFuture;
 
 use crate::domain::id::FunctionId;
 use crate::domain::version::{Edit, Head, Published, Version};
+use crate::store::redis::reading::Ask;
 use crate::store::redis::{Fault, Redis, unavailable};
 use crate::store::versions::Versions;
 use crate::store::{Error, key, record};
 
 impl Redis {
     async fn try_published(&self, id: &FunctionId) -> Result<Option<Published>, Fault> {
-        let identity = self.calls.identity().await?;
-        type Found = (Option<String>, Option<Bytes>, Vec<(u64, Bytes)>);
-        let (found, head, values): Found = self
+        let versions = key::versions(id);
+        let (head, values): (Option<Bytes>, Vec<(u64, Bytes)>) = self
             .calls
-            .call(async |connection| {
-                let mut whole = redis::pipe();
-                whole.atomic();
-                whole.cmd("GET").arg(key::IDENTITY);
-                whole
-                    .cmd("HGET")
-                    .arg(key::HEADS_OF_VERSIONS)
-                    .arg(id.as_str());
-                whole.cmd("HGETALL").arg(key::versions(id));
-                Ok(whole.query_async(connection).await?)
-            })
+            .read(&[
+                Ask::new("HGET", key::HEADS_OF_VERSIONS, &[id.as_str()]),
+                Ask::new("HGETALL", &versions, &[]),
+            ])
             .await?;
-        if found.as_deref() != Some(identity) {
-            return Err(Fault::Replaced);
-        }
         let Some(head) = head else {
             return Ok(None);
         };

@@ -1,0 +1,101 @@
+//! A Redis that has no room left: what only reads or takes away is done as ever, and so is what keeps a promise that was given.
+
+use super::*;
+use crate::domain::id::RequestId;
+use crate::domain::idempotency::Key;
+use crate::store::answers::{Answers, Begun};
+use crate::store::layers::Layers;
+use crate::store::permits::{Answer, Ask, Claim, Permits};
+
+const LONG: Duration = Duration::from_secs(300);
+const ANSWERS: crate::store::answers::Bounds = crate::store::answers::Bounds {
+    lease: LONG,
+    keep: LONG,
+    keys: 10,
+    bytes: 1 << 20,
+};
+
+impl Server {
+    /// Anything more is too much, and nothing is thrown away for it.
+    async fn fill(&self) {
+        self.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    }
+}
+
+fn ask(sequence: u64, held: u32) -> Ask {
+    Ask {
+        process: "p".into(),
+        incarnation: "first".into(),
+        sequence,
+        answered: sequence - 1,
+        lease: LONG,
+        tail: Duration::ZERO,
+        holds: sequence > 1,
+        whole: true,
+        account: 10,
+        claims: vec![Claim {
+            scope: "unreserved".into(),
+            limit: 10,
+            counted: true,
+            held,
+            need: 1,
+            lately: 0,
+        }],
+    }
+}
+
+#[tokio::test]
+async fn a_full_redis_is_read_and_things_are_taken_from_it() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let sha256 = upload(&store, "code").await;
+    let (f, g) = (function("f", &sha256), function("g", &sha256));
+    for function in [&f, &g] {
+        store.put(function.clone(), None).await.expect("is created");
+    }
+    let edit = suite::versions::first(&f);
+    store.edit(edit.clone()).await.expect("is published");
+    for id in ["kept", "revoked"] {
+        store.put_key(api_key(id)).await.expect("is written");
+    }
+    server.fill().await;
+
+    let refused = cause(store.put_key(api_key("more")).await);
+    assert!(refused.contains("OOM"), "{refused}");
+    assert!(store.delete_key("revoked").await.expect("is revoked"));
+    assert!(store.delete(&g.id).await.expect("is deleted"));
+    // One that is started only now as well.
+    for store in [store, server.store().await] {
+        assert_eq!(store.keys().await.expect("are read"), [api_key("kept")]);
+        let functions = store.functions().await.expect("are read");
+        assert_eq!(functions, std::slice::from_ref(&f));
+        assert_eq!(store.function(&g.id).await.expect("is read"), None);
+        let published = store.published(&f.id).await.expect("is read");
+        assert_eq!(published.expect("is there").head, edit.head);
+        assert!(store.layers().await.expect("are read").is_empty());
+    }
+    let found = look(&options(&server.url(), PATIENCE, PATIENCE)).await;
+    assert_eq!(found.expect("is looked at").functions, [f]);
+}
+
+#[tokio::test]
+async fn a_full_redis_goes_on_with_what_it_promised() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let granted = |answer| matches!(answer, Ok(Answer::Granted(grants)) if grants[0].held == 10);
+    assert!(granted(store.exchange(&ask(1, 0)).await));
+    let key = Key::of(&FunctionId::from_stored("f"), "key", "", b"{}");
+    let by = RequestId::generate();
+    let begun = store.begin(&key, by, ANSWERS).await.expect("is begun");
+    assert_eq!(begun, Begun::Yours { first: by });
+    server.fill().await;
+
+    // Or else no call would be let in any more when the lease is over.
+    assert!(granted(store.exchange(&ask(2, 10)).await));
+    // Or else the call would be run once more beside the one that runs.
+    assert!(store.hold(&key, by, ANSWERS).await.expect("is held"));
+    let other = Key::of(&FunctionId::from_stored("f"), "other", "", b"{}");
+    let refused = cause(store.begin(&other, by, ANSWERS).await);
+    assert!(refused.contains("OOM"), "{refused}");
+    assert!(store.release(&key, by).await.expect("is released"));
+}
