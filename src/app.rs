@@ -291,6 +291,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let options = server::Options {
         max_connections: config.server.max_connections,
         header_timeout: config.server.header_timeout,
+        untaken_timeout: config.server.body_timeout,
         drain_grace: config.server.drain_grace,
         tls: tls.clone(),
     };

@@ -10,6 +10,7 @@ pub mod screen;
 pub mod server;
 pub mod service;
 pub mod slowdown;
+pub mod taking;
 pub mod timer;
 pub mod tls;
 pub mod validity;

@@ -8,18 +8,19 @@ use futures_util::future::{BoxFuture, FutureExt};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::body::Body;
 use crate::gateway::repoll::Repoll;
 use crate::gateway::service::Gateway;
+use crate::gateway::taking::{Streams, Taken};
 use crate::gateway::timer::HeadTimer;
 use crate::gateway::tls::{Accepted, H2_PREFACE, Tls};
 use crate::task;
@@ -40,6 +41,8 @@ const HEAD_MAX: usize = 64 * 1024;
 pub struct Options {
     pub max_connections: usize,
     pub header_timeout: Duration,
+    /// For so long a client may take nothing of what it is sent.
+    pub untaken_timeout: Duration,
     pub drain_grace: Duration,
     pub tls: Option<Arc<Tls>>,
 }
@@ -62,6 +65,8 @@ pub async fn run(
     let places = Arc::new(Semaphore::new(options.max_connections));
     let head_timeout = options.header_timeout;
     let first_bytes = head_timeout;
+    let patience = options.untaken_timeout;
+    let untaken = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     let mut failing = false;
     loop {
         // A place first: connections beyond the bound wait in the kernel, where they cost nothing.
@@ -98,12 +103,16 @@ pub async fn run(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without nodelay");
         }
+        // By the kernel, which alone knows: an answer that nobody takes would be held, and the place with it, for as long as the client likes.
+        if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &untaken) {
+            tracing::debug!(%error, "connection without an end to what is not taken");
+        }
         let (gateway, watcher) = (gateway.clone(), graceful.watcher());
         let (stop, tls) = (stop.clone(), options.tls.clone());
         task::spawn(task::Kind::Local, "connection", async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let gateway = gateway.clone();
-                async move { Ok::<_, Infallible>(gateway.handle(request, peer).await) }
+                async move { Ok::<_, Infallible>(gateway.handle(request, peer).await.map(Taken::from)) }
             });
             if let Some(tls) = tls {
                 let accepted = tokio::select! {
@@ -112,7 +121,7 @@ pub async fn run(
                     () = stop.cancelled() => return,
                 };
                 // The handshake says which protocol it is.
-                let server = builder(head_timeout);
+                let server = builder(head_timeout, patience);
                 match accepted {
                     Ok(Ok(Accepted::Http1(stream))) => {
                         serve(&server.http1_only(), stream, service, watcher).await
@@ -136,7 +145,7 @@ pub async fn run(
                 tracing::debug!("connection without a request");
                 return;
             }
-            serve(&builder(head_timeout), stream, service, watcher).await;
+            serve(&builder(head_timeout, patience), stream, service, watcher).await;
             drop(place);
         });
     }
@@ -150,9 +159,9 @@ pub async fn run(
     }
 }
 
-async fn serve<S, I>(server: &auto::Builder<TokioExecutor>, stream: I, service: S, watcher: Watcher)
+async fn serve<S, I>(server: &auto::Builder<Streams>, stream: I, service: S, watcher: Watcher)
 where
-    S: Service<Request<Incoming>, Response = Response<Body>> + Send,
+    S: Service<Request<Incoming>, Response = Response<Taken>> + Send,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -200,8 +209,8 @@ async fn speaks(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// One connection's server.
-fn builder(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(head_timeout: Duration, patience: Duration) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams { patience });
     builder
         .http1()
         .timer(HeadTimer::default())

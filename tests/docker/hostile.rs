@@ -13,6 +13,8 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::server::Server;
 use crate::wait::eventually;
@@ -132,6 +134,37 @@ async fn hostile_requests_are_refused_and_change_nothing() {
         said.iter().all(|line| line != "called"),
         "was called: {said:?}"
     );
+}
+
+/// Answers that are larger than the kernel keeps for a client that takes nothing of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
+    let server = Server::start(&SHORT);
+    let code = "def handler(event, context): return 'x' * event";
+    server.deploy("large", code, json!({"memory": 256})).await;
+    server.call("large", &json!(1)).await.expect(200);
+    server.settled(1).await;
+    let before = descriptors(&server);
+    let key = server.client.key.clone().unwrap();
+    let request = format!(
+        "POST /functions/large/execute HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key}\r\nContent-Length: 7\r\n\r\n6000000"
+    );
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = TcpStream::connect(&server.client.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        // The first bytes are there, so all of it was sent as far as that is possible, and the worker is free.
+        client.readable().await.unwrap();
+        clients.push(client);
+    }
+    eventually("nobody to be waited for", || async {
+        (descriptors(&server) < before + clients.len()).then_some(())
+    })
+    .await;
+    // Who takes it has all of it, however long that takes.
+    let answer = server.call("large", &json!(6_000_000)).await.expect(200);
+    assert_eq!(answer.text().len(), 6_000_002);
+    drop(clients);
 }
 
 /// What a function says about its answer goes into the answer's head only if it can stand there.

@@ -1,0 +1,190 @@
+//! Answers by HTTP/2 that their client does not take. A stream has a window of its own, which the client opens or does not, so the kernel
+//! sees nothing of it, and a connection has many streams. Each is a task of hyper's: here it is watched, and ended alone when nothing of
+//! its answer was taken for long. For that, an answer goes out in pieces, the next one when there is room for it. Over HTTP/1 an answer
+//! passes as it is: what is not taken there is the kernel's to notice.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::poll_fn;
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
+use hyper_util::rt::TokioExecutor;
+
+use crate::api::body::{self, Body as Answer};
+use crate::clock;
+use crate::clock::patience::Patience;
+
+/// The library keeps what it is given, whole, until it was taken.
+const PIECE: usize = 64 * 1024;
+
+tokio::task_local! {
+    /// Of a stream: when it was given the last piece, until it asks for the next.
+    static GIVEN: Cell<Option<Instant>>;
+}
+
+/// Runs the streams of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Streams {
+    /// For so long a client may take nothing.
+    pub patience: Duration,
+}
+
+impl<F> Executor<F> for Streams
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        TokioExecutor::new().execute(taken(stream, self.patience));
+    }
+}
+
+/// Until the stream has ended, or nothing of it was taken for too long; then it is reset.
+async fn taken(stream: impl Future, patience: Duration) {
+    let watched = async {
+        let mut stream = std::pin::pin!(stream);
+        let mut limit = Patience::default();
+        poll_fn(|context| {
+            if stream.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            match GIVEN.with(Cell::get) {
+                Some(given) => limit.poll_passed(given + patience, context),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    };
+    GIVEN.scope(Cell::new(None), watched).await;
+}
+
+/// An answer, for whoever sends it.
+#[derive(Debug, Default)]
+pub struct Taken {
+    answer: Answer,
+    /// Of the answer's last piece, what was not given yet.
+    rest: Bytes,
+}
+
+impl From<Answer> for Taken {
+    fn from(answer: Answer) -> Self {
+        let rest = Bytes::new();
+        Self { answer, rest }
+    }
+}
+
+impl Body for Taken {
+    type Data = Bytes;
+    type Error = body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
+        // Asked for, so all before it was taken.
+        if GIVEN.try_with(|given| given.set(None)).is_err() {
+            return Pin::new(&mut self.answer).poll_frame(context);
+        }
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.answer).poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                other => return Poll::Ready(other),
+            };
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let size = self.rest.len().min(PIECE);
+        let piece = self.rest.split_to(size);
+        GIVEN.with(|given| given.set(Some(clock::now())));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (hint, rest) = (self.answer.size_hint(), self.rest.len() as u64);
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower() + rest);
+        if let Some(upper) = hint.upper() {
+            whole.set_upper(upper + rest);
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn large() -> Taken {
+        Answer::Full(Bytes::from(vec![b'x'; 2 * PIECE + 1])).into()
+    }
+
+    async fn next(answer: &mut Taken) -> usize {
+        let frame = answer.frame().await.expect("a piece").expect("is whole");
+        frame.into_data().expect("data").len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_given_up_when_nothing_is_taken_and_not_before() {
+        let begun = clock::now();
+        let passed = || clock::now().saturating_duration_since(begun);
+        let second = Duration::from_secs(1);
+        let stream = async {
+            // The function may take its time.
+            tokio::time::sleep(10 * PATIENCE).await;
+            let mut answer = large();
+            assert_eq!(next(&mut answer).await, PIECE);
+            // So may the client.
+            tokio::time::sleep(PATIENCE - second).await;
+            assert_eq!(next(&mut answer).await, PIECE);
+            tokio::time::sleep(PATIENCE - second).await;
+            assert_eq!((next(&mut answer).await, answer.is_end_stream()), (1, true));
+            std::future::pending::<()>().await;
+        };
+        taken(stream, PATIENCE).await;
+        assert_eq!(passed(), 13 * PATIENCE - 2 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_for_the_function_is_not_waiting_for_the_client() {
+        let parts = async {
+            tokio::time::sleep(5 * PATIENCE).await;
+            Ok(Bytes::from("late"))
+        };
+        let stream = async {
+            let mut answer = Taken::from(Answer::Stream {
+                request_id: crate::domain::id::RequestId::generate(),
+                body: Box::pin(futures_util::stream::once(parts)),
+            });
+            assert_eq!(next(&mut answer).await, 4);
+            assert!(answer.frame().await.is_none());
+        };
+        let begun = clock::now();
+        taken(stream, PATIENCE).await;
+        assert_eq!(clock::now().saturating_duration_since(begun), 5 * PATIENCE);
+    }
+
+    #[tokio::test]
+    async fn a_connection_s_only_answer_passes_as_it_is() {
+        let mut answer = large();
+        assert_eq!(answer.size_hint().exact(), Some(2 * PIECE as u64 + 1));
+        assert_eq!(next(&mut answer).await, 2 * PIECE + 1);
+        assert!(answer.is_end_stream());
+        let whole = GIVEN.scope(Cell::new(None), large().collect());
+        let whole = whole.await.expect("is whole").to_bytes();
+        assert_eq!(whole.len(), 2 * PIECE + 1);
+    }
+}
