@@ -4,6 +4,7 @@ mod admin;
 mod ending;
 mod options;
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -96,10 +97,12 @@ impl State {
 pub async fn run(config: Config) -> anyhow::Result<()> {
     logging::install(&config.log.level, config.log.json).map_err(anyhow::Error::msg)?;
     let rendered = metrics::install().map_err(anyhow::Error::msg)?;
-    let state = prepare_state(&config.state_dir)?;
-    let instance = instance_id(&state)?;
+    let state = find_state(&config.state_dir)?;
     let stop = CancellationToken::new();
-    let (store, permits) = open_store(&config.store, &state, &stop)?;
+    // Before anything there is touched: all of it may be another process's that runs.
+    let (store, permits, _held) = open_store(&config.store, &state, &stop)?;
+    prepare_state(&state)?;
+    let instance = instance_id(&state)?;
     // Before anything is read: what is written after that is noticed.
     let changes = store.changes();
     let secrets = Arc::new(open_secrets(&config, &state)?);
@@ -439,8 +442,8 @@ fn open_secrets(config: &Config, state: &State) -> anyhow::Result<Secrets> {
     opened.context("nothing can be encrypted")
 }
 
-/// The store, and its ledger of permits if others share it.
-type Opened = (Arc<dyn Store>, Option<Arc<dyn Permits>>);
+/// The store, its ledger of permits if others share it, and what keeps others out of the state directory if the store does not.
+type Opened = (Arc<dyn Store>, Option<Arc<dyn Permits>>, Option<File>);
 
 fn open_store(
     configured: &config::Store,
@@ -451,7 +454,8 @@ fn open_store(
         config::Store::Embedded => {
             let store = Embedded::open(&state.root);
             // Nobody else can open it, so there is nobody to share limits with.
-            (store.context("the embedded store cannot be opened")?, None)
+            let store = store.context("the embedded store cannot be opened")?;
+            (store, None, None)
         }
         config::Store::Redis {
             place,
@@ -459,6 +463,7 @@ fn open_store(
             call_timeout,
             look_again,
         } => {
+            let held = Embedded::hold(&state.root).context("the state directory cannot be used")?;
             let options = RedisOptions {
                 place: config::redis::Place::clone(place),
                 authority: tls_ca.clone(),
@@ -467,7 +472,7 @@ fn open_store(
             };
             let store = Redis::new(&options, stop.clone());
             let store = store.context("the Redis store cannot be used")?;
-            (store.clone(), Some(store))
+            (store.clone(), Some(store), Some(held))
         }
     })
 }
@@ -554,20 +559,23 @@ async fn follow(reader: Reader, mut changes: Changes, unread: watch::Sender<Opti
     }
 }
 
-fn prepare_state(root: &Path) -> anyhow::Result<State> {
-    let make = |path: &Path| -> anyhow::Result<()> {
-        std::fs::create_dir_all(path)
-            .with_context(|| format!("{} cannot be made", path.display()))?;
-        // Code, keys and sockets are in here: nobody else's business.
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
-        Ok(())
-    };
+fn make(path: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("{} cannot be made", path.display()))?;
+    // Code, keys and sockets are in here: nobody else's business.
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))
+        .with_context(|| format!("{} cannot be closed to others", path.display()))
+}
+
+fn find_state(root: &Path) -> anyhow::Result<State> {
     make(root)?;
     // The engine is given absolute paths.
     let root = root
         .canonicalize()
         .with_context(|| format!("{} cannot be resolved", root.display()))?;
-    let state = State { root };
+    Ok(State { root })
+}
+
+fn prepare_state(state: &State) -> anyhow::Result<()> {
     make(&state.workers())?;
     // Code is unpacked anew from the packages the store has kept safe: a power cut may have left holes in it. The old is
     // only moved aside here; removing it may take long.
@@ -583,15 +591,18 @@ fn prepare_state(root: &Path) -> anyhow::Result<State> {
         }
         _ => {}
     }
-    make(&state.code())?;
-    Ok(state)
+    make(&state.code())
 }
 
 /// This instance's name towards the engine: made once, so that a restart finds what the last run left.
 fn instance_id(state: &State) -> anyhow::Result<String> {
     let path = state.instance();
     if let Ok(text) = std::fs::read_to_string(&path) {
-        return Ok(text.trim().to_owned());
+        let id = text.trim();
+        if id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(id.to_owned());
+        }
+        tracing::warn!(path = %path.display(), "this is no instance's name, another is made");
     }
     let id = uuid::Uuid::new_v4().simple().to_string();
     write_private(&path, &id, 0o644)?;

@@ -48,7 +48,7 @@ use crate::pool::keeper::Event;
 use crate::pool::ledger::Ledger;
 use crate::pool::roster::Roster;
 use crate::runtime::Catalog;
-use crate::runtime::code::Codes;
+use crate::runtime::code::{self, Codes};
 use crate::runtime::style::Style;
 use crate::telemetry::metrics;
 use crate::worker::Remains;
@@ -253,8 +253,15 @@ impl Pool {
         crate::task::spawn(crate::task::Kind::Local, "prepare code", async move {
             // One after the other: at a start there may be many, and each is in memory while it is unpacked.
             for sha256 in packages {
-                if let Err(error) = codes.unpacked(&sha256).await {
-                    tracing::warn!(%error, code = sha256, "code cannot be prepared, the first call will try again");
+                match codes.unpacked(&sha256).await {
+                    Ok(_) => {}
+                    // It was deleted or deployed over meanwhile.
+                    Err(error @ code::Error::Missing(_)) => {
+                        tracing::debug!(%error, "code is not needed any more");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, code = sha256, "code cannot be prepared, the first call will try again");
+                    }
                 }
             }
         });

@@ -87,6 +87,10 @@ enum Fault {
         found: u64,
         known: u64,
     },
+    #[error(
+        "{path} is missing or empty, while there is code that it had: put it back, or remove packages/ beside it to begin with nothing"
+    )]
+    Lost { path: PathBuf },
     #[error("the database failed")]
     Database(#[source] redb::Error),
     #[error(transparent)]
@@ -240,11 +244,21 @@ impl Embedded {
         Self::try_open(dir).map_err(unavailable("open"))
     }
 
+    /// Takes the state directory of a process whose store is elsewhere, for as long as what comes back is kept.
+    pub fn hold(dir: &Path) -> Result<File, Error> {
+        lock::lock(&dir.join(LOCK)).map_err(unavailable("hold"))
+    }
+
     fn try_open(dir: &Path) -> Result<Arc<Self>, Fault> {
         std::fs::create_dir_all(dir).map_err(Fault::file("create", dir))?;
         let lock = lock::lock(&dir.join(LOCK))?;
-        let database = open_database(&dir.join(DATABASE))?;
-        let packages = Arc::new(Packages::open(&dir.join("packages"))?);
+        let (path, packages) = (dir.join(DATABASE), Packages::open(&dir.join("packages"))?);
+        // Its emptiness is nobody's wish, and would cost the code as well.
+        if std::fs::metadata(&path).map_or(0, |file| file.len()) == 0 && packages.are_some()? {
+            return Err(Fault::Lost { path });
+        }
+        let database = open_database(&path)?;
+        let packages = Arc::new(packages);
         events::open(&database).map_err(Fault::Database)?;
         answers::open(&database).map_err(Fault::Database)?;
         tables::open_versions(&database).map_err(Fault::Database)?;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::secrets::{TELLS, holding};
-use crate::server::{Server, State};
+use crate::server::{Server, State, without_settings};
 use crate::wait::{PATIENCE, blocking, eventually};
 
 const CODE: &str = "def handler(event, context):\n    return {'said': event, 'by': 'first'}\n";
@@ -120,6 +120,39 @@ async fn answers(server: &Server, name: &str, wanted: &serde_json::Value) {
         (answer.status == StatusCode::OK && answer.json() == *wanted).then_some(())
     })
     .await;
+}
+
+/// A second process on a state directory is refused before it has done anything to the first, wherever their store is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_directory_has_one_process() {
+    let redis = Redis::start();
+    let embedded = Server::start(&[("pool.stem_min", "1")]);
+    for (server, url) in [(redis.hearth(), redis.url()), (embedded, "embedded".into())] {
+        server.deploy("stays", CODE, json!({})).await;
+        server.call("stays", &json!(1)).await.expect(200);
+        let state = server.state();
+        let seen = || {
+            let code = std::fs::read_dir(state.path().join("code")).unwrap();
+            let code: Vec<_> = code.map(|entry| entry.unwrap().path()).collect();
+            let announced = std::fs::read_to_string(state.path().join("instance.json"));
+            (code, announced.unwrap())
+        };
+        let before = seen();
+        assert!(!before.0.is_empty());
+        let mut second = Command::new(env!("CARGO_BIN_EXE_hearth"));
+        second
+            .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
+            .arg(state.path())
+            .args(["--store", &url]);
+        let refused = without_settings(&mut second).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success(), "{said}");
+        let reason = format!("in use by another process, pid {}", server.pid());
+        assert!(said.contains(&reason), "{said}");
+        assert_eq!(seen(), before);
+        let answer = server.call("stays", &json!(2)).await.expect(200);
+        assert_eq!(answer.start(), "warm");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

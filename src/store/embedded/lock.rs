@@ -1,4 +1,5 @@
-//! The state directory belongs to one process: a locked file says to which. Taken by the embedded store when it is opened.
+//! The state directory belongs to one process: a locked file says to which. Taken by the embedded store when it is opened, and
+//! for a process whose store is elsewhere.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

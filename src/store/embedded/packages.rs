@@ -2,6 +2,7 @@
 //! under another name, synced, renamed, and the directory is synced. Only the store's writer thread renames and removes;
 //! staging and reading happen on any thread where blocking is allowed. It does not know who needs a package.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -29,16 +30,23 @@ impl Packages {
         Ok(Self { dir: dir.into() })
     }
 
+    /// Whether there are any that are whole.
+    pub(super) fn are_some(&self) -> Result<bool, Fault> {
+        let list = std::fs::read_dir(&self.dir).map_err(Fault::file("list", &self.dir))?;
+        Ok(list
+            .flatten()
+            .any(|entry| package(&entry.file_name()).is_some()))
+    }
+
     /// Removes what a crash left behind: half-written files, and packages that are not `kept`.
     pub(super) fn collect(&self, kept: impl Fn(&str) -> bool) -> Result<(), Fault> {
         let list = std::fs::read_dir(&self.dir).map_err(Fault::file("list", &self.dir))?;
         for entry in list {
             let entry = entry.map_err(Fault::file("list", &self.dir))?;
             let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let package = name.strip_suffix(".zip").filter(|sha256| is_hash(sha256));
+            let staged = name.to_str().is_some_and(|name| name.starts_with(STAGED));
             // Anything else is not ours.
-            if name.starts_with(STAGED) || package.is_some_and(|sha256| !kept(sha256)) {
+            if staged || package(&name).is_some_and(|sha256| !kept(sha256)) {
                 remove(&entry.path());
             }
         }
@@ -137,6 +145,12 @@ impl Drop for Staged {
 
 fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The hash of the package in a file of this name.
+fn package(name: &OsStr) -> Option<&str> {
+    let sha256 = name.to_str()?.strip_suffix(".zip")?;
+    is_hash(sha256).then_some(sha256)
 }
 
 /// A file that cannot be removed costs space, nothing else; the next opening tries again.

@@ -218,6 +218,31 @@ fn a_newer_format_is_refused() {
     assert_eq!(tables::format(&database).expect("is read"), 2);
 }
 
+/// Or else its code would be removed, because nothing says that it is needed.
+#[tokio::test]
+async fn a_store_that_was_lost_is_not_begun_anew_over_its_code() {
+    let dir = temp();
+    let store = open(dir.path());
+    let code = upload(&store, "code").await.expect("is kept");
+    let put = store.put(function("f", &code), None).await;
+    put.expect("is created");
+    drop(store);
+    let (database, kept) = (dir.path().join(DATABASE), files(dir.path()));
+    let whole = std::fs::read(&database).expect("is there");
+    std::fs::write(&database, "").expect("is emptied");
+    assert!(refused(dir.path()).contains("is missing or empty"));
+    std::fs::remove_file(&database).expect("is removed");
+    assert!(refused(dir.path()).contains("is missing or empty"));
+    assert_eq!((files(dir.path()), database.exists()), (kept, false));
+    std::fs::write(&database, whole).expect("is put back");
+    let functions = open(dir.path()).functions().await.expect("are there");
+    assert_eq!(functions.len(), 1);
+    // What never had any code is not lost.
+    std::fs::remove_file(&database).expect("is removed");
+    std::fs::remove_dir_all(dir.path().join("packages")).expect("are removed");
+    drop(open(dir.path()));
+}
+
 #[test]
 fn what_is_no_database_is_refused() {
     let dir = temp();
