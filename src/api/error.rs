@@ -181,6 +181,8 @@ pub enum Problem {
     TooManyIdempotencyKeys,
     #[error("the store cannot do this now")]
     StoreUnavailable,
+    #[error("the store did not say whether it kept the call: it may be run")]
+    StoreUnsaid,
     #[error("the disk the store is on is full")]
     DiskFull,
     #[error("the code of this function is not in the store")]
@@ -243,6 +245,7 @@ impl Problem {
             | Problem::TooManyEvents
             | Problem::TooManyIdempotencyKeys
             | Problem::StoreUnavailable
+            | Problem::StoreUnsaid
             | Problem::EngineUnavailable
             | Problem::CodeUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Problem::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
@@ -296,7 +299,7 @@ impl Problem {
             Problem::IdempotencyKeyReused => "idempotency_key_reused",
             Problem::AnswerNotKept => "answer_not_kept",
             Problem::TooManyIdempotencyKeys => "too_many_idempotency_keys",
-            Problem::StoreUnavailable => "store_unavailable",
+            Problem::StoreUnavailable | Problem::StoreUnsaid => "store_unavailable",
             Problem::DiskFull => "disk_full",
             Problem::CodeUnavailable => "code_unavailable",
             Problem::EngineUnavailable => "engine_unavailable",
@@ -325,7 +328,7 @@ impl Problem {
             | Problem::DiskFull
             | Problem::EngineUnavailable
             | Problem::CodeUnavailable => Retry::Safe,
-            Problem::Internal => Retry::Unsafe,
+            Problem::StoreUnsaid | Problem::Internal => Retry::Unsafe,
             Problem::Invalid(_)
             | Problem::Malformed { .. }
             | Problem::Head(_)

@@ -78,8 +78,23 @@ pub enum Turn {
 #[derive(Debug)]
 pub struct Worked {
     pub response: Response<Body>,
-    /// Something was run, so that it must not be run again.
-    pub ran: bool,
+    pub ran: Ran,
+}
+
+/// Whether something was run, so that it must not be run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ran {
+    Yes,
+    No,
+    /// Nobody knows. Who comes when the key's lease is over goes on with the first attempt's id, under which the store has it or not.
+    Perhaps,
+}
+
+impl Worked {
+    pub fn never(response: Response<Body>) -> Self {
+        let ran = Ran::No;
+        Self { response, ran }
+    }
 }
 
 impl Idempotency {
@@ -207,8 +222,10 @@ impl Idempotency {
         tell: oneshot::Sender<Response<Body>>,
     ) {
         let Worked { mut response, ran } = worked;
-        if !ran {
-            if let Err(error) = self.store.release(key, by).await {
+        if ran != Ran::Yes {
+            if ran == Ran::No
+                && let Err(error) = self.store.release(key, by).await
+            {
                 tracing::debug!(%error, "an idempotency key is free only when its lease is over");
             }
             drop(tell.send(response));

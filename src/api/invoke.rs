@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use crate::api::body::Body;
 use crate::api::error::{self, Problem};
-use crate::api::idempotency::{self, Gathered, Idempotency, Turn, Worked};
+use crate::api::idempotency::{self, Gathered, Idempotency, Ran, Turn, Worked};
 use crate::api::trace;
 use crate::domain::event::State;
 use crate::domain::fault::Fault;
@@ -88,7 +88,7 @@ pub async fn execute(
     }
     let id = RequestId::generate();
     let submitted = Box::pin(submit(queue, id, &resolved, raw, payload, trace));
-    submitted.await.unwrap_or_else(|refusal| refusal)
+    submitted.await.unwrap_or_else(|refused| refused.response)
 }
 
 /// The qualifier in a query. Others are nobody's business here: they may be a proxy's.
@@ -139,9 +139,8 @@ async fn once(
         if later {
             // Under the id of the first attempt: if that got as far as the store, it is there once.
             let submitted = submit(&queue, first, &resolved, raw, payload, trace).await;
-            let ran = submitted.is_ok();
-            let response = submitted.unwrap_or_else(|refusal| refusal);
-            return Worked { response, ran };
+            let ran = Ran::Yes;
+            return submitted.map_or_else(|refused| refused, |response| Worked { response, ran });
         }
         run_once(
             queue.scheduler(),
@@ -172,7 +171,10 @@ async fn run_once(
             }
         };
     }
-    let ran = called.result.as_ref().err().is_none_or(idempotency::is_end);
+    let ran = match called.result.as_ref().err() {
+        Some(fault) if !idempotency::is_end(fault) => Ran::No,
+        _ => Ran::Yes,
+    };
     let mut response = respond(called, Some(target));
     if let Some(declared) = declared {
         response.headers_mut().insert(CONTENT_TYPE, declared);
@@ -220,17 +222,25 @@ async fn submit(
     raw: bool,
     payload: Bytes,
     trace: Option<Box<Trace>>,
-) -> Result<Response<Body>, Response<Body>> {
+) -> Result<Response<Body>, Worked> {
     if let Some(fault) = over(EVENT_MAX, &payload) {
-        return Err(refuse(fault));
+        return Err(Worked::never(refuse(fault)));
     }
     let submitted = queue.submit(request_id, resolved, payload, raw, trace);
     match submitted.await {
         Ok(()) => {}
-        Err(store::Error::Full) => return Err(error::refused(&Problem::TooManyEvents)),
+        Err(store::Error::Full) => {
+            return Err(Worked::never(error::refused(&Problem::TooManyEvents)));
+        }
         Err(error) => {
-            tracing::warn!(function = %resolved.target.function.name, %error, "an asynchronous call could not be kept");
-            return Err(error::refused(&unstored(&error)));
+            let ran = match error {
+                store::Error::Unsaid { .. } => Ran::Perhaps,
+                _ => Ran::No,
+            };
+            let response = error::refused(&unstored(&error));
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(function = %resolved.target.function.name, error, "an asynchronous call could not be kept");
+            return Err(Worked { response, ran });
         }
     }
     let accepted = Accepted {
@@ -250,11 +260,14 @@ async fn submit(
 
 /// What a store that failed means for the client.
 pub(super) fn unstored(error: &store::Error) -> Problem {
-    if !matches!(error, store::Error::DiskFull { .. }) {
-        return Problem::StoreUnavailable;
+    match error {
+        store::Error::DiskFull { .. } => {
+            metrics::disk_full("store");
+            Problem::DiskFull
+        }
+        store::Error::Unsaid { .. } => Problem::StoreUnsaid,
+        _ => Problem::StoreUnavailable,
     }
-    metrics::disk_full("store");
-    Problem::DiskFull
 }
 
 /// The answer to a call that never reached a function: its body did not arrive, or nothing is accepted any more.

@@ -57,6 +57,13 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It was asked, and has done so or not: of what may be done once only, that is another answer than no.
+    #[error("the store did not say whether it could {operation}")]
+    Unsaid {
+        operation: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     #[error("the store cannot {operation}")]
     Unavailable {
         operation: &'static str,

@@ -113,6 +113,32 @@ enum Fault {
     Unexpected(Vec<String>),
 }
 
+impl Fault {
+    /// Whether what was asked for may have been done all the same.
+    fn is_unsaid(&self) -> bool {
+        match self {
+            Fault::Deadline(_) | Fault::Unexpected(_) => true,
+            // What has a code is Redis's own word.
+            Fault::Redis(error) => error.code().is_none(),
+            _ => false,
+        }
+    }
+}
+
+/// The same for a step that may be made once only.
+fn unsaid(operation: &'static str) -> impl Fn(Fault) -> Error {
+    move |fault| match fault.is_unsaid() {
+        false => unavailable(operation)(fault),
+        true => {
+            metrics::store_error(operation);
+            Error::Unsaid {
+                operation,
+                source: Box::new(fault),
+            }
+        }
+    }
+}
+
 /// Counted here, so that every way out of a call is.
 fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
     move |fault| {

@@ -3,7 +3,7 @@
 
 mod answers;
 mod dead_letters;
-mod events;
+pub mod events;
 mod layers;
 pub mod versions;
 

@@ -602,9 +602,10 @@ impl Deploy {
                 self.catch_up(&function.id).await;
                 Problem::DiskFull
             }
-            store::Error::Unavailable { operation, source } => {
+            store::Error::Unavailable { operation, source }
+            | store::Error::Unsaid { operation, source } => {
                 metrics::store_error(operation);
-                tracing::error!(function = %function.name, operation, %source, "store failed");
+                tracing::error!(function = %function.name, operation, source = with_sources(&**source), "store failed");
                 self.catch_up(&function.id).await;
                 Problem::StoreUnavailable
             }

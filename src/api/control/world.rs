@@ -371,7 +371,10 @@ impl Hooked {
             Some(Plan::FailUnwritten) => Err(failed()),
             Some(Plan::FailWritten) => {
                 write.await?;
-                Err(failed())
+                Err(store::Error::Unsaid {
+                    operation: "say what it did",
+                    source: "planned".into(),
+                })
             }
             Some(Plan::LoseCode) => Err(store::Error::CodeMissing("planned".into())),
         }

@@ -149,6 +149,45 @@ async fn an_asynchronous_call_is_kept_once() {
     }
 }
 
+/// The store has it, and did not say so: whoever comes next must go by the same id, which a key that is free again has forgotten.
+#[tokio::test]
+async fn what_may_have_been_accepted_keeps_its_key_and_is_not_said_to_be_safe() {
+    let world = World::empty();
+    world.create("f").await;
+    let later = [("x-amz-invocation-type", "Event")];
+    let function = world.published("f").expect("is there").id.clone();
+    for (written, plan, retry) in [
+        ("unwritten", Plan::FailUnwritten, "safe"),
+        ("written", Plan::FailWritten, "unsafe"),
+    ] {
+        world.store.plan([plan, plan]);
+        let refused = call(&world, "f", written, &later, "1").await;
+        assert_eq!(refused.status, 503);
+        assert_eq!(code(&refused), "store_unavailable");
+        assert_eq!(refused.json()["error"]["retry"], retry);
+        // The same for who has no key.
+        let path = "/functions/f/execute";
+        let request = Request::post(path).header(later[0].0, later[0].1);
+        let request = request.body(AxumBody::from("1")).expect("a request");
+        let refused = world.answered(request).await;
+        assert_eq!(refused.json()["error"]["retry"], retry);
+        let key = Key::of(&function, written, "json, later", b"1");
+        let by = RequestId::generate();
+        let bounds = Bounds {
+            keys: 10,
+            bytes: 0,
+            keep: DEADLINE,
+            lease: DEADLINE,
+        };
+        let begun = world.store.inner.begin(&key, by, bounds).await;
+        let expected = match plan {
+            Plan::FailWritten => Begun::Running,
+            _ => Begun::Yours { first: by },
+        };
+        assert_eq!(begun.expect("is asked"), expected, "{written}");
+    }
+}
+
 #[tokio::test]
 async fn what_was_never_run_is_run_by_the_next() {
     let world = World::empty();

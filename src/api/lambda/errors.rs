@@ -318,6 +318,7 @@ impl From<Problem> for Refusal {
                 Self::throttled("CallerRateLimitExceeded", message)
             }
             Problem::StoreUnavailable
+            | Problem::StoreUnsaid
             | Problem::DiskFull
             | Problem::CodeUnavailable
             | Problem::EngineUnavailable

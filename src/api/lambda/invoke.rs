@@ -282,7 +282,8 @@ async fn submit(face: &Lambda, call: Call) -> Result<Response<Body>, Refusal> {
     kept.await.map_err(|error| match error {
         store::Error::Full => Refusal::throttled("CallerRateLimitExceeded", "Rate Exceeded."),
         error => {
-            tracing::warn!(function = %resolved.target.function.name, %error, "an asynchronous call could not be kept");
+            let error: &dyn std::error::Error = &error;
+            tracing::warn!(function = %resolved.target.function.name, error, "an asynchronous call could not be kept");
             Refusal::service("the store cannot do this now")
         }
     })?;

@@ -13,7 +13,7 @@ use crate::domain::event::{Claimed, Event, Failure, Ran, Record, Settlement, Sta
 use crate::domain::id::RequestId;
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::redis::scripts::Asked;
-use crate::store::redis::{Fault, Redis, unavailable};
+use crate::store::redis::{Fault, Redis, unavailable, unsaid};
 use crate::store::{Error, key, record};
 
 /// Entries a stream of somebody else is cut to, about.
@@ -307,7 +307,7 @@ impl Events for Redis {
             let value = record::encode(&event);
             let arguments: [&[u8]; 4] = [id.as_bytes(), &value, &payload, most.as_bytes()];
             let answer = self.run_for_events(&self.events.append, &arguments).await;
-            match answer.map_err(unavailable("keep the event"))?.first() {
+            match answer.map_err(unsaid("keep the event"))?.first() {
                 Some(word) if word == "full" => Err(Error::Full),
                 _ => Ok(()),
             }

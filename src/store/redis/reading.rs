@@ -9,7 +9,7 @@ use crate::store::key;
 use crate::store::redis::pool::Connection;
 use crate::store::redis::{Calls, Fault};
 
-const READ: &str = r"#!lua flags=no-writes
+const READ: &str = r"
 local answers, at = {}, 1
 for n = 2, #KEYS do
   local last = at + 1 + tonumber(ARGV[at + 1])

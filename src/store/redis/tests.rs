@@ -384,6 +384,25 @@ async fn a_redis_that_comes_late_is_the_store_as_soon_as_it_is_there() {
     while told(&mut changes).await != Change::Anything {}
 }
 
+/// What was asked and not answered may be done later: that is another answer than a refusal.
+#[tokio::test]
+async fn an_event_of_which_nothing_was_said_is_not_said_to_be_refused() {
+    let server = Server::start().await;
+    let store = server.store_within(Duration::from_millis(500)).await;
+    let append = || store.append(suite::events::event(), "{}".into(), suite::events::BOUNDS);
+    // It answers whatever changes nothing.
+    server
+        .ask::<()>(&["CLIENT", "PAUSE", "600000", "WRITE"])
+        .await;
+    let unsaid = append().await;
+    assert!(matches!(unsaid, Err(Error::Unsaid { .. })), "{unsaid:?}");
+    server.ask::<()>(&["CLIENT", "UNPAUSE"]).await;
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    assert!(cause(append().await).contains("OOM"));
+    server.ask::<()>(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    append().await.expect("is kept");
+}
+
 #[test]
 fn a_redis_that_may_lose_things_is_known_by_what_it_says() {
     let good = "# Memory\r\nmaxmemory_policy:noeviction\r\n# Persistence\r\naof_enabled:1\r\n";

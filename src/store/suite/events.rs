@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// Over before anybody looks.
 const OVER: Duration = Duration::from_millis(1);
 
-pub(super) const BOUNDS: Bounds = Bounds {
+pub const BOUNDS: Bounds = Bounds {
     unfinished: 100,
     finished: 100,
     keep: LONG,
@@ -53,7 +53,7 @@ pub(super) async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
     ];
 }
 
-fn event() -> Event {
+pub fn event() -> Event {
     Event {
         request_id: RequestId::generate(),
         function: FunctionId::from_stored("function"),
