@@ -425,10 +425,12 @@ impl Problem {
         if let Problem::TooManyWrongKeys { wait } = self {
             headers.insert(RETRY_AFTER, (*wait).into());
         }
-        let soon = matches!(
-            self.status(),
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE
-        );
+        // Nobody is told to come back with what may have been done.
+        let soon = self.retry() == Retry::Safe
+            && matches!(
+                self.status(),
+                StatusCode::SERVICE_UNAVAILABLE | StatusCode::INSUFFICIENT_STORAGE
+            );
         if soon || *self == Problem::IdempotencyInProgress {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -175,5 +175,12 @@ fn a_store_fault_says_when_to_come_back() {
             (&error["code"], &error["blame"]),
             (&code.into(), &"platform".into())
         );
+        assert_eq!(error["retry"], "safe");
     }
+    let unsaid = Problem::StoreUnsaid.response(RequestId::generate());
+    assert_eq!(unsaid.status(), 503);
+    assert!(!unsaid.headers().contains_key(RETRY_AFTER));
+    let error = &json(&unsaid)["error"];
+    assert_eq!(error["code"], "store_unavailable");
+    assert_eq!(error["retry"], "unsafe");
 }
