@@ -139,7 +139,7 @@ impl Shim {
     pub(crate) fn into_connection(self) -> anyhow::Result<(Child, Connection)> {
         self.stream.set_nonblocking(true)?;
         let stream = tokio::net::UnixStream::from_std(self.stream)?;
-        Ok((self.child, Connection::new(stream)))
+        Ok((self.child, Connection::new(stream)?))
     }
 }
 

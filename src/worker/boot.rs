@@ -205,7 +205,7 @@ fn place(program: &Path, target: &Path) -> io::Result<()> {
 async fn greet(listener: &UnixListener, pipe: &Pipe, order: &Order) -> Result<Connection, Error> {
     let conversation = async {
         let (stream, _) = listener.accept().await.map_err(connection::Error::Io)?;
-        let mut connection = Connection::new(stream);
+        let mut connection = Connection::new(stream).map_err(connection::Error::Io)?;
         let body = connection.expect(Kind::Hello, 0, "HELLO").await?;
         let hello: Hello =
             serde_json::from_slice(&body).map_err(|source| connection::Error::Message {

@@ -2,13 +2,17 @@
 //! channel. `receive` may be dropped and called again; a `send` that is dropped half way leaves the connection unusable,
 //! and whoever dropped it gives the worker up.
 
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream as Socket;
+use std::task::{Context, Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 
 use crate::domain::id::RequestId;
@@ -19,10 +23,16 @@ use crate::worker::message;
 const COPY_MAX: usize = 64 * 1024;
 /// A buffer that grew beyond this for a large answer is not kept.
 const BUFFER_KEEP: usize = 256 * 1024;
+/// Room for what is usually answered; a frame that needs more makes it.
+const INPUT: usize = 8 * 1024;
+/// Of a frame that is larger, so much is read at once: room for it is cleared first.
+const READ_MAX: usize = 128 * 1024;
 
 #[derive(Debug)]
 pub struct Connection {
-    stream: UnixStream,
+    /// The reactor is asked for what comes alone. It would tell of room to write, too: whenever the worker has read, for nothing, and at the
+    /// very moment when the worker begins its work.
+    socket: AsyncFd<Socket>,
     input: BytesMut,
     output: BytesMut,
 }
@@ -53,25 +63,26 @@ pub enum Error {
 }
 
 impl Connection {
-    pub fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            input: BytesMut::with_capacity(8 * 1024),
+    pub fn new(stream: UnixStream) -> io::Result<Self> {
+        Ok(Self {
+            socket: watched(stream.into_std()?, Interest::READABLE)?,
+            input: BytesMut::with_capacity(INPUT),
             output: BytesMut::new(),
-        }
+        })
     }
 
     /// Whether nothing came of the other end since the last frame, not even its end: as it must be between two invocations. Asks the kernel:
     /// what tokio remembers may be older than a worker's death, or than what it said to be taken for its next answer.
     pub fn is_quiet(&self) -> bool {
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = recv(self.stream.as_raw_fd(), &mut [0; 1], flags);
+        let peeked = recv(self.socket.as_raw_fd(), &mut [0; 1], flags);
         self.input.is_empty() && peeked == Err(Errno::EAGAIN)
     }
 
     /// The process on the other end, as the kernel knows it.
     pub fn peer_pid(&self) -> Option<i32> {
-        self.stream.peer_cred().ok()?.pid()
+        let peer = getsockopt(self.socket.get_ref(), sockopt::PeerCredentials);
+        Some(peer.ok()?.pid())
     }
 
     pub async fn send(&mut self, kind: Kind, stream: u32, body: &[u8]) -> Result<(), Error> {
@@ -79,7 +90,8 @@ impl Connection {
         self.output
             .put_slice(&frame::header(kind, 0, stream, body.len()));
         self.output.put_slice(body);
-        self.stream.write_all(&self.output).await.map_err(broken)
+        let socket = self.socket.get_ref();
+        write_all(socket, &self.output).await.map_err(broken)
     }
 
     pub async fn send_invoke(
@@ -101,17 +113,18 @@ impl Connection {
         if copied {
             self.output.put_slice(payload);
         }
-        let begun = self.stream.write(&self.output).await;
-        let written = begun.map_err(|error| match broken(error) {
-            Error::Closed => Error::Unheard,
-            other => other,
-        })?;
+        let mut socket = self.socket.get_ref();
+        let written = match socket.write(&self.output) {
+            Err(error) if would_block(&error) => 0,
+            begun => begun.map_err(|error| match broken(error) {
+                Error::Closed => Error::Unheard,
+                other => other,
+            })?,
+        };
         let rest = &self.output[written..];
-        if !rest.is_empty() {
-            self.stream.write_all(rest).await.map_err(broken)?;
-        }
+        write_all(socket, rest).await.map_err(broken)?;
         if !copied {
-            self.stream.write_all(payload).await.map_err(broken)?;
+            write_all(socket, payload).await.map_err(broken)?;
         }
         Ok(())
     }
@@ -121,15 +134,41 @@ impl Connection {
         loop {
             if let Some(frame) = frame::decode(&mut self.input)? {
                 if self.input.is_empty() && self.input.capacity() > BUFFER_KEEP {
-                    self.input = BytesMut::with_capacity(8 * 1024);
+                    self.input = BytesMut::with_capacity(INPUT);
                 }
                 return Ok(frame);
             }
             self.input.reserve(4 * 1024);
-            match self.stream.read_buf(&mut self.input).await {
+            match poll_fn(|context| self.poll_read(context)).await {
                 Ok(0) => return Err(Error::Closed),
                 Ok(_) => {}
                 Err(error) => return Err(broken(error)),
+            }
+        }
+    }
+
+    /// Reads what is there behind what was read before.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.socket.poll_read_ready(context))?;
+            let have = self.input.len();
+            let most = if have == 0 { INPUT } else { READ_MAX };
+            let room = self.input.capacity().min(have + most);
+            self.input.resize(room, 0);
+            let read = ready.get_inner().read(&mut self.input[have..]);
+            self.input
+                .truncate(have + read.as_ref().map_or(0, |read| *read));
+            match read {
+                Err(error) if would_block(&error) => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // That was all: asking again would only say so.
+                Ok(read) if have + read < room => {
+                    if read > 0 {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(read));
+                }
+                read => return Poll::Ready(read),
             }
         }
     }
@@ -154,6 +193,43 @@ impl Connection {
     }
 }
 
+#[expect(
+    deprecated,
+    reason = "what takes its place is unsafe; a socket that is owned stays open"
+)]
+fn watched(socket: Socket, interest: Interest) -> io::Result<AsyncFd<Socket>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
+/// Writes all of it. Room is waited for only where there is none: most that is written fits.
+async fn write_all(mut socket: &Socket, mut rest: &[u8]) -> io::Result<()> {
+    let mut room = None;
+    while !rest.is_empty() {
+        match socket.write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if would_block(&error) => {
+                // A descriptor of its own, because the other one is in the reactor for what comes.
+                let room = match &mut room {
+                    Some(room) => room,
+                    none => none.insert(watched(socket.try_clone()?, Interest::WRITABLE)?),
+                };
+                let mut ready = room.writable().await?;
+                match ready.try_io(|socket| socket.get_ref().write(rest)) {
+                    Ok(written) => rest = &rest[written?..],
+                    Err(_none_after_all) => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
 /// A peer that is gone shows in several ways; they all mean `Closed`.
 fn broken(error: io::Error) -> Error {
     match error.kind() {
@@ -166,12 +242,64 @@ fn broken(error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_fit_waits_for_room_and_comes_as_it_was() {
+        let (here, there) = UnixStream::pair().expect("a pair");
+        let mut here = Connection::new(here).expect("a reactor");
+        let mut there = Connection::new(there).expect("a reactor");
+        let large: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
+        for payload in [&large[..], b"{}", &large[..100_000], &large[..INPUT], b""] {
+            let sent = here.send_invoke(7, 0, RequestId::generate(), b"", payload, true);
+            let (sent, invoke) = tokio::join!(sent, there.receive());
+            sent.expect("sent");
+            assert!(invoke.expect("whole").body.ends_with(payload));
+            let answer = there.send(Kind::ResponseEnd, 7, payload);
+            let (sent, answer) = tokio::join!(answer, here.receive());
+            sent.expect("sent");
+            assert!(answer.expect("whole").body == payload);
+            assert!(here.is_quiet());
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_are_told_apart_however_they_come() {
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let mut here = Connection::new(here).expect("a reactor");
+        let mut bytes = Vec::new();
+        for size in [0, 1, 5_000, INPUT, 200_000, 3] {
+            bytes.extend_from_slice(&frame::header(Kind::ResponseChunk, 0, 1, size));
+            bytes.extend_from_slice(&vec![b'x'; size]);
+        }
+        let sends = async {
+            for piece in bytes.chunks(777) {
+                there.write_all(piece).await.expect("room");
+                tokio::task::yield_now().await;
+            }
+            there.shutdown().await.expect("open");
+        };
+        let receives = async {
+            let mut sizes = Vec::new();
+            let end = loop {
+                match here.receive().await {
+                    Ok(frame) => sizes.push(frame.body.len()),
+                    Err(end) => break end,
+                }
+            };
+            (sizes, end)
+        };
+        let (_, (sizes, end)) = tokio::join!(sends, receives);
+        assert_eq!(sizes, [0, 1, 5_000, INPUT, 200_000, 3]);
+        assert!(matches!(end, Error::Closed));
+    }
 
     #[tokio::test]
     async fn an_end_shows_before_anything_is_asked() {
         let (here, there) = UnixStream::pair().expect("a pair");
-        let mut connection = Connection::new(here);
+        let mut connection = Connection::new(here).expect("a reactor");
         assert!(connection.is_quiet());
         drop(there);
         // Nothing was awaited: the reactor has not looked.
@@ -184,7 +312,7 @@ mod tests {
     async fn who_says_something_unasked_or_ends_is_not_quiet() {
         for says in [&b"x"[..], b""] {
             let (here, mut there) = UnixStream::pair().expect("a pair");
-            let connection = Connection::new(here);
+            let connection = Connection::new(here).expect("a reactor");
             there.write_all(says).await.expect("room");
             drop(there);
             assert!(!connection.is_quiet());
