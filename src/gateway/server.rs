@@ -66,7 +66,8 @@ pub async fn run(
     let head_timeout = options.header_timeout;
     let first_bytes = head_timeout;
     let patience = options.untaken_timeout;
-    let untaken = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    // The kernel's is an int, of which 0 stands for no limit.
+    let untaken = patience.as_millis().clamp(1, i32::MAX as u128) as u32;
     let mut failing = false;
     loop {
         // A place first: connections beyond the bound wait in the kernel, where they cost nothing.

@@ -18,8 +18,9 @@ use crate::api::body::{self, Body as Answer};
 use crate::clock;
 use crate::clock::patience::Patience;
 
-/// The library keeps what it is given, whole, until it was taken.
-const PIECE: usize = 64 * 1024;
+/// The library asks for more as soon as a byte of the last piece was taken, and keeps a piece whole until then: so much of an answer is not
+/// watched. One frame of it.
+const PIECE: usize = 16 * 1024;
 
 tokio::task_local! {
     /// Of a stream: when it was given the last piece, until it asks for the next.
@@ -85,7 +86,7 @@ impl Body for Taken {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
-        // Asked for, so all before it was taken.
+        // Asked for, so all before the last piece was taken, and some of that.
         if GIVEN.try_with(|given| given.set(None)).is_err() {
             return Pin::new(&mut self.answer).poll_frame(context);
         }

@@ -383,10 +383,11 @@ impl Drop for Permit {
         if let Some(part) = &self.part {
             part.leave();
         }
+        // The other way round than in: who finds room in the part finds it in the whole.
+        self.function.leave();
         if let Some(within) = &self.within {
             within.leave();
         }
-        self.function.leave();
     }
 }
 

@@ -47,7 +47,7 @@ use crate::scheduler::gates::{FunctionGates, gate, set_limit};
 use crate::scheduler::life::Life;
 use crate::scheduler::qualifiers::Qualifiers;
 use crate::scheduler::record::{Call, Record, Summary};
-use crate::scheduler::share::{Share, Term};
+use crate::scheduler::share::Share;
 use crate::scheduler::totals::{Part, Totals};
 use crate::secrets::Secrets;
 use crate::telemetry::metrics::{self, FunctionMeters};
@@ -602,6 +602,10 @@ impl Scheduler {
         if let Some(trace) = invocation.trace.take() {
             self.traced(target, trace, &mut called, whole);
         }
+        if kind == Some(StartKind::Warm) && !called.phases.queue.is_zero() {
+            // Its worker is the next one's in line by now, who goes first: it then has work while this answer is written.
+            tokio::task::yield_now().await;
+        }
         called
     }
 
@@ -675,13 +679,6 @@ impl Scheduler {
             }
             result => result,
         };
-    }
-
-    fn may_begin(&self, term: Option<Term>) -> bool {
-        match (&self.share, term) {
-            (Some(share), Some(term)) => share.still(term),
-            _ => true,
-        }
     }
 
     /// From now on new calls are refused.

@@ -158,6 +158,14 @@ impl Scheduler {
         self.pool.options.memory_budget
     }
 
+    /// Whether a permit is still this process's to spend.
+    pub(super) fn may_begin(&self, term: Option<Term>) -> bool {
+        match (&self.share, term) {
+            (Some(share), Some(term)) => share.still(term),
+            _ => true,
+        }
+    }
+
     /// A place for a call, first among those its version's provisioned workers have to themselves.
     pub(super) async fn admit(
         &self,

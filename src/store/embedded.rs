@@ -254,7 +254,12 @@ impl Embedded {
         let lock = lock::lock(&dir.join(LOCK))?;
         let (path, packages) = (dir.join(DATABASE), Packages::open(&dir.join("packages"))?);
         // Its emptiness is nobody's wish, and would cost the code as well.
-        if std::fs::metadata(&path).map_or(0, |file| file.len()) == 0 && packages.are_some()? {
+        let size = match std::fs::metadata(&path) {
+            Ok(file) => file.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Fault::file("look at", &path)(error)),
+        };
+        if size == 0 && packages.are_some()? {
             return Err(Fault::Lost { path });
         }
         let database = open_database(&path)?;

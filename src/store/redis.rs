@@ -89,6 +89,8 @@ enum Fault {
     Pool(#[source] deadpool::managed::BuildError),
     #[error("Redis did not answer within {0:?}")]
     Deadline(Duration),
+    #[error("no connection to Redis was free, or could be had, within {0:?}")]
+    Unasked(Duration),
     #[error("Redis closed the connection that announces changes")]
     Deaf,
     #[error("{0:?} was announced, which is no change")]
@@ -209,13 +211,16 @@ impl Calls {
         &self,
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let call = async {
-            let mut connection = self.pool.get().await.map_err(Fault::Connection)?;
-            work(&mut connection).await
-        };
         let begun = clock::now();
-        let done = tokio::time::timeout(self.deadline, call).await;
-        let done = done.unwrap_or(Err(Fault::Deadline(self.deadline)));
+        let until = (begun + self.deadline).into();
+        let done = match tokio::time::timeout_at(until, self.pool.get()).await {
+            Ok(Ok(mut connection)) => {
+                let done = tokio::time::timeout_at(until, work(&mut connection)).await;
+                done.unwrap_or(Err(Fault::Deadline(self.deadline)))
+            }
+            Ok(Err(error)) => Err(Fault::Connection(error)),
+            Err(_elapsed) => Err(Fault::Unasked(self.deadline)),
+        };
         let took = clock::now().saturating_duration_since(begun);
         metrics::store_call("redis", took, done.is_ok());
         done

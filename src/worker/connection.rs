@@ -122,7 +122,11 @@ impl Connection {
             })?,
         };
         let rest = &self.output[written..];
-        write_all(socket, rest).await.map_err(broken)?;
+        let sent = write_all(socket, rest).await.map_err(broken);
+        sent.map_err(|error| match error {
+            Error::Closed if written == 0 => Error::Unheard,
+            other => other,
+        })?;
         if !copied {
             write_all(socket, payload).await.map_err(broken)?;
         }
@@ -209,7 +213,7 @@ async fn write_all(mut socket: &Socket, mut rest: &[u8]) -> io::Result<()> {
             Ok(written) => rest = &rest[written..],
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if would_block(&error) => {
-                // A descriptor of its own, because the other one is in the reactor for what comes.
+                // A descriptor of its own, because the other one is in the reactor for what comes. Where there is none, the worker is given up.
                 let room = match &mut room {
                     Some(room) => room,
                     none => none.insert(watched(socket.try_clone()?, Interest::WRITABLE)?),
@@ -263,6 +267,21 @@ mod tests {
             assert!(answer.expect("whole").body == payload);
             assert!(here.is_quiet());
         }
+    }
+
+    #[tokio::test]
+    async fn who_stops_waiting_in_the_middle_of_a_frame_has_all_of_it_later() {
+        let (here, mut there) = UnixStream::pair().expect("a pair");
+        let mut here = Connection::new(here).expect("a reactor");
+        let head = frame::header(Kind::ResponseEnd, 0, 1, 20_000);
+        for piece in [&head[..5], &head[5..], &[b'x'; 9_000], &[b'x'; 10_999]] {
+            there.write_all(piece).await.expect("room");
+            let some = tokio::time::timeout(std::time::Duration::from_millis(1), here.receive());
+            assert!(some.await.is_err(), "it is not whole");
+        }
+        there.write_all(b"x").await.expect("room");
+        let frame = here.receive().await.expect("whole");
+        assert!(frame.body.len() == 20_000 && frame.body.iter().all(|byte| *byte == b'x'));
     }
 
     #[tokio::test]

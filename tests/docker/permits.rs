@@ -409,7 +409,8 @@ async fn a_reservation_is_a_cap_and_a_guarantee_on_all_processes() {
     never_above_the_limit(&[reserved, others].concat());
 
     // And it is a cap. What is refused is so at once, by what the ledger says: these calls take longer than anybody waits.
-    let time = json!(12);
+    // Longer than any of the others may wait.
+    let time = json!(25);
     let many = (0..8).map(|n| servers[n % 3].call("own", &time));
     let answers = futures_util::future::join_all(many).await;
     let served: Vec<Interval> = answers

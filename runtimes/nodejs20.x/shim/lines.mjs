@@ -60,7 +60,8 @@ function jsonLine(level, said, more) {
   const record = { timestamp: new Date().toISOString(), level, requestId: globalThis[REQUEST_ID] };
   if (more.length === 0) return whole({ ...record, message: said }, 'stackTrace') ?? JSON.stringify({ ...record, message: util.format(said) });
   const error = [said, ...more].find((one) => one instanceof Error);
-  return JSON.stringify({ ...record, message: util.format(said, ...more), ...(error && described(error, 'stackTrace')) });
+  const message = util.format(said, ...more);
+  return whole({ ...record, message, ...(error && described(error, 'stackTrace')) }, 'stackTrace') ?? JSON.stringify({ ...record, message });
 }
 
 /** With every error in it; nothing if it cannot be written, because it contains itself. */

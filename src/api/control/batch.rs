@@ -20,6 +20,7 @@ use crate::api::access::{self, Caller};
 use crate::api::control::openapi::BatchErrors;
 use crate::api::control::{Control, functions};
 use crate::api::error::{self, ErrorDetail, Problem};
+use crate::api::idempotency::INLINE_MAX;
 use crate::api::{invoke, json, trace};
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
@@ -29,6 +30,7 @@ use crate::domain::limits::ANSWER_MAX;
 use crate::domain::trace::{Face, Trace};
 use crate::domain::version::VersionId;
 use crate::scheduler::{Answer, Scheduler};
+use crate::task;
 
 /// One call of a batch: a function by `id` or by `name`, with or without `:` and a qualifier behind it, and the event.
 // `read` reads it, and says more about what is wrong than a derived reader could.
@@ -93,7 +95,11 @@ pub async fn execute(
     body: Body,
 ) -> Result<Response, Problem> {
     let upload = control.room.read(&headers, body).await?;
-    let items = items(&upload.bytes, control.limits.batch_max)?;
+    let (bytes, most) = (upload.bytes.clone(), control.limits.batch_max);
+    let items = match bytes.len() <= INLINE_MAX {
+        true => items(&bytes, most)?,
+        false => task::blocking("read a batch", move || items(&bytes, most)).await?,
+    };
     let room = AtomicUsize::new(ANSWERS_MAX);
     let calls = items.into_iter().enumerate().map(|(place, item)| {
         let (scheduler, caller, room) = (control.scheduler.clone(), &*caller, &room);
@@ -107,7 +113,8 @@ pub async fn execute(
         .await;
     results.sort_unstable_by_key(|(place, _)| *place);
     let results: Vec<BatchResult> = results.into_iter().map(|(_, result)| result).collect();
-    Ok(functions::json(StatusCode::OK, &results))
+    let answer = move || functions::json(StatusCode::OK, &results);
+    Ok(task::blocking("write a batch", answer).await)
 }
 
 /// What the answers of one batch may hold together: they are in memory until the last has come. One that does not fit any more

@@ -179,7 +179,7 @@ pub fn router(control: Control) -> Router {
     Router::new().fallback_service(routes.map_request(canonical))
 }
 
-/// Where each operation of the document is; `openapi` lists the same, and a test compares.
+/// Where each operation of the document is; `openapi` lists the same, and tests compare them.
 fn routes() -> Router<Control> {
     Router::new()
         .route("/functions/", get(functions::list).post(functions::create))

@@ -623,6 +623,23 @@ async fn the_document_describes_what_is_there_and_nothing_dangles() {
     }
 }
 
+#[tokio::test]
+async fn every_path_is_described() {
+    let document = World::empty().get("/openapi.json").await.json();
+    let source = include_str!("mod.rs");
+    let (_, routes) = source.split_once("fn routes()").expect("the list");
+    let (routes, _) = routes.split_once("\n}").expect("its end");
+    let paths: BTreeSet<_> = routes
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect();
+    assert!(paths.len() > 20, "{paths:?}");
+    let described = document["paths"].as_object().expect("paths").keys();
+    assert_eq!(paths, described.cloned().collect());
+}
+
 /// A function could otherwise be hidden by Hearth's own paths, or hide them.
 #[tokio::test]
 async fn every_path_is_reserved() {

@@ -147,11 +147,14 @@ pub async fn signed(
             Payload::Whole { .. } | Payload::Unsigned => Ok(body),
         }
     };
-    let body = if body.len() <= INLINE_MAX {
-        prove(parts, body)?
-    } else {
-        let parts = parts.clone();
-        task::blocking("check a signature", move || prove(&parts, body)).await?
-    };
+    if body.len() <= INLINE_MAX {
+        let body = prove(parts, body)?;
+        return Ok(Admitted { caller, body, room });
+    }
+    let parts = parts.clone();
+    // The room with it, which is free when all of this is over, whoever waits for it.
+    let prove = move || (prove(&parts, body), room);
+    let (body, room) = task::blocking("check a signature", prove).await;
+    let body = body?;
     Ok(Admitted { caller, body, room })
 }

@@ -26,8 +26,8 @@ pub(super) const ZIP_IN_IMAGE: &str = "Please don't provide Handler or Runtime o
 pub(super) const IMAGE_CONFIG_OF_ZIP: &str =
     "Please don't provide ImageConfig when the intended function PackageType is Zip.";
 
-pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
-    let mut fields = Fields::read(&asked.body).await?;
+pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
+    let mut fields = Fields::read(&mut asked).await?;
     let Some(name) = fields.text("FunctionName")? else {
         fields.missing("FunctionName");
         return Err(Refusal::validation(&fields.faults));

@@ -1,11 +1,11 @@
 //! A request's JSON, field by field, with AWS's sentences about what is wrong. What AWS does not know is passed over, as AWS does; null is
 //! the same as nothing.
 
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::api::idempotency::INLINE_MAX;
 use crate::api::json;
+use crate::api::lambda::Asked;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::names;
 use crate::task;
@@ -36,13 +36,16 @@ impl Fields {
         }
     }
 
-    /// The same of a body that may be large.
-    pub async fn read(body: &Bytes) -> Result<Self, Refusal> {
-        if body.len() <= INLINE_MAX {
-            return Self::of(body);
+    /// The same of a body that may be large. Its room is held as long as it is looked at, also when nobody waits for that any more.
+    pub(super) async fn read(asked: &mut Asked) -> Result<Self, Refusal> {
+        if asked.body.len() <= INLINE_MAX {
+            return Self::of(&asked.body);
         }
-        let body = body.clone();
-        task::blocking("read a body", move || Self::of(&body)).await
+        let (body, room) = (asked.body.clone(), asked.room.take());
+        let read = move || (Self::of(&body), room);
+        let (fields, room) = task::blocking("read a body", read).await;
+        asked.room = room;
+        fields
     }
 
     fn within(prefix: String, given: Map<String, Value>) -> Self {

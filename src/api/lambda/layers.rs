@@ -91,10 +91,10 @@ pub(super) fn arn(place: &Place, id: &Id) -> String {
     format!("{}:{}", place.layer(&id.name), id.number)
 }
 
-pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+pub(super) async fn publish(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
     let does = Do::PublishLayerVersion;
     let name = named(face, &asked, does, "PublishLayerVersion")?;
-    let mut fields = Fields::read(&asked.body).await?;
+    let mut fields = Fields::read(&mut asked).await?;
     let description = fields.up_to("Description", DESCRIPTION_MAX)?;
     let license = fields.up_to("LicenseInfo", LICENSE_MAX)?;
     let runtimes = runtimes(&mut fields)?;

@@ -22,12 +22,12 @@ use crate::domain::function::Function;
 use crate::domain::image;
 use crate::domain::version::VersionId;
 
-pub(super) async fn code(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::UpdateFunctionCode, "UpdateFunctionCode")?;
     let target = face.found(&named)?;
     unpublished(&named)?;
     let made = target.published().head.last;
-    let mut fields = Fields::read(&asked.body).await?;
+    let mut fields = Fields::read(&mut asked).await?;
     let revision = fields.text("RevisionId")?;
     let architecture = settings::architecture(&mut fields)?;
     let dry = fields.flag("DryRun")?;

@@ -33,9 +33,13 @@ impl Packages {
     /// Whether there are any that are whole.
     pub(super) fn are_some(&self) -> Result<bool, Fault> {
         let list = std::fs::read_dir(&self.dir).map_err(Fault::file("list", &self.dir))?;
-        Ok(list
-            .flatten()
-            .any(|entry| package(&entry.file_name()).is_some()))
+        for entry in list {
+            let entry = entry.map_err(Fault::file("list", &self.dir))?;
+            if package(&entry.file_name()).is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes what a crash left behind: half-written files, and packages that are not `kept`.

@@ -25,9 +25,10 @@ local hash = prefix .. id
 
 local function forget(old)
   local size = redis.call('HSTRLEN', prefix .. old, 'body')
-  if size > 0 then redis.call('DECRBY', bytes, size) end
+  -- What takes away comes first, so that a full Redis lets the rest pass.
   redis.call('UNLINK', prefix .. old)
   redis.call('ZREM', index, old)
+  if size > 0 then redis.call('DECRBY', bytes, size) end
 end
 local function has()
   local known = redis.call('HMGET', hash, 'by', 'done')

@@ -103,6 +103,7 @@ class _Json(logging.Formatter):
 _SECONDS = "%Y-%m-%dT%H:%M:%SZ"
 _OF_RECORDS = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 _handler = _Stdout()
+_is_json = False
 
 
 def prepare_logging():
@@ -113,7 +114,9 @@ def prepare_logging():
 
 def set_logging(environment):
     """As the function's environment, or AWS for it, says it."""
-    if environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
+    global _is_json
+    _is_json = environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+    if _is_json:
         _handler.setFormatter(_Json())
     level = environment.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
     level = "DEBUG" if level == "TRACE" else level
@@ -123,7 +126,7 @@ def set_logging(environment):
 
 def failed(kind, message, stack):
     """What the log gets to see of what went wrong."""
-    if not isinstance(_handler.formatter, _Json):
+    if not _is_json:
         text = f"[ERROR] {kind}: {message}"
         say(text + "\nTraceback (most recent call last):\n" + "".join(stack).rstrip("\n") if stack else text)
         return

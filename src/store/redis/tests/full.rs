@@ -2,13 +2,13 @@
 
 use super::*;
 use crate::domain::id::RequestId;
-use crate::domain::idempotency::Key;
-use crate::store::answers::{Answers, Begun};
+use crate::domain::idempotency::{self, Key};
+use crate::store::answers::{Answers, Begun, Bounds, Ended};
 use crate::store::layers::Layers;
 use crate::store::permits::{Answer, Ask, Claim, Permits};
 
 const LONG: Duration = Duration::from_secs(300);
-const ANSWERS: crate::store::answers::Bounds = crate::store::answers::Bounds {
+const ANSWERS: Bounds = Bounds {
     lease: LONG,
     keep: LONG,
     keys: 10,
@@ -88,8 +88,24 @@ async fn a_full_redis_goes_on_with_what_it_promised() {
     let by = RequestId::generate();
     let begun = store.begin(&key, by, ANSWERS).await.expect("is begun");
     assert_eq!(begun, Begun::Yours { first: by });
+    // Its time is over as soon as it is kept.
+    let at_once = Bounds {
+        keep: Duration::ZERO,
+        ..ANSWERS
+    };
+    let answered = Key::of(&FunctionId::from_stored("f"), "answered", "", b"{}");
+    store.begin(&answered, by, at_once).await.expect("is begun");
+    let answer = idempotency::Answer {
+        status: 200,
+        headers: Vec::new(),
+        body: "an answer".into(),
+    };
+    let kept = store.end(&answered, by, Some(&answer), at_once).await;
+    assert_eq!(kept.expect("is kept"), Ended::Kept);
     server.fill().await;
 
+    // Or else what fills it would never go.
+    assert!(store.forget().await.expect("is forgotten"));
     // Or else no call would be let in any more when the lease is over.
     assert!(granted(store.exchange(&ask(2, 10)).await));
     // Or else the call would be run once more beside the one that runs.
