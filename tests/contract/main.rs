@@ -110,7 +110,10 @@ fn every_template_greets() -> Result<()> {
         assert_eq!(said["message"], "Hello, Ada!", "{}", manifest.id);
         assert_eq!(said["request_id"], id, "{}", manifest.id);
         worker.log.drain();
-        assert_eq!(worker.log.lines(), ["greeting Ada"], "{}", manifest.id);
+        // Some runtimes say when and for whom before it.
+        let lines = worker.log.lines();
+        let greets = lines.iter().all(|line| line.ends_with("greeting Ada"));
+        assert!(lines.len() == 1 && greets, "{}: {lines:?}", manifest.id);
     }
     Ok(())
 }
