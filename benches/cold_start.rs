@@ -173,6 +173,8 @@ async fn measure(
                 rows,
             )
             .await?;
+            // The other one makes new stem workers for those that were taken: not at the same time.
+            with.quiet(id, args.burst.max(2)).await?;
             without.quiet(id, 0).await?;
             first_calls(
                 without,
@@ -196,6 +198,7 @@ async fn measure(
             .await?;
             with.quiet(id, args.burst.max(2)).await?;
             first_calls(with, id, &names, "stem", &row("stem"), rows).await?;
+            with.quiet(id, args.burst.max(2)).await?;
             without.quiet(id, 0).await?;
             first_calls(without, id, &names, "cold", &row("cold"), rows).await?;
         }
