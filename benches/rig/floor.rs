@@ -1,6 +1,6 @@
 //! The limit rows that are servers: a bare one that answers a constant, and the least that can stand between HTTP and a shim. Each is
-//! a process of its own, as Hearth is, with the same threads; it is this program again, started with hidden arguments, and ends
-//! when its standard input does.
+//! a process of its own, as Hearth is, with tokio's usual threads or as many as `TOKIO_WORKER_THREADS` says; it is this program again, started
+//! with hidden arguments, and ends when its standard input does.
 
 use std::convert::Infallible;
 use std::io::Write;

@@ -166,10 +166,8 @@ impl Connection {
                 Err(error) if would_block(&error) => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // That was all: asking again would only say so.
-                Ok(read) if have + read < room => {
-                    if read > 0 {
-                        ready.clear_ready();
-                    }
+                Ok(read) if read > 0 && have + read < room => {
+                    ready.clear_ready();
                     return Poll::Ready(Ok(read));
                 }
                 read => return Poll::Ready(read),

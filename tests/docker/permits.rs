@@ -409,8 +409,7 @@ async fn a_reservation_is_a_cap_and_a_guarantee_on_all_processes() {
     never_above_the_limit(&[reserved, others].concat());
 
     // And it is a cap. What is refused is so at once, by what the ledger says: these calls take longer than anybody waits.
-    // Longer than any of the others may wait.
-    let time = json!(25);
+    let time = json!(12);
     let many = (0..8).map(|n| servers[n % 3].call("own", &time));
     let answers = futures_util::future::join_all(many).await;
     let served: Vec<Interval> = answers
@@ -549,7 +548,8 @@ async fn what_is_provisioned_of_a_reservation_is_for_its_version_on_all_processe
     never_above_the_limit(&[version, latest, others].concat());
 
     // Its calls may have the rest as well, and no more than that.
-    let time = json!(12);
+    // These calls take longer than anybody waits.
+    let time = json!(25);
     let many = (0..8).map(|n| servers[n % 2].call("own:1", &time));
     let answers = futures_util::future::join_all(many).await;
     let (served, refused): (Vec<_>, Vec<_>) =

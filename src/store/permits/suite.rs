@@ -33,7 +33,8 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Permits>) {
     ];
 }
 
-fn ask(process: &str, sequence: u64, held: u32, need: u32) -> Ask {
+/// Of ten, with a lease that is not lost while the machine is busy.
+pub fn ask(process: &str, sequence: u64, held: u32, need: u32) -> Ask {
     Ask {
         process: process.into(),
         incarnation: format!("first of {process}"),

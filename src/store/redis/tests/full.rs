@@ -5,7 +5,8 @@ use crate::domain::id::RequestId;
 use crate::domain::idempotency::{self, Key};
 use crate::store::answers::{Answers, Begun, Bounds, Ended};
 use crate::store::layers::Layers;
-use crate::store::permits::{Answer, Ask, Claim, Permits};
+use crate::store::permits::suite::ask;
+use crate::store::permits::{Answer, Permits};
 
 const LONG: Duration = Duration::from_secs(300);
 const ANSWERS: Bounds = Bounds {
@@ -19,28 +20,6 @@ impl Server {
     /// Anything more is too much, and nothing is thrown away for it.
     async fn fill(&self) {
         self.ask::<()>(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    }
-}
-
-fn ask(sequence: u64, held: u32) -> Ask {
-    Ask {
-        process: "p".into(),
-        incarnation: "first".into(),
-        sequence,
-        answered: sequence - 1,
-        lease: LONG,
-        tail: Duration::ZERO,
-        holds: sequence > 1,
-        whole: true,
-        account: 10,
-        claims: vec![Claim {
-            scope: "unreserved".into(),
-            limit: 10,
-            counted: true,
-            held,
-            need: 1,
-            lately: 0,
-        }],
     }
 }
 
@@ -83,7 +62,7 @@ async fn a_full_redis_goes_on_with_what_it_promised() {
     let server = Server::start().await;
     let store = server.store().await;
     let granted = |answer| matches!(answer, Ok(Answer::Granted(grants)) if grants[0].held == 10);
-    assert!(granted(store.exchange(&ask(1, 0)).await));
+    assert!(granted(store.exchange(&ask("p", 1, 0, 1)).await));
     let key = Key::of(&FunctionId::from_stored("f"), "key", "", b"{}");
     let by = RequestId::generate();
     let begun = store.begin(&key, by, ANSWERS).await.expect("is begun");
@@ -107,7 +86,7 @@ async fn a_full_redis_goes_on_with_what_it_promised() {
     // Or else what fills it would never go.
     assert!(store.forget().await.expect("is forgotten"));
     // Or else no call would be let in any more when the lease is over.
-    assert!(granted(store.exchange(&ask(2, 10)).await));
+    assert!(granted(store.exchange(&ask("p", 2, 10, 1)).await));
     // Or else the call would be run once more beside the one that runs.
     assert!(store.hold(&key, by, ANSWERS).await.expect("is held"));
     let other = Key::of(&FunctionId::from_stored("f"), "other", "", b"{}");
