@@ -282,7 +282,7 @@ impl<G: Send + 'static> Lease<G> {
     /// that has something to say though nobody asked, gets no call.
     fn alive(self) -> Result<Self, G> {
         let worker = self.worker();
-        match !worker.is_gone() && worker.connection.is_quiet() {
+        match !worker.is_gone() && worker.connection.seems_quiet() {
             true => Ok(self),
             false => Err(self.died_idle()),
         }

@@ -2,6 +2,7 @@
 //! channel. `receive` may be dropped and called again; a `send` that is dropped half way leaves the connection unusable,
 //! and whoever dropped it gives the worker up.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
@@ -23,10 +24,14 @@ use crate::worker::message;
 const COPY_MAX: usize = 64 * 1024;
 /// A buffer that grew beyond this for a large answer is not kept.
 const BUFFER_KEEP: usize = 256 * 1024;
-/// Room for what is usually answered; a frame that needs more makes it.
-const INPUT: usize = 8 * 1024;
-/// Of a frame that is larger, so much is read at once: room for it is cleared first.
+/// So much is read at once.
 const READ_MAX: usize = 128 * 1024;
+
+thread_local! {
+    /// What is read comes here first. The room for it is made once, and the same few lines of it stay in the processor's cache, whichever
+    /// worker answers; a connection keeps of it only what is no whole frame yet.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_MAX].into());
+}
 
 #[derive(Debug)]
 pub struct Connection {
@@ -66,17 +71,24 @@ impl Connection {
     pub fn new(stream: UnixStream) -> io::Result<Self> {
         Ok(Self {
             socket: watched(stream.into_std()?, Interest::READABLE)?,
-            input: BytesMut::with_capacity(INPUT),
+            input: BytesMut::new(),
             output: BytesMut::new(),
         })
     }
 
-    /// Whether nothing came of the other end since the last frame, not even its end: as it must be between two invocations. Asks the kernel:
-    /// what tokio remembers may be older than a worker's death, or than what it said to be taken for its next answer.
+    /// Whether nothing came of the other end since the last frame, not even its end: as it must be between two invocations. Asks the kernel.
     pub fn is_quiet(&self) -> bool {
-        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-        let peeked = recv(self.socket.as_raw_fd(), &mut [0; 1], flags);
-        self.input.is_empty() && peeked == Err(Errno::EAGAIN)
+        let nothing = Err::<(), _>(Errno::EAGAIN);
+        self.input.is_empty() && peek(self.socket.get_ref()).map(drop) == nothing
+    }
+
+    /// The same, as far as the reactor knows, which costs nothing: the kernel is asked only of what it told. What came since its last turn is
+    /// seen later: an end by who sends, anything else as an answer to nothing that was asked.
+    pub fn seems_quiet(&self) -> bool {
+        let told = self.socket.try_io(Interest::READABLE, |socket| {
+            peek(socket).map_err(io::Error::from)
+        });
+        self.input.is_empty() && told.is_err_and(|error| would_block(&error))
     }
 
     /// The process on the other end, as the kernel knows it.
@@ -138,41 +150,44 @@ impl Connection {
         loop {
             if let Some(frame) = frame::decode(&mut self.input)? {
                 if self.input.is_empty() && self.input.capacity() > BUFFER_KEEP {
-                    self.input = BytesMut::with_capacity(INPUT);
+                    self.input = BytesMut::new();
                 }
                 return Ok(frame);
             }
-            self.input.reserve(4 * 1024);
-            match poll_fn(|context| self.poll_read(context)).await {
-                Ok(0) => return Err(Error::Closed),
-                Ok(_) => {}
-                Err(error) => return Err(broken(error)),
+            if let Some(frame) = poll_fn(|context| self.poll_read(context)).await? {
+                return Ok(frame);
             }
         }
     }
 
-    /// Reads what is there behind what was read before.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        loop {
-            let mut ready = ready!(self.socket.poll_read_ready(context))?;
-            let have = self.input.len();
-            let most = if have == 0 { INPUT } else { READ_MAX };
-            let room = self.input.capacity().min(have + most);
-            self.input.resize(room, 0);
-            let read = ready.get_inner().read(&mut self.input[have..]);
-            self.input
-                .truncate(have + read.as_ref().map_or(0, |read| *read));
-            match read {
-                Err(error) if would_block(&error) => ready.clear_ready(),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // That was all: asking again would only say so.
-                Ok(read) if read > 0 && have + read < room => {
+    /// Reads what is there: a frame if that is all of it, else it is put behind what was read before.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame>, Error>> {
+        READ.with_borrow_mut(|room| {
+            loop {
+                let mut ready = ready!(self.socket.poll_read_ready(context)).map_err(broken)?;
+                let read = match ready.get_inner().read(room) {
+                    Ok(0) => return Poll::Ready(Err(Error::Closed)),
+                    Ok(read) => read,
+                    Err(error) if would_block(&error) => {
+                        ready.clear_ready();
+                        continue;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Poll::Ready(Err(broken(error))),
+                };
+                if read < room.len() {
+                    // That was all: asking again would only say so.
                     ready.clear_ready();
-                    return Poll::Ready(Ok(read));
                 }
-                read => return Poll::Ready(read),
+                if self.input.is_empty()
+                    && let Some(frame) = frame::sole(&room[..read])?
+                {
+                    return Poll::Ready(Ok(Some(frame)));
+                }
+                self.input.extend_from_slice(&room[..read]);
+                return Poll::Ready(Ok(None));
             }
-        }
+        })
     }
 
     /// The next frame's body, which must be of this kind.
@@ -228,6 +243,12 @@ async fn write_all(mut socket: &Socket, mut rest: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Looks for what is there to read, and leaves it there.
+fn peek(socket: &Socket) -> nix::Result<usize> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    recv(socket.as_raw_fd(), &mut [0; 1], flags)
+}
+
 fn would_block(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
 }
@@ -254,7 +275,13 @@ mod tests {
         let mut here = Connection::new(here).expect("a reactor");
         let mut there = Connection::new(there).expect("a reactor");
         let large: Vec<u8> = (0..6_000_000_u32).map(|n| (n % 251) as u8).collect();
-        for payload in [&large[..], b"{}", &large[..100_000], &large[..INPUT], b""] {
+        for payload in [
+            &large[..],
+            b"{}",
+            &large[..100_000],
+            &large[..READ_MAX],
+            b"",
+        ] {
             let sent = here.send_invoke(7, 0, RequestId::generate(), b"", payload, true);
             let (sent, invoke) = tokio::join!(sent, there.receive());
             sent.expect("sent");
@@ -287,7 +314,7 @@ mod tests {
         let (here, mut there) = UnixStream::pair().expect("a pair");
         let mut here = Connection::new(here).expect("a reactor");
         let mut bytes = Vec::new();
-        for size in [0, 1, 5_000, INPUT, 200_000, 3] {
+        for size in [0, 1, 5_000, READ_MAX, 200_000, 3] {
             bytes.extend_from_slice(&frame::header(Kind::ResponseChunk, 0, 1, size));
             bytes.extend_from_slice(&vec![b'x'; size]);
         }
@@ -309,7 +336,7 @@ mod tests {
             (sizes, end)
         };
         let (_, (sizes, end)) = tokio::join!(sends, receives);
-        assert_eq!(sizes, [0, 1, 5_000, INPUT, 200_000, 3]);
+        assert_eq!(sizes, [0, 1, 5_000, READ_MAX, 200_000, 3]);
         assert!(matches!(end, Error::Closed));
     }
 
@@ -329,10 +356,17 @@ mod tests {
     async fn who_says_something_unasked_or_ends_is_not_quiet() {
         for says in [&b"x"[..], b""] {
             let (here, mut there) = UnixStream::pair().expect("a pair");
-            let connection = Connection::new(here).expect("a reactor");
+            let mut connection = Connection::new(here).expect("a reactor");
+            let answer = frame::header(Kind::ResponseEnd, 0, 1, 0);
+            there.write_all(&answer).await.expect("room");
+            connection.receive().await.expect("an answer");
+            assert!(connection.is_quiet() && connection.seems_quiet());
             there.write_all(says).await.expect("room");
             drop(there);
             assert!(!connection.is_quiet());
+            // The reactor has its turn when a task waits.
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            assert!(!connection.seems_quiet() && !connection.seems_quiet());
         }
     }
 }

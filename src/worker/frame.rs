@@ -141,29 +141,67 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) {
     out.put_slice(&frame.body);
 }
 
-/// Takes one frame off the front of `input`, or says `None` when more bytes are needed. A bad header is refused as soon
-/// as it is seen, before its body is waited for.
+/// What a header says, checked.
+struct Head {
+    kind: Kind,
+    flags: u8,
+    stream: u32,
+    length: usize,
+}
+
+impl Head {
+    /// `None` when more bytes are needed. A bad header is refused as soon as it is seen, before its body is waited for.
+    fn read(input: &[u8]) -> Result<Option<Self>, Error> {
+        let Some(head) = input.first_chunk::<HEADER_LEN>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let kind = Kind::from_byte(head[4]).ok_or(Error::UnknownKind(head[4]))?;
+        let flags = head[5];
+        if head[6] != 0 || head[7] != 0 {
+            return Err(Error::Reserved);
+        }
+        if flags & !kind.flags_allowed() != 0 {
+            return Err(Error::Flags { kind, flags });
+        }
+        if length > kind.body_max() {
+            return Err(Error::TooLong {
+                kind,
+                length,
+                limit: kind.body_max(),
+            });
+        }
+        let stream = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
+        Ok(Some(Self {
+            kind,
+            flags,
+            stream,
+            length,
+        }))
+    }
+
+    fn with(self, body: Bytes) -> Frame {
+        let Self {
+            kind,
+            flags,
+            stream,
+            ..
+        } = self;
+        Frame {
+            kind,
+            flags,
+            stream,
+            body,
+        }
+    }
+}
+
+/// Takes one frame off the front of `input`, or says `None` when more bytes are needed.
 pub fn decode(input: &mut BytesMut) -> Result<Option<Frame>, Error> {
-    let Some(head) = input.first_chunk::<HEADER_LEN>() else {
+    let Some(head) = Head::read(input)? else {
         return Ok(None);
     };
-    let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    let kind = Kind::from_byte(head[4]).ok_or(Error::UnknownKind(head[4]))?;
-    let flags = head[5];
-    if head[6] != 0 || head[7] != 0 {
-        return Err(Error::Reserved);
-    }
-    if flags & !kind.flags_allowed() != 0 {
-        return Err(Error::Flags { kind, flags });
-    }
-    if length > kind.body_max() {
-        return Err(Error::TooLong {
-            kind,
-            length,
-            limit: kind.body_max(),
-        });
-    }
-    let stream = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
+    let length = head.length;
     if input.len() < HEADER_LEN + length {
         input.reserve(HEADER_LEN + length - input.len());
         return Ok(None);
@@ -177,12 +215,15 @@ pub fn decode(input: &mut BytesMut) -> Result<Option<Frame>, Error> {
         }
         _ => input.split_to(length).freeze(),
     };
-    Ok(Some(Frame {
-        kind,
-        flags,
-        stream,
-        body,
-    }))
+    Ok(Some(head.with(body)))
+}
+
+/// The frame, if these bytes are one small frame and nothing else, as most that is read at once is.
+pub fn sole(bytes: &[u8]) -> Result<Option<Frame>, Error> {
+    let head = Head::read(bytes)?;
+    let is_all = |head: &Head| head.length <= COPY_MAX && bytes.len() == HEADER_LEN + head.length;
+    let head = head.filter(is_all);
+    Ok(head.map(|head| head.with(Bytes::copy_from_slice(&bytes[HEADER_LEN..]))))
 }
 
 #[cfg(test)]
@@ -210,6 +251,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_frame_alone_is_told_from_more_and_from_less(frame in any_frame(), more in 0usize..3) {
+            let mut wire = BytesMut::new();
+            encode(&frame, &mut wire);
+            let whole = wire.len();
+            for end in 0..whole {
+                prop_assert_eq!(sole(&wire[..end]), Ok(None));
+            }
+            let small = (frame.body.len() <= COPY_MAX).then(|| frame.clone());
+            prop_assert_eq!(sole(&wire), Ok(small));
+            wire.extend_from_slice(&wire.clone()[..more]);
+            if more > 0 {
+                prop_assert_eq!(sole(&wire), Ok(None));
+            }
+        }
+
         #[test]
         fn frames_survive_the_wire_however_it_cuts_them(
             frames in prop::collection::vec(any_frame(), 1..8), cut in 1usize..512

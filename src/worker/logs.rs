@@ -15,6 +15,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::future::poll_fn;
+use memchr::memchr;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -397,7 +398,7 @@ fn last_lines(text: &str) -> &str {
 
 impl State {
     fn take(&mut self, mut bytes: &[u8], line_bytes: usize) {
-        while let Some(end) = bytes.iter().position(|b| *b == b'\n') {
+        while let Some(end) = memchr(b'\n', bytes) {
             self.extend(&bytes[..end], line_bytes);
             self.finish_line();
             bytes = &bytes[end + 1..];
@@ -427,9 +428,12 @@ impl State {
 
     fn finish_line(&mut self) {
         self.skipping = false;
-        let text = String::from_utf8_lossy(&self.partial)
-            .trim_end_matches('\r')
-            .to_owned();
+        // What is text already is looked at word by word, and what is not byte by byte.
+        let text = match std::str::from_utf8(&self.partial) {
+            Ok(text) => text.into(),
+            Err(_) => String::from_utf8_lossy(&self.partial),
+        };
+        let text = text.trim_end_matches('\r').to_owned();
         self.partial.clear();
         self.tail.push_str(&text);
         self.tail.push('\n');
