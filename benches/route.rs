@@ -16,6 +16,7 @@ use hearth::domain::id::{FunctionId, FunctionName};
 use hearth::domain::key::Wish;
 use hearth::gateway::keys::admit;
 use hearth::gateway::route;
+use hearth::gateway::screen::Seen;
 use hearth::router::table::{Entry, Table};
 use hearth::scheduler::admit::{self, Gate, Gates, UNLIMITED};
 use http::{HeaderMap, Method};
@@ -85,7 +86,7 @@ fn admission(c: &mut Criterion) {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {secret}").parse().unwrap());
     c.bench_function("route/check the key", |b| {
-        b.iter(|| admit(&keys, &headers).unwrap())
+        b.iter(|| admit(&keys, &Seen::of(&headers)).unwrap())
     });
 }
 

@@ -47,7 +47,8 @@ pub async fn execute(
     headers: &HeaderMap,
     payload: Bytes,
 ) -> Response<Body> {
-    let later = match headers.get(INVOCATION_TYPE).map(HeaderValue::as_bytes) {
+    let asked = Asked::of(headers);
+    let later = match asked.invocation_type.map(HeaderValue::as_bytes) {
         None | Some(b"RequestResponse") => false,
         Some(b"Event") => true,
         Some(_) => {
@@ -66,7 +67,7 @@ pub async fn execute(
             return response;
         }
     };
-    if headers.contains_key(idempotency::KEY) {
+    if asked.is_named {
         let behind = name.split_once(':').map(|(_, behind)| behind);
         let wanted = behind.or(qualifier.as_deref()).unwrap_or_default();
         // Boxed, so that calls without a key carry nothing of it.
@@ -80,15 +81,52 @@ pub async fn execute(
         ))
         .await;
     }
-    let raw = is_raw(headers);
+    let raw = is_raw(asked.content_type);
     let trace = trace::begin(queue.scheduler(), headers, Face::Execute);
     if !later {
-        let called = call(queue.scheduler(), &resolved, payload, raw, trace).await;
-        return respond(called, Some(&resolved.target));
+        if let Some(fault) = over(PAYLOAD_MAX, &payload) {
+            return respond(refused(fault), Some(&resolved.target));
+        }
+        let (scheduler, target) = (queue.scheduler(), &resolved.target);
+        let invocation = invocation(&resolved, payload, raw, trace);
+        let id = invocation.request_id;
+        // What of the answer's head is known beforehand is put together while the worker works.
+        let (called, head) = tokio::join!(
+            biased;
+            scheduler.invoke(target, invocation),
+            async { known(id, Some(target)) },
+        );
+        return answer(head, called);
     }
     let id = RequestId::generate();
     let submitted = Box::pin(submit(queue, id, &resolved, raw, payload, trace));
     submitted.await.unwrap_or_else(|refused| refused.response)
+}
+
+/// What the head of a call says of it.
+#[derive(Default)]
+struct Asked<'a> {
+    invocation_type: Option<&'a HeaderValue>,
+    content_type: Option<&'a HeaderValue>,
+    /// By its caller, so that it is run once.
+    is_named: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// Once over all headers: asking for each by its name costs more than there are.
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in headers {
+            if name == CONTENT_TYPE {
+                asked.content_type.get_or_insert(value);
+            } else if name == INVOCATION_TYPE {
+                asked.invocation_type.get_or_insert(value);
+            } else if name == idempotency::KEY {
+                asked.is_named = true;
+            }
+        }
+        asked
+    }
 }
 
 /// The qualifier in a query. Others are nobody's business here: they may be a proxy's.
@@ -111,7 +149,7 @@ async fn once(
     if let Some(fault) = over(limit, &payload) {
         return refuse(fault);
     }
-    let raw = is_raw(headers);
+    let raw = is_raw(headers.get(CONTENT_TYPE));
     let how = match (raw, later) {
         (false, false) => "json",
         (true, false) => "raw",
@@ -291,8 +329,8 @@ pub async fn call(
 }
 
 /// The payload is bytes if it is declared so; everything else is JSON.
-fn is_raw(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else {
+fn is_raw(content_type: Option<&HeaderValue>) -> bool {
+    let Some(value) = content_type else {
         return false;
     };
     let value = value.as_bytes();
@@ -313,6 +351,11 @@ fn refused(fault: Fault) -> Called {
 }
 
 fn respond(called: Called, target: Option<&Target>) -> Response<Body> {
+    answer(known(called.request_id, target), called)
+}
+
+/// `head` is what was `known` of the call.
+fn answer(mut head: HeaderMap, called: Called) -> Response<Body> {
     let Called {
         request_id,
         phases,
@@ -321,11 +364,14 @@ fn respond(called: Called, target: Option<&Target>) -> Response<Body> {
         log_tail,
         ..
     } = called;
-    let mut response = match result {
-        Ok(answer) => answered(answer, request_id),
-        Err(fault) => failed(&fault, &log_tail, request_id),
+    learnt(&mut head, &phases, start);
+    let (status, body) = match result {
+        Ok(answer) => (StatusCode::OK, answered(&mut head, answer, request_id)),
+        Err(fault) => failed(&mut head, &fault, &log_tail, request_id),
     };
-    label(response.headers_mut(), request_id, &phases, start, target);
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = head;
     response
 }
 
@@ -337,15 +383,28 @@ pub(super) fn label(
     start: Option<(StartKind, StartReason)>,
     target: Option<&Target>,
 ) {
+    headers.extend(known(request_id, target));
+    learnt(headers, phases, start);
+}
+
+/// The part of it that is known before the call.
+fn known(request_id: RequestId, target: Option<&Target>) -> HeaderMap {
+    // Room for the rest, too.
+    let mut headers = HeaderMap::with_capacity(6);
     headers.insert(error::REQUEST_ID, error::request_id_value(request_id));
-    headers.insert(SERVER_TIMING, server_timing(phases, start));
-    if let Some((kind, _)) = start {
-        headers.insert(START, HeaderValue::from_static(kind.as_str()));
-    }
     if let Some(target) = target {
         let version = HeaderValue::from_str(target.digest.short()).expect("a digest is hex");
         headers.insert(VERSION, version);
         headers.insert(EXECUTED_VERSION, executed(target.version));
+    }
+    headers
+}
+
+/// The part that is known after it.
+fn learnt(headers: &mut HeaderMap, phases: &Phases, start: Option<(StartKind, StartReason)>) {
+    headers.insert(SERVER_TIMING, server_timing(phases, start));
+    if let Some((kind, _)) = start {
+        headers.insert(START, HeaderValue::from_static(kind.as_str()));
     }
 }
 
@@ -356,7 +415,7 @@ fn executed(version: VersionId) -> HeaderValue {
     }
 }
 
-fn answered(answer: Answer, request_id: RequestId) -> Response<Body> {
+fn answered(head: &mut HeaderMap, answer: Answer, request_id: RequestId) -> Body {
     let (content_type, body) = match answer {
         Answer::Whole { body, raw: false } => (error::JSON, Body::Full(body)),
         Answer::Whole { body, raw: true } => (OCTETS, Body::Full(body)),
@@ -366,39 +425,44 @@ fn answered(answer: Answer, request_id: RequestId) -> Response<Body> {
             Body::Stream { request_id, body },
         ),
     };
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, content_type);
-    response
+    head.insert(CONTENT_TYPE, content_type);
+    body
 }
 
-fn failed(fault: &Fault, log_tail: &str, request_id: RequestId) -> Response<Body> {
+fn failed(
+    head: &mut HeaderMap,
+    fault: &Fault,
+    log_tail: &str,
+    request_id: RequestId,
+) -> (StatusCode, Body) {
     let body = error::ErrorBody {
         error: error::fault_detail(fault, log_tail, request_id),
     };
-    let mut response = Response::new(Body::Full(error::to_json(&body)));
-    *response.status_mut() = error::fault_status(fault);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, error::JSON);
+    head.insert(CONTENT_TYPE, error::JSON);
     if let Some(after) = error::fault_retry_after(fault) {
-        headers.insert(RETRY_AFTER, after);
+        head.insert(RETRY_AFTER, after);
     }
-    response
+    let body = Body::Full(error::to_json(&body));
+    (error::fault_status(fault), body)
 }
+
+/// What `Text::put_start` says of a warm call.
+const WARM: &str = ", start;dur=0.000;desc=\"warm: idle\", init;dur=0.000";
 
 /// Where the time went, in milliseconds.
 fn server_timing(phases: &Phases, start: Option<(StartKind, StartReason)>) -> HeaderValue {
     let mut text = Text::default();
     text.put("queue;dur=");
     text.put_millis(phases.queue);
-    text.put(", start;dur=");
-    text.put_millis(phases.start);
-    if let Some((kind, reason)) = start {
-        for part in [";desc=\"", kind.as_str(), ": ", reason.as_str(), "\""] {
-            text.put(part);
+    match start {
+        // As most calls are: in one piece.
+        Some((StartKind::Warm, StartReason::Idle))
+            if phases.start.is_zero() && phases.init.is_zero() =>
+        {
+            text.put(WARM)
         }
+        _ => text.put_start(phases, start),
     }
-    text.put(", init;dur=");
-    text.put_millis(phases.init);
     text.put(", run;dur=");
     text.put_millis(phases.run);
     HeaderValue::from_bytes(&text.bytes[..text.length]).expect("digits and names are ASCII")
@@ -425,6 +489,18 @@ impl Text {
         let end = self.length + part.len();
         self.bytes[self.length..end].copy_from_slice(part.as_bytes());
         self.length = end;
+    }
+
+    fn put_start(&mut self, phases: &Phases, start: Option<(StartKind, StartReason)>) {
+        self.put(", start;dur=");
+        self.put_millis(phases.start);
+        if let Some((kind, reason)) = start {
+            for part in [";desc=\"", kind.as_str(), ": ", reason.as_str(), "\""] {
+                self.put(part);
+            }
+        }
+        self.put(", init;dur=");
+        self.put_millis(phases.init);
     }
 
     /// Milliseconds with three digits behind the point.
@@ -511,6 +587,20 @@ mod tests {
         assert!(!never_started.headers().contains_key(START));
     }
 
+    #[test]
+    fn a_warm_call_is_said_in_one_piece_as_in_several() {
+        let mut text = Text::default();
+        let start = Some((StartKind::Warm, StartReason::Idle));
+        text.put_start(&Phases::default(), start);
+        assert_eq!(&text.bytes[..text.length], WARM.as_bytes());
+        let started = Phases {
+            init: Duration::from_millis(1),
+            ..Phases::default()
+        };
+        let timing = server_timing(&started, start);
+        assert!(timing.to_str().expect("text").contains("init;dur=1.000"));
+    }
+
     #[tokio::test]
     async fn a_fault_says_everything_about_itself() {
         let fault = Fault::Handler(Report {
@@ -561,14 +651,10 @@ mod tests {
 
     #[test]
     fn raw_is_what_is_declared_raw() {
-        let with = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static(value));
-            is_raw(&headers)
-        };
+        let with = |value| is_raw(Some(&HeaderValue::from_static(value)));
         assert!(with("application/octet-stream"));
         assert!(with("Application/Octet-Stream; x=y"));
         assert!(!with("application/json"));
-        assert!(!is_raw(&HeaderMap::new()));
+        assert!(!is_raw(None));
     }
 }

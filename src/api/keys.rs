@@ -99,15 +99,18 @@ impl Keys {
             Some(id) => {
                 let at = known.by_id.get(id);
                 at.map(|at| &known.all[*at])
-                    .filter(|entry| entry.hash.ct_eq(&hash).into())
+                    .filter(|entry| are_same(&entry.hash, &hash))
             }
             // A key without an id may be any. Every one is compared, whole, so that the time tells nothing.
-            None => known.all.iter().fold(None, |found, entry| {
-                match bool::from(entry.hash.ct_eq(&hash)) {
-                    true => Some(entry),
-                    false => found,
-                }
-            }),
+            None => {
+                known
+                    .all
+                    .iter()
+                    .fold(None, |found, entry| match are_same(&entry.hash, &hash) {
+                        true => Some(entry),
+                        false => found,
+                    })
+            }
         };
         let Entry { grant, .. } = found.ok_or(Refused::Unknown)?;
         match grant.has_expired(clock::wall) {
@@ -130,6 +133,15 @@ impl Keys {
             }),
         }
     }
+}
+
+/// In constant time, and by words: byte by byte it takes longer than making the hash.
+fn are_same(one: &Hash, other: &Hash) -> bool {
+    let words = |hash: &Hash| {
+        let (words, _) = hash.as_chunks::<8>();
+        std::array::from_fn::<_, 4, _>(|at| u64::from_ne_bytes(words[at]))
+    };
+    words(one)[..].ct_eq(&words(other)[..]).into()
 }
 
 #[cfg(test)]

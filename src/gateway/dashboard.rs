@@ -17,6 +17,7 @@ use crate::clock;
 use crate::domain::key::Grant;
 use crate::gateway::body;
 use crate::gateway::keys::{self, Failure};
+use crate::gateway::screen::Seen;
 use crate::gateway::service::Gateway;
 
 /// A key and some JSON around it.
@@ -30,8 +31,12 @@ struct SignIn {
 
 impl Gateway {
     /// What a request may do: by the key it carries, or by its session. Warm path: a request with a key is not looked at further.
-    pub(super) fn admitted(&self, request: &Request<Incoming>) -> Result<Arc<Grant>, Failure> {
-        match keys::admit(&self.keys, request.headers()) {
+    pub(super) fn admitted(
+        &self,
+        request: &Request<Incoming>,
+        seen: &Seen<'_>,
+    ) -> Result<Arc<Grant>, Failure> {
+        match keys::admit(&self.keys, seen) {
             Err(Failure::Missing) => self.signed_in(request).ok_or(Failure::Missing),
             found => found,
         }

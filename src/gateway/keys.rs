@@ -6,13 +6,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
 
 use crate::api::keys::{Keys, Refused};
 use crate::domain::key::Grant;
-
-const KEY_HEADER: &str = "x-api-key";
+use crate::gateway::screen::Seen;
 
 /// Why nobody comes in. The answer does not tell; the metric does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +32,8 @@ impl Failure {
 
 /// What the request's key may do: `Authorization: Bearer KEY`, `X-Api-Key: KEY`, or, for browsers, basic authentication with the key as
 /// password.
-pub fn admit(keys: &Keys, headers: &HeaderMap) -> Result<Arc<Grant>, Failure> {
-    known(keys, &presented(headers)?)
+pub fn admit(keys: &Keys, seen: &Seen<'_>) -> Result<Arc<Grant>, Failure> {
+    known(keys, &presented(seen)?)
 }
 
 /// What this key may do.
@@ -47,12 +44,12 @@ pub fn known(keys: &Keys, key: &str) -> Result<Arc<Grant>, Failure> {
     })
 }
 
-fn presented(headers: &HeaderMap) -> Result<Cow<'_, str>, Failure> {
-    if let Some(value) = headers.get(KEY_HEADER) {
+fn presented<'a>(seen: &Seen<'a>) -> Result<Cow<'a, str>, Failure> {
+    if let Some(value) = seen.api_key.first() {
         let text = value.to_str().ok();
         return text.map(Into::into).ok_or(Failure::Unknown);
     }
-    let value = headers.get(AUTHORIZATION).ok_or(Failure::Missing)?;
+    let value = seen.authorization.first().ok_or(Failure::Missing)?;
     let of_scheme = || {
         let text = value.to_str().ok()?;
         let (scheme, rest) = text.split_at(text.bytes().position(|byte| byte == b' ')?);
@@ -71,6 +68,8 @@ fn presented(headers: &HeaderMap) -> Result<Cow<'_, str>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
     use crate::domain::key::Wish;
 
@@ -82,7 +81,7 @@ mod tests {
         let admitted = |name: &'static str, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(name, value.parse().expect("a header"));
-            admit(&keys, &headers).map(|grant| grant.name.clone())
+            admit(&keys, &Seen::of(&headers)).map(|grant| grant.name.clone())
         };
         let basic = format!("Basic {}", BASE64_STANDARD.encode(format!("any:{key}")));
         for (name, value) in [
@@ -105,6 +104,6 @@ mod tests {
         ] {
             assert_eq!(admitted(name, value), Err(Failure::Unknown), "{value}");
         }
-        assert_eq!(admit(&keys, &HeaderMap::new()), Err(Failure::Missing));
+        assert_eq!(admit(&keys, &Seen::default()), Err(Failure::Missing));
     }
 }

@@ -5,149 +5,159 @@
 //! name is in `Host` is not checked: nothing here depends on it, and a page that was led to this address by a name of its own
 //! (DNS rebinding) still has no key, which no browser adds to another origin by itself.
 
-use http::header::{
-    AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, ORIGIN, TRANSFER_ENCODING,
-};
+use http::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use http::{Method, Request, Version};
 
 use crate::api::error::Problem;
 
-static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// What holds for every request, whoever it is for.
-pub fn head<B>(request: &Request<B>) -> Result<(), Problem> {
-    let mut seen = Seen::default();
-    // Once over all of them: asking for each by its name costs more than there are headers.
-    for (name, value) in request.headers() {
-        for (known, times) in [
-            (&HOST, &mut seen.hosts),
-            (&TRANSFER_ENCODING, &mut seen.transfers),
-            (&AUTHORIZATION, &mut seen.authorizations),
-            (&API_KEY, &mut seen.keys),
-            (&CONTENT_TYPE, &mut seen.types),
-            (&EXPECT, &mut seen.expectations),
-        ] {
-            if name == known {
-                times.add(value);
-            }
-        }
-    }
-    match seen.hosts {
-        Times::More => return Err(Problem::Head("it has more than one host")),
-        Times::Once(host) if !is_authority(host.as_bytes()) => {
-            return Err(Problem::Head(
-                "its host is not a name with or without a port",
-            ));
-        }
-        // In HTTP/2 it is in the address.
-        Times::Never if request.version() == Version::HTTP_11 => {
-            return Err(Problem::Head("it has no host"));
-        }
-        _ => {}
-    }
-    // The server below looks at the end of it alone.
-    let chunked = match seen.transfers {
-        Times::Never => true,
-        Times::Once(value) => value.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        Times::More => false,
-    };
-    if !chunked {
-        return Err(Problem::Head("its transfer-encoding is not chunked alone"));
-    }
-    // Of two keys one is not the caller's, and of two types one is not the body's.
-    for once in [seen.authorizations, seen.keys, seen.types] {
-        if matches!(once, Times::More) {
-            return Err(Problem::Head(
-                "it has authorization, x-api-key or content-type more than once",
-            ));
-        }
-    }
-    match seen.expectations {
-        Times::Never => Ok(()),
-        Times::Once(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
-        Times::Once(value) => Err(Problem::Expectation(shown(value.as_bytes()))),
-        Times::More => Err(Problem::Head("it has more than one expectation")),
-    }
+/// The headers that a request is judged by, each with what it says first and whether it is there again.
+#[derive(Debug, Default)]
+pub struct Seen<'a> {
+    pub host: Times<'a>,
+    pub authorization: Times<'a>,
+    pub api_key: Times<'a>,
+    content_type: Times<'a>,
+    transfer: Times<'a>,
+    expectation: Times<'a>,
+    encoding: Times<'a>,
+    site: Times<'a>,
+    origin: Times<'a>,
 }
 
-/// The headers that are looked at, and how often each is there.
-#[derive(Debug, Default)]
-struct Seen<'a> {
-    hosts: Times<'a>,
-    transfers: Times<'a>,
-    authorizations: Times<'a>,
-    keys: Times<'a>,
-    types: Times<'a>,
-    expectations: Times<'a>,
-}
-
-#[derive(Debug, Default)]
-enum Times<'a> {
+#[derive(Debug, Default, Clone, Copy)]
+pub enum Times<'a> {
     #[default]
     Never,
     Once(&'a HeaderValue),
-    More,
+    More(&'a HeaderValue),
 }
 
 impl<'a> Times<'a> {
     fn add(&mut self, value: &'a HeaderValue) {
-        *self = match self {
+        *self = match *self {
             Times::Never => Times::Once(value),
-            _ => Times::More,
+            Times::Once(first) | Times::More(first) => Times::More(first),
         };
     }
-}
 
-/// What holds for Hearth's own faces. A function's route takes what its function takes.
-pub fn own<B>(request: &Request<B>) -> Result<(), Problem> {
-    encoded(request, b"identity")
-}
-
-/// The same for AWS's API, whose clients may sign a body in chunks.
-pub fn signed<B>(request: &Request<B>) -> Result<(), Problem> {
-    encoded(request, b"aws-chunked")
-}
-
-fn encoded<B>(request: &Request<B>, also: &[u8]) -> Result<(), Problem> {
-    let headers = request.headers();
-    // Nothing is unpacked here: a few bytes could be any number of them.
-    let encodings = headers.get_all(CONTENT_ENCODING);
-    for value in encodings {
-        let value = value.as_bytes();
-        if ![b"identity", also]
-            .iter()
-            .any(|known| value.eq_ignore_ascii_case(known))
-        {
-            return Err(Problem::Encoding(shown(value)));
+    pub fn first(self) -> Option<&'a HeaderValue> {
+        match self {
+            Times::Never => None,
+            Times::Once(first) | Times::More(first) => Some(first),
         }
     }
-    match is_cross_origin(request.method(), headers) {
-        true => Err(Problem::CrossOrigin),
-        false => Ok(()),
-    }
 }
 
-/// Whether a browser sends this for a page from elsewhere. A browser that knows the key as a password adds it to whatever any page sends
-/// here, so such a page may look, if it can, and change nothing.
-fn is_cross_origin(method: &Method, headers: &HeaderMap) -> bool {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
-        return false;
+impl<'a> Seen<'a> {
+    /// Once over all of them: asking for each by its name costs more than there are headers.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            let times = match name.as_str() {
+                "host" => &mut seen.host,
+                "authorization" => &mut seen.authorization,
+                "x-api-key" => &mut seen.api_key,
+                "content-type" => &mut seen.content_type,
+                "transfer-encoding" => &mut seen.transfer,
+                "expect" => &mut seen.expectation,
+                "content-encoding" => &mut seen.encoding,
+                "sec-fetch-site" => &mut seen.site,
+                "origin" => &mut seen.origin,
+                _ => continue,
+            };
+            times.add(value);
+        }
+        seen
     }
-    if let Some(site) = headers.get(FETCH_SITE) {
-        return !matches!(site.as_bytes(), b"same-origin" | b"none");
+
+    /// What holds for every request, whoever it is for.
+    pub fn head(&self, version: Version) -> Result<(), Problem> {
+        match self.host {
+            Times::More(_) => return Err(Problem::Head("it has more than one host")),
+            Times::Once(host) if !is_authority(host.as_bytes()) => {
+                return Err(Problem::Head(
+                    "its host is not a name with or without a port",
+                ));
+            }
+            // In HTTP/2 it is in the address.
+            Times::Never if version == Version::HTTP_11 => {
+                return Err(Problem::Head("it has no host"));
+            }
+            _ => {}
+        }
+        // The server below looks at the end of it alone.
+        let chunked = match self.transfer {
+            Times::Never => true,
+            Times::Once(value) => value.as_bytes().eq_ignore_ascii_case(b"chunked"),
+            Times::More(_) => false,
+        };
+        if !chunked {
+            return Err(Problem::Head("its transfer-encoding is not chunked alone"));
+        }
+        // Of two keys one is not the caller's, and of two types one is not the body's.
+        for once in [self.authorization, self.api_key, self.content_type] {
+            if matches!(once, Times::More(_)) {
+                return Err(Problem::Head(
+                    "it has authorization, x-api-key or content-type more than once",
+                ));
+            }
+        }
+        match self.expectation {
+            Times::Never => Ok(()),
+            Times::Once(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(()),
+            Times::Once(value) => Err(Problem::Expectation(shown(value.as_bytes()))),
+            Times::More(_) => Err(Problem::Head("it has more than one expectation")),
+        }
     }
-    // Browsers leave the other header out where they speak plain HTTP to anything but this machine.
-    let Some(origin) = headers.get(ORIGIN) else {
-        return false;
-    };
-    let host = headers.get(HOST).map_or(&b""[..], |host| host.as_bytes());
-    let origin = origin.as_bytes();
-    let named = origin
-        .strip_prefix(b"http://")
-        .or_else(|| origin.strip_prefix(b"https://"));
-    !named.is_some_and(|named| named.eq_ignore_ascii_case(host))
+
+    /// What holds for Hearth's own faces. A function's route takes what its function takes.
+    pub fn own<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        self.encoded(request, b"identity")
+    }
+
+    /// The same for AWS's API, whose clients may sign a body in chunks.
+    pub fn signed<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        self.encoded(request, b"aws-chunked")
+    }
+
+    fn encoded<B>(&self, request: &Request<B>, also: &[u8]) -> Result<(), Problem> {
+        // Nothing is unpacked here: a few bytes could be any number of them.
+        let all = || request.headers().get_all(CONTENT_ENCODING).iter();
+        for value in self.encoding.first().into_iter().flat_map(|_| all()) {
+            let value = value.as_bytes();
+            if ![b"identity", also]
+                .iter()
+                .any(|known| value.eq_ignore_ascii_case(known))
+            {
+                return Err(Problem::Encoding(shown(value)));
+            }
+        }
+        match self.is_cross_origin(request.method()) {
+            true => Err(Problem::CrossOrigin),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a browser sends this for a page from elsewhere. A browser that knows the key as a password adds it to whatever any page sends
+    /// here, so such a page may look, if it can, and change nothing.
+    fn is_cross_origin(&self, method: &Method) -> bool {
+        if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+            return false;
+        }
+        if let Some(site) = self.site.first() {
+            return !matches!(site.as_bytes(), b"same-origin" | b"none");
+        }
+        // Browsers leave the other header out where they speak plain HTTP to anything but this machine.
+        let Some(origin) = self.origin.first() else {
+            return false;
+        };
+        let host = self.host.first().map_or(&b""[..], HeaderValue::as_bytes);
+        let origin = origin.as_bytes();
+        let named = origin
+            .strip_prefix(b"http://")
+            .or_else(|| origin.strip_prefix(b"https://"));
+        !named.is_some_and(|named| named.eq_ignore_ascii_case(host))
+    }
 }
 
 fn is_authority(host: &[u8]) -> bool {
@@ -198,7 +208,13 @@ fn shown(value: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::HOST;
+
     use super::*;
+
+    fn own(request: &Request<()>) -> Result<(), Problem> {
+        Seen::of(request.headers()).own(request)
+    }
 
     fn request(version: Version, headers: &[(&'static str, &str)]) -> Request<()> {
         let mut request = Request::new(());
@@ -212,7 +228,9 @@ mod tests {
 
     #[test]
     fn a_head_says_everything_once() {
-        let of = |headers: &[_]| head(&request(Version::HTTP_11, headers)).is_ok();
+        let head =
+            |version, headers: &[_]| Seen::of(request(version, headers).headers()).head(version);
+        let of = |headers: &[_]| head(Version::HTTP_11, headers).is_ok();
         for host in [
             "a",
             "a:1",
@@ -234,8 +252,8 @@ mod tests {
         }
         assert!(!of(&[]));
         assert!(!of(&[("host", "a"), ("host", "a")]));
-        assert!(head(&request(Version::HTTP_10, &[])).is_ok());
-        assert!(head(&request(Version::HTTP_2, &[])).is_ok());
+        assert!(head(Version::HTTP_10, &[]).is_ok());
+        assert!(head(Version::HTTP_2, &[]).is_ok());
         for twice in ["authorization", "x-api-key", "content-type"] {
             assert!(of(&[("host", "a"), (twice, "x")]));
             assert!(!of(&[("host", "a"), (twice, "x"), (twice, "x")]), "{twice}");
@@ -253,10 +271,18 @@ mod tests {
 
     #[test]
     fn only_bodies_as_they_are_are_taken() {
-        let of = |value: &str| own(&request(Version::HTTP_11, &[("content-encoding", value)]));
-        assert_eq!(of("identity"), Ok(()));
+        let of = |values: &[&str]| {
+            let headers = values.iter().map(|value| ("content-encoding", *value));
+            own(&request(Version::HTTP_11, &headers.collect::<Vec<_>>()))
+        };
+        assert_eq!(of(&["identity"]), Ok(()));
+        assert_eq!(of(&["identity", "Identity"]), Ok(()));
+        assert!(of(&["identity", "gzip"]).is_err());
         for value in ["gzip", "identity, br", "", "\t"] {
-            assert!(matches!(of(value), Err(Problem::Encoding(_))), "{value:?}");
+            assert!(
+                matches!(of(&[value]), Err(Problem::Encoding(_))),
+                "{value:?}"
+            );
         }
     }
 

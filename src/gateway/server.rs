@@ -1,21 +1,21 @@
 //! The listener and its connections: HTTP/1.1 and HTTP/2 on one port, with or without TLS, a bound on how many there are, and an orderly end.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt};
-use http::{Request, Response};
+use futures_util::future::{BoxFuture, FutureExt, poll_fn};
+use http::Request;
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulConnection;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::repoll::Repoll;
@@ -61,7 +61,7 @@ pub async fn run(
 ) -> Option<Rest> {
     // One pointer to copy for each request, and not all it has.
     let gateway = Arc::new(gateway);
-    let graceful = GracefulShutdown::new();
+    let (end, ending) = watch::channel(());
     let places = Arc::new(Semaphore::new(options.max_connections));
     let head_timeout = options.header_timeout;
     let first_bytes = head_timeout;
@@ -108,7 +108,7 @@ pub async fn run(
         if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &untaken) {
             tracing::debug!(%error, "connection without an end to what is not taken");
         }
-        let (gateway, watcher) = (gateway.clone(), graceful.watcher());
+        let (gateway, ending) = (gateway.clone(), ending.clone());
         let (stop, tls) = (stop.clone(), options.tls.clone());
         task::spawn(task::Kind::Local, "connection", async move {
             let service = service_fn(move |request: Request<Incoming>| {
@@ -122,36 +122,55 @@ pub async fn run(
                     () = stop.cancelled() => return,
                 };
                 // The handshake says which protocol it is.
-                let server = builder(head_timeout, patience);
                 match accepted {
                     Ok(Ok(Accepted::Http1(stream))) => {
-                        serve(&server.http1_only(), stream, service, watcher).await
+                        let server = one(head_timeout);
+                        serve(
+                            server.serve_connection(TokioIo::new(stream), service),
+                            ending,
+                        )
+                        .await;
                     }
                     Ok(Ok(Accepted::Http2(stream))) => {
-                        serve(&server.http2_only(), stream, service, watcher).await
+                        let server = two(patience);
+                        serve(
+                            server.serve_connection(TokioIo::new(stream), service),
+                            ending,
+                        )
+                        .await;
                     }
                     Ok(Err(error)) => tracing::debug!(%error, "no handshake"),
                     Err(_) => tracing::debug!("connection without a handshake"),
                 }
                 return drop(place);
             }
-            // The server tells the protocols apart by the first bytes, and its own timer starts only after that.
+            // The first bytes say it, and the server's own timer starts only after that.
             let spoke = tokio::select! {
                 biased;
-                spoke = tokio::time::timeout(first_bytes, speaks(&stream)) => matches!(spoke, Ok(Ok(()))),
+                spoke = tokio::time::timeout(first_bytes, speaks(&stream)) => spoke.ok(),
                 // Whoever has asked nothing yet does not hold up the end.
-                () = stop.cancelled() => false,
+                () = stop.cancelled() => None,
             };
-            if !spoke {
-                tracing::debug!("connection without a request");
-                return;
+            let stream = TokioIo::new(stream);
+            match spoke {
+                Some(Ok(Protocol::Http1)) => {
+                    serve(one(head_timeout).serve_connection(stream, service), ending).await;
+                }
+                Some(Ok(Protocol::Http2)) => {
+                    serve(two(patience).serve_connection(stream, service), ending).await;
+                }
+                _ => tracing::debug!("connection without a request"),
             }
-            serve(&builder(head_timeout, patience), stream, service, watcher).await;
             drop(place);
         });
     }
     drop(listener);
-    let mut rest = graceful.shutdown().boxed();
+    drop(ending);
+    let rest = async move {
+        end.send_replace(());
+        end.closed().await;
+    };
+    let mut rest = rest.boxed();
     tokio::select! {
         biased;
         () = &mut rest => None,
@@ -160,15 +179,31 @@ pub async fn run(
     }
 }
 
-async fn serve<S, I>(server: &auto::Builder<Streams>, stream: I, service: S, watcher: Watcher)
+/// Until the connection has ended, which it does after the request under way once it is told.
+async fn serve<C>(connection: C, ending: watch::Receiver<()>)
 where
-    S: Service<Request<Incoming>, Response = Response<Taken>> + Send,
-    S::Future: Send + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    C: GracefulConnection,
+    C::Error: std::fmt::Display,
 {
-    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
-    if let Err(error) = Repoll::new(watcher.watch(connection)).await {
+    let until_ended = async move {
+        let mut connection = pin!(connection);
+        let mut later = ending.clone();
+        let mut told = pin!(later.changed());
+        let (mut listens, mut ends) = (false, false);
+        // Whoever is told is woken, and a look at a counter shows it: a question for each time something else woke it would cost more.
+        poll_fn(|context| {
+            if !listens || (!ends && ending.has_changed().unwrap_or(true)) {
+                ends = told.as_mut().poll(context).is_ready();
+                listens = true;
+                if ends {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+            connection.as_mut().poll(context)
+        })
+        .await
+    };
+    if let Err(error) = Repoll::new(until_ended).await {
         // The peer's doing, or an answer that was cut off and logged where it was.
         tracing::debug!(%error, "connection ended early");
     }
@@ -194,31 +229,44 @@ fn lacking(error: &std::io::Error) -> Option<&'static str> {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
 /// Waits until the peer has sent enough to tell which protocol it speaks.
-async fn speaks(stream: &TcpStream) -> std::io::Result<()> {
+async fn speaks(stream: &TcpStream) -> std::io::Result<Protocol> {
     let mut start = [0; H2_PREFACE.len()];
     loop {
         let seen = stream.peek(&mut start).await?;
         if seen == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        if seen == start.len() || !H2_PREFACE.starts_with(&start[..seen]) {
-            return Ok(());
+        if !H2_PREFACE.starts_with(&start[..seen]) {
+            return Ok(Protocol::Http1);
+        }
+        if seen == start.len() {
+            return Ok(Protocol::Http2);
         }
         tokio::time::sleep(PREFACE_POLL).await;
     }
 }
 
-/// One connection's server.
-fn builder(head_timeout: Duration, patience: Duration) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams { patience });
+/// The server of one connection that speaks HTTP/1.1.
+fn one(head_timeout: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(HeadTimer::default())
         .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_MAX);
     builder
-        .http2()
+}
+
+/// The server of one connection that speaks HTTP/2.
+fn two(patience: Duration) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams { patience });
+    builder
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_MAX as u32)
         .keep_alive_interval(Some(H2_PING))

@@ -29,8 +29,9 @@ use crate::domain::key::{Denied, Grant};
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::gateway::keys::Failure;
 use crate::gateway::route::{Route, Segment, route};
+use crate::gateway::screen::Seen;
 use crate::gateway::slowdown::{Slowdown, Verdict};
-use crate::gateway::{body, keys, screen};
+use crate::gateway::{body, keys};
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
 use crate::telemetry::metrics;
@@ -74,7 +75,9 @@ pub const HELD_MAX: usize = 256;
 
 impl Gateway {
     pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let route = match address::of_host(session::host(&request)) {
+        let seen = Seen::of(request.headers());
+        let host = session::named(seen.host.first(), request.uri());
+        let route = match address::of_host(host) {
             Some(_) => Route::Url,
             None => route(request.method(), request.uri().path()),
         };
@@ -84,10 +87,10 @@ impl Gateway {
             true => Refusal::from(problem.clone()).response(),
             false => error::refused(problem),
         };
-        let screened = screen::head(&request).and_then(|()| match route {
+        let screened = seen.head(request.version()).and_then(|()| match route {
             Route::Function | Route::Url => Ok(()),
-            Route::Lambda => screen::signed(&request),
-            _ => screen::own(&request),
+            Route::Lambda => seen.signed(&request),
+            _ => seen.own(&request),
         });
         let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
         let response = if let Err(problem) = screened {
@@ -105,7 +108,7 @@ impl Gateway {
         } else if route.is_open() {
             Box::pin(self.answer(route, request, peer)).await
         } else {
-            match self.admitted(&request) {
+            match self.admitted(&request, &seen) {
                 Ok(grant) => match (self.permits(&grant, &request), route) {
                     (Err(denied), _) => error::refused(&denied.into()),
                     // In this future, and its request taken apart here: every function that a request is moved through copies it.
@@ -139,7 +142,7 @@ impl Gateway {
         let answer = if route == Route::Url {
             self.lambda.serve_url(request, self.sender(peer)).await
         } else {
-            if let Ok(grant) = keys::admit(&self.keys, request.headers()) {
+            if let Ok(grant) = keys::admit(&self.keys, &Seen::of(request.headers())) {
                 request.extensions_mut().insert(grant);
             }
             self.lambda.serve(request).await

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
-use http::header::{COOKIE, HOST, HeaderName, ORIGIN};
+use http::header::{COOKIE, HOST, HeaderName, HeaderValue, ORIGIN};
+use http::{HeaderMap, Uri};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -150,16 +150,13 @@ pub fn is_known(host: &str, names: &[String]) -> bool {
 
 /// The name the request was sent to.
 pub fn host<B>(request: &http::Request<B>) -> &str {
-    let named = request
-        .headers()
-        .get(HOST)
-        .and_then(|host| host.to_str().ok());
-    let authority = || {
-        request
-            .uri()
-            .authority()
-            .map(|authority| authority.as_str())
-    };
+    named(request.headers().get(HOST), request.uri())
+}
+
+/// The same, of its header.
+pub fn named<'a>(host: Option<&'a HeaderValue>, uri: &'a Uri) -> &'a str {
+    let named = host.and_then(|host| host.to_str().ok());
+    let authority = || uri.authority().map(|authority| authority.as_str());
     named.or_else(authority).unwrap_or_default()
 }
 
