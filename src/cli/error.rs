@@ -125,7 +125,7 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
         (_, 401 | 403) => {
             "give a key with --key or HEARTH_KEY, or run: eval \"$(hearth env)\"".into()
         }
-        ("not_found", _) => "'hearth list' shows the functions there are".into(),
+        ("not_found", _) => missing_hint(&refusal.message),
         ("stale_revision" | "contended", _) => {
             "somebody else changed it meanwhile; look at it again, then deploy again".into()
         }
@@ -147,6 +147,38 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
         _ if refusal.retry == "safe" => format!("it is safe to try again{wait}"),
         _ => return None,
     })
+}
+
+/// Where to look for what is not there. That is in the server's words: its code is the same for all.
+fn missing_hint(message: &str) -> String {
+    let list = |what: &str, command: &str| format!("'hearth {command}' shows the {what} there are");
+    // What is in quotes may be anything.
+    let mut parts = message.split('"');
+    let before = parts.next().unwrap_or_default().trim_end();
+    match before {
+        "there is no layer version" => list("layers", "layer list"),
+        "there is no key" => list("keys", "key list"),
+        "there is no dead letter" => list("dead letters", "dead-letters list"),
+        "there is no invocation" => list("latest calls of a function", "invocations list NAME"),
+        "function" => {
+            let name = parts.next().unwrap_or("NAME");
+            match parts.next().unwrap_or_default().trim() {
+                "has no version or alias" => format!(
+                    "'hearth version list {name}' and 'hearth alias list {name}' show those there are"
+                ),
+                "has no alias" => list("aliases", &format!("alias list {name}")),
+                _ => list("functions", "list"),
+            }
+        }
+        // Of a URL the first in quotes is what it would lead to.
+        "" => match message.rsplit('"').nth(1) {
+            Some(name) if message.ends_with("has no URL") => {
+                list("URLs", &format!("url list {name}"))
+            }
+            _ => list("functions", "list"),
+        },
+        _ => list("functions", "list"),
+    }
 }
 
 /// Prints an error the way the caller reads: for a person or for a program.

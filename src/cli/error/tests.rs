@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::api::error::Problem;
 use crate::cli::output::captured;
 use crate::config::raw::{Fault, Origin};
 
@@ -186,4 +187,46 @@ fn a_reader_that_left_is_no_failure() {
     let full = Error::Output(std::io::ErrorKind::StorageFull.into());
     assert_eq!(full.exit_code(), 1);
     assert!(printed(&full).starts_with("error: cannot write the output: "));
+}
+
+#[test]
+fn what_is_missing_is_to_be_found_in_its_own_list() {
+    let hint = |problem: Problem| {
+        let body = json!({"code": problem.code(), "message": problem.to_string()});
+        refused(body, 404).hint().expect("a hint")
+    };
+    let (function, name) = ("shop".to_owned(), || "shop".to_owned());
+    let qualifier = || "live".to_owned();
+    assert!(hint(Problem::NoFunction(name())).starts_with("'hearth list'"));
+    let version = hint(Problem::NoVersion {
+        function: name(),
+        qualifier: qualifier(),
+    });
+    assert!(version.contains("'hearth version list shop'"), "{version}");
+    assert!(version.contains("'hearth alias list shop'"), "{version}");
+    let alias = hint(Problem::NoAlias {
+        function: name(),
+        alias: qualifier(),
+    });
+    assert!(alias.starts_with("'hearth alias list shop'"), "{alias}");
+    let url = hint(Problem::NoUrl {
+        function,
+        qualifier: qualifier(),
+    });
+    assert!(url.starts_with("'hearth url list shop'"), "{url}");
+    for (problem, command) in [
+        (Problem::NoLayer("numpy:3".into()), "'hearth layer list'"),
+        (Problem::NoKey("k".into()), "'hearth key list'"),
+        (
+            Problem::NoDeadLetter("\" has no URL".into()),
+            "'hearth dead-letters list'",
+        ),
+        (
+            Problem::NoInvocation("i".into()),
+            "'hearth invocations list NAME'",
+        ),
+    ] {
+        let hint = hint(problem);
+        assert!(hint.starts_with(command), "{hint}");
+    }
 }
