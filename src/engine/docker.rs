@@ -443,13 +443,16 @@ impl Engine for Docker {
                 .await
                 .map_err(|failure| typed("version", failure, None))?;
             let platform = version.platform.map(|p| p.name).unwrap_or_default();
+            // Nobody else at this socket says so, whatever else it answers.
+            let said = version.version.or(info.server_version);
+            let number = said.filter(|number| !number.is_empty());
             Ok(Description {
                 name: if platform.is_empty() {
                     "Docker".to_owned()
                 } else {
                     platform
                 },
-                version: version.version.or(info.server_version).unwrap_or_default(),
+                version: number.ok_or_else(|| not_understood("version", "it has no version"))?,
                 api_version: version.api_version.unwrap_or_default(),
                 // Engines older than cgroup v2 do not say.
                 cgroup_version: info

@@ -230,6 +230,17 @@ async fn a_container_that_comes_too_late_is_removed() {
     }
 }
 
+/// A proxy that has lost its engine, or something else at its socket, that has a good word for everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_of_itself_is_no_engine() {
+    let root = tempfile::tempdir().unwrap();
+    let socket = root.path().join("engine.sock");
+    let _fake = Fake::new(&socket, |_| Some((Duration::ZERO, http("200 OK", "{}"))));
+    let docker = Docker::new(options(&socket, root.path(), PATIENCE)).unwrap();
+    let refused = docker.describe().await.unwrap_err();
+    assert!(refused.to_string().contains("has no version"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_comes_back_is_used_again() {
     let root = tempfile::tempdir().unwrap();
