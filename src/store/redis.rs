@@ -127,20 +127,6 @@ impl Fault {
     }
 }
 
-/// The same for a step that may be made once only.
-fn unsaid(operation: &'static str) -> impl Fn(Fault) -> Error {
-    move |fault| match fault.is_unsaid() {
-        false => unavailable(operation)(fault),
-        true => {
-            metrics::store_error(operation);
-            Error::Unsaid {
-                operation,
-                source: Box::new(fault),
-            }
-        }
-    }
-}
-
 /// Counted here, so that every way out of a call is.
 fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
     move |fault| {
@@ -148,6 +134,19 @@ fn unavailable(operation: &'static str) -> impl Fn(Fault) -> Error {
         Error::Unavailable {
             operation,
             source: Box::new(fault),
+        }
+    }
+}
+
+/// The same for a step that may be made once only.
+fn unsaid(operation: &'static str) -> impl Fn(Fault) -> Error {
+    move |fault| {
+        let unsaid = fault.is_unsaid();
+        match unavailable(operation)(fault) {
+            Error::Unavailable { operation, source } if unsaid => {
+                Error::Unsaid { operation, source }
+            }
+            error => error,
         }
     }
 }

@@ -30,6 +30,10 @@ if redis.call('GET', identity) ~= expected then return {'replaced'} end
 local function changed(what)
   redis.call('PUBLISH', announced, redis.call('INCR', changes) .. ' ' .. what)
 end
+-- Whether a record is smaller than the one it replaces, but for a revision that has become a digit longer.
+local function is_less(value, old)
+  return old and #value <= #old + 1
+end
 -- A head is revision, name, hash of the code and, if there is one, shape of the route.
 local function head_of(id)
   local head = redis.call('HGET', heads, id)
@@ -119,13 +123,17 @@ changed('function ' .. id)
 return {'done'}
 ";
 
-/// Writes what is published of a function; a number of `''` is no version.
+/// Writes what is published of a function; a number of `''` is no version. What only takes back, a version, an alias or a URL, is let through
+/// where Redis is full: once something was removed the rest may be written.
 const EDIT: &str = r"
 local id, from, revision, value, number, version, basis, hash, gone, list = unpack(ARGV, 8, 17)
 local head = head_of(id)
 if not head or (redis.call('HGET', revisions, id) or '0') ~= from then return {'stale'} end
 if number ~= '' and head[1] ~= basis then return {'stale'} end
 
+if number == '' and is_less(value, redis.call('HGET', published, id)) then
+  redis.call('HDEL', published, id)
+end
 redis.call('HSET', revisions, id, revision)
 redis.call('HSET', published, id, value)
 if number ~= '' then
@@ -157,6 +165,7 @@ const REPLACE_LAYER: &str = r"
 local id, from, value = unpack(ARGV, 8, 10)
 local stored = redis.call('HGET', layers, id)
 if not stored or cjson.decode(stored).value.revision ~= tonumber(from) then return {'stale'} end
+if is_less(value, stored) then redis.call('HDEL', layers, id) end
 redis.call('HSET', layers, id, value)
 return {'done'}
 ";

@@ -1,8 +1,10 @@
 //! A Redis that has no room left: what only reads or takes away is done as ever, and so is what keeps a promise that was given.
 
 use super::*;
-use crate::domain::id::RequestId;
+use crate::domain::id::{AliasName, RequestId};
 use crate::domain::idempotency::{self, Key};
+use crate::domain::url;
+use crate::domain::version::{Edit, Published, VersionId, Wish};
 use crate::store::answers::{Answers, Begun, Bounds, Ended};
 use crate::store::layers::Layers;
 use crate::store::permits::suite::ask;
@@ -55,6 +57,66 @@ async fn a_full_redis_is_read_and_things_are_taken_from_it() {
     }
     let found = look(&options(&server.url(), PATIENCE, PATIENCE)).await;
     assert_eq!(found.expect("is looked at").functions, [f]);
+}
+
+/// A version, an alias and a URL are taken back, which frees memory; what would take more is refused.
+#[tokio::test]
+async fn what_is_published_is_taken_back_from_a_full_redis() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let sha256 = upload(&store, "code").await;
+    let f = function("f", &sha256);
+    store.put(f.clone(), None).await.expect("is created");
+    let now: jiff::Timestamp = "2026-01-02T03:04:05Z".parse().expect("is a time");
+    let mut all = Published::none(f.id.clone());
+    let write = async |all: &mut Published, edit: Edit| {
+        let written = store.edit(edit.clone()).await;
+        if written.is_ok() {
+            *all = all.after(edit);
+        }
+        written
+    };
+    // So many that the count of changes gets a digit more while they are taken back.
+    let first = suite::versions::publish(&all, &f);
+    write(&mut all, first).await.expect("is published");
+    let alias = |name: &str| AliasName::parse(name).expect("is a name");
+    let wish = || Wish {
+        version: Some(VersionId::Number(1)),
+        ..Wish::default()
+    };
+    let make = |all: &Published, name| {
+        let made = all.create_alias(alias(name), wish(), now);
+        made.expect("is right").1
+    };
+    for name in ["a", "b", "c", "d", "e"] {
+        let edit = make(&all, name);
+        write(&mut all, edit).await.expect("is made");
+    }
+    let url = url::Wish {
+        auth: Some(url::AuthType::Anybody),
+        ..url::Wish::default()
+    };
+    let made = all.create_url("a", url::UrlId::generate(), url, now);
+    let (_, edit) = made.expect("is right");
+    write(&mut all, edit).await.expect("is made");
+    server.fill().await;
+
+    let more = make(&all, "more");
+    let refused = cause(write(&mut all, more).await);
+    assert!(refused.contains("OOM"), "{refused}");
+    let edit = all.delete_url("a").expect("is there");
+    write(&mut all, edit).await.expect("is taken back");
+    for name in ["a", "b", "c", "d", "e"] {
+        let edit = all.delete_alias(name, None).expect("is there");
+        write(&mut all, edit).await.expect("is taken back");
+    }
+    assert!(all.head.revision > 10);
+    let edit = all.delete_version(1).expect("nobody uses it");
+    write(&mut all, edit).await.expect("is taken back");
+    let published = store.published(&f.id).await.expect("is read");
+    assert_eq!(published.expect("is there"), all);
+    let refused = cause(write(&mut all.clone(), suite::versions::publish(&all, &f)).await);
+    assert!(refused.contains("OOM"), "{refused}");
 }
 
 #[tokio::test]
