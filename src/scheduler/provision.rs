@@ -2,11 +2,9 @@
 //! them. The pool keeps the workers; here is how many, and how it stands. Each process keeps as many, because calls come to any of them;
 //! the places under the limit are for all processes together.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::future::{self, Either};
 use jiff::Timestamp;
 
 use crate::domain::fault::{Blame, Fault};
@@ -193,17 +191,9 @@ impl Scheduler {
                 return Ok((permit, Some(term)));
             }
             // What the version has to itself may be with another process, and is its own however much the others use.
-            let own = share.admit(own, deadline);
             let admitted = match others {
-                None => own.await,
-                Some(others) => {
-                    let others = share.admit(others, deadline);
-                    match future::select(pin!(own), pin!(others)).await {
-                        Either::Left((Err(_), others)) => others.await,
-                        Either::Right((Err(refused), own)) => own.await.map_err(|_also| refused),
-                        Either::Left((admitted, _)) | Either::Right((admitted, _)) => admitted,
-                    }
-                }
+                None => share.admit(own, deadline).await,
+                Some(others) => share.admit_at_either(own, others, deadline).await,
             };
             return admitted.map(|(permit, term)| (permit, Some(term)));
         }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{self, Either};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -137,8 +138,28 @@ impl Share {
     ) -> Result<(Permit, Term), Fault> {
         match self.try_admit(gates, clock::since_boot()) {
             Ok(admitted) => Ok(admitted),
-            Err(refused) => Box::pin(self.wait(gates, refused, deadline)).await,
+            Err(refused) => counted(Box::pin(self.wait(gates, refused, deadline)).await),
         }
+    }
+
+    /// The same at whichever of two places there is room first, for a call that has found none at either; it is told why it was refused at the
+    /// second. It is one call that waits.
+    pub async fn admit_at_either(
+        &self,
+        first: Gates<'_>,
+        second: Gates<'_>,
+        deadline: Instant,
+    ) -> Result<(Permit, Term), Fault> {
+        let waits = async |gates| match self.try_admit(gates, clock::since_boot()) {
+            Ok(admitted) => Ok(admitted),
+            Err(refused) => self.wait(gates, refused, deadline).await,
+        };
+        let (first, second) = (Box::pin(waits(first)), Box::pin(waits(second)));
+        counted(match future::select(first, second).await {
+            Either::Left((Err(_), second)) => second.await,
+            Either::Right((Err(refused), first)) => first.await.map_err(|_also| refused),
+            Either::Left((admitted, _)) | Either::Right((admitted, _)) => admitted,
+        })
     }
 
     /// The same without any waiting; what was lacking is asked for, for those who come later.
@@ -191,15 +212,15 @@ impl Share {
             };
             let Some(_waiting) = waiting else { break };
             match self.wait_at(gates, &refused, enough, most).await {
-                Ok(admitted) => {
-                    metrics::permit_waited(true);
-                    return Ok(admitted);
-                }
+                Ok(admitted) => return Ok(admitted),
                 Err(Some(elsewhere)) => refused = elsewhere,
                 Err(None) => break,
             }
         }
-        Err(self.refuse(refused))
+        Err(match refused {
+            Refused::Full(full) => full.fault,
+            Refused::RunOut => Fault::PermitsLost,
+        })
     }
 
     /// Waits where the call was refused: until it is admitted, or refused elsewhere, or has waited enough and nothing is on its way.
@@ -268,14 +289,6 @@ impl Share {
         self.heard.notify_waiters();
     }
 
-    fn refuse(&self, refused: Refused<'_>) -> Fault {
-        metrics::permit_waited(false);
-        match refused {
-            Refused::Full(full) => full.fault,
-            Refused::RunOut => Fault::PermitsLost,
-        }
-    }
-
     /// Whether what is held may be spent now.
     #[cfg(test)]
     pub fn spends(&self) -> bool {
@@ -289,6 +302,12 @@ impl Share {
     fn term(&self) -> Term {
         Term(self.losses.load(Ordering::Acquire))
     }
+}
+
+/// What came of a call that waited.
+fn counted<T>(admitted: Result<T, Fault>) -> Result<T, Fault> {
+    metrics::permit_waited(admitted.is_ok());
+    admitted
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -598,3 +598,49 @@ async fn who_cannot_use_a_free_place_passes_it_on() {
     }
     assert_eq!(clock::now(), begun);
 }
+
+/// A call of a version that has places of its own waits at two limits at once.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_waits_is_counted_once() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let rendered = recorder.handle();
+    let _recorded = ::metrics::set_default_local_recorder(&recorder);
+    let share = Share::new(Options {
+        process: "p".into(),
+        incarnation: "p, run 1".into(),
+        account: 1,
+        lease: Duration::from_secs(30),
+        wait: Duration::from_secs(1),
+        waiting: 10,
+        cancel_grace: Duration::ZERO,
+    });
+    share.spendable_until.store(u64::MAX, Ordering::Release);
+    let (own, others) = (share.gate("own", 1, true), share.gate(UNRESERVED, 1, true));
+    let (function, account) = (Gate::new(10), Gate::new(10));
+    let gates = |part| Gates {
+        function: &function,
+        limited_by: Throttle::FunctionConcurrency,
+        within: None,
+        part: Some(part),
+        account: &account,
+    };
+    let admit = || {
+        let deadline = clock::now() + Duration::from_secs(200);
+        share.admit_at_either(gates(&own), gates(&others), deadline)
+    };
+    let counted = |outcome: &str, times: u32| {
+        let line = format!("hearth_permit_waits_total{{outcome=\"{outcome}\"}} {times}\n");
+        let rendered = rendered.render();
+        assert!(rendered.contains(&line), "{line}{rendered}");
+    };
+    // The ledger has answered, and nothing is on its way.
+    share.hear(clock::since_boot() + Duration::from_secs(100));
+    assert!(admit().await.is_err());
+    counted("refused", 1);
+    let mut waits = Box::pin(admit());
+    assert!(futures_util::poll!(&mut waits).is_pending());
+    others.settle(1, 1, false);
+    assert!(waits.await.is_ok());
+    counted("granted", 1);
+    counted("refused", 1);
+}
