@@ -100,7 +100,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let state = find_state(&config.state_dir)?;
     let stop = CancellationToken::new();
     // Before anything there is touched: all of it may be another process's that runs.
-    let (store, permits, _held) = open_store(&config.store, &state, &stop)?;
+    let (store, permits, held) = open_store(&config.store, &state, &stop)?;
+    // Until the process has ended, and not only this: a thread that blocks may write there for a moment longer.
+    std::mem::forget(held);
     prepare_state(&state)?;
     let instance = instance_id(&state)?;
     // Before anything is read: what is written after that is noticed.
@@ -239,6 +241,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Apart from the functions: a revocation waits for nobody's deploy.
     let following = follow_keys(reader.store.clone(), keys.clone(), reader.store.changes());
     task::spawn(vital.clone(), "key follower", following);
+    task::spawn(
+        vital.clone(),
+        "tidy metrics",
+        rendered.clone().tidy_forever(),
+    );
     let forgetting = control.idempotency().clone().forget_forever();
     task::spawn(vital.clone(), "forget answers", forgetting);
     if config.watches_code_paths() {
@@ -293,6 +300,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     let options = server::Options {
         max_connections: config.server.max_connections,
+        max_of_address: config.server.max_connections_per_address,
         header_timeout: config.server.header_timeout,
         untaken_timeout: config.server.body_timeout,
         drain_grace: config.server.drain_grace,
@@ -442,8 +450,8 @@ fn open_secrets(config: &Config, state: &State) -> anyhow::Result<Secrets> {
     opened.context("nothing can be encrypted")
 }
 
-/// The store, its ledger of permits if others share it, and what keeps others out of the state directory if the store does not.
-type Opened = (Arc<dyn Store>, Option<Arc<dyn Permits>>, Option<File>);
+/// The store, its ledger of permits if others share it, and what keeps others out of the state directory.
+type Opened = (Arc<dyn Store>, Option<Arc<dyn Permits>>, File);
 
 fn open_store(
     configured: &config::Store,
@@ -455,7 +463,8 @@ fn open_store(
             let store = Embedded::open(&state.root);
             // Nobody else can open it, so there is nobody to share limits with.
             let store = store.context("the embedded store cannot be opened")?;
-            (store, None, None)
+            let held = store.held().context("the state directory cannot be held")?;
+            (store, None, held)
         }
         config::Store::Redis {
             place,
@@ -472,7 +481,7 @@ fn open_store(
             };
             let store = Redis::new(&options, stop.clone());
             let store = store.context("the Redis store cannot be used")?;
-            (store.clone(), Some(store), Some(held))
+            (store.clone(), Some(store), held)
         }
     })
 }

@@ -37,6 +37,9 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
                 })
             }),
             max_connections: read.whole("server.max_connections", 1..=1_000_000),
+            max_connections_per_address: not_zero(
+                read.whole("server.max_connections_per_address", 0..=1_000_000),
+            ),
             header_timeout: read.time("server.header_timeout"),
             body_timeout: read.time("server.body_timeout"),
             drain_grace: read.time_or_zero("server.drain_grace"),

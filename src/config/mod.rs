@@ -50,6 +50,8 @@ impl Config {
 pub struct Server {
     pub listen: SocketAddr,
     pub max_connections: usize,
+    /// Of one address; `None` is no limit.
+    pub max_connections_per_address: Option<usize>,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
     pub drain_grace: Duration,

@@ -80,6 +80,14 @@ pub enum Throttle {
 }
 
 impl Throttle {
+    pub const ALL: [Self; 5] = [
+        Throttle::FunctionConcurrency,
+        Throttle::ReservedConcurrency,
+        Throttle::UnreservedConcurrency,
+        Throttle::AccountConcurrency,
+        Throttle::LineFull,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Throttle::FunctionConcurrency => "function_concurrency",
@@ -201,6 +209,14 @@ impl Fault {
             | Fault::OutOfMemory { .. }
             | Fault::Protocol(_) => Retry::Unsafe,
         }
+    }
+
+    /// How it stands with the server, whichever call it is that finds out: when it does, all that come do.
+    pub fn is_of_all(&self) -> bool {
+        matches!(
+            self,
+            Fault::WaitedTooLong(_) | Fault::NoMemory(_) | Fault::PermitsLost | Fault::Draining
+        )
     }
 
     /// Stable; clients may branch on it.

@@ -1,7 +1,9 @@
 //! HTTP in: connections, who may come in, and which face a request is for. Names no engine and no worker: a call goes to the
 //! scheduler, everything else to the control API.
 
+pub mod addresses;
 pub mod body;
+pub mod connection;
 pub mod dashboard;
 pub mod keys;
 pub mod repoll;

@@ -1,24 +1,24 @@
 //! The listener and its connections: HTTP/1.1 and HTTP/2 on one port, with or without TLS, a bound on how many there are, and an orderly end.
 
 use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt, poll_fn};
+use futures_util::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulConnection;
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::gateway::repoll::Repoll;
+use crate::clock;
+use crate::gateway::addresses::Addresses;
+use crate::gateway::connection::{Door, Idle, Underway, serve};
 use crate::gateway::service::Gateway;
 use crate::gateway::taking::{Streams, Taken};
 use crate::gateway::timer::HeadTimer;
@@ -40,6 +40,9 @@ const HEAD_MAX: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Options {
     pub max_connections: usize,
+    /// Of them, one address's; `None` is as many as there are.
+    pub max_of_address: Option<usize>,
+    /// For the head of a request, and for a connection without one.
     pub header_timeout: Duration,
     /// For so long a client may take nothing of what it is sent.
     pub untaken_timeout: Duration,
@@ -61,7 +64,8 @@ pub async fn run(
 ) -> Option<Rest> {
     // One pointer to copy for each request, and not all it has.
     let gateway = Arc::new(gateway);
-    let (end, ending) = watch::channel(());
+    let door = Door::default();
+    let addresses = Addresses::new(options.max_of_address);
     let places = Arc::new(Semaphore::new(options.max_connections));
     let head_timeout = options.header_timeout;
     let first_bytes = head_timeout;
@@ -101,6 +105,9 @@ pub async fn run(
             tracing::info!("connections are accepted again");
             failing = false;
         }
+        let Ok(share) = addresses.enter(peer, clock::now()) else {
+            continue;
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "connection without nodelay");
         }
@@ -108,9 +115,10 @@ pub async fn run(
         if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &untaken) {
             tracing::debug!(%error, "connection without an end to what is not taken");
         }
-        let (gateway, ending) = (gateway.clone(), ending.clone());
+        let (gateway, open) = (gateway.clone(), door.open());
         let (stop, tls) = (stop.clone(), options.tls.clone());
         task::spawn(task::Kind::Local, "connection", async move {
+            let _held = (place, share);
             let service = service_fn(move |request: Request<Incoming>| {
                 let gateway = gateway.clone();
                 async move { Ok::<_, Infallible>(gateway.handle(request, peer).await.map(Taken::from)) }
@@ -125,87 +133,47 @@ pub async fn run(
                 match accepted {
                     Ok(Ok(Accepted::Http1(stream))) => {
                         let server = one(head_timeout);
-                        serve(
-                            server.serve_connection(TokioIo::new(stream), service),
-                            ending,
-                        )
-                        .await;
+                        let connection = server.serve_connection(TokioIo::new(stream), service);
+                        serve(connection, open, None).await;
                     }
                     Ok(Ok(Accepted::Http2(stream))) => {
-                        let server = two(patience);
-                        serve(
-                            server.serve_connection(TokioIo::new(stream), service),
-                            ending,
-                        )
-                        .await;
+                        let (server, idle) = two(head_timeout, patience);
+                        let connection = server.serve_connection(TokioIo::new(stream), service);
+                        serve(connection, open, Some(idle)).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%error, "no handshake"),
                     Err(_) => tracing::debug!("connection without a handshake"),
                 }
-                return drop(place);
+                return;
             }
             // The first bytes say it, and the server's own timer starts only after that.
             let spoke = tokio::select! {
                 biased;
-                spoke = tokio::time::timeout(first_bytes, speaks(&stream)) => spoke.ok(),
+                spoke = tokio::time::timeout(first_bytes, speaks(&stream)) => spoke,
                 // Whoever has asked nothing yet does not hold up the end.
-                () = stop.cancelled() => None,
+                () = stop.cancelled() => return,
             };
             let stream = TokioIo::new(stream);
             match spoke {
-                Some(Ok(Protocol::Http1)) => {
-                    serve(one(head_timeout).serve_connection(stream, service), ending).await;
+                Ok(Ok(Protocol::Http1)) => {
+                    let server = one(head_timeout);
+                    serve(server.serve_connection(stream, service), open, None).await;
                 }
-                Some(Ok(Protocol::Http2)) => {
-                    serve(two(patience).serve_connection(stream, service), ending).await;
+                Ok(Ok(Protocol::Http2)) => {
+                    let (server, idle) = two(head_timeout, patience);
+                    serve(server.serve_connection(stream, service), open, Some(idle)).await;
                 }
                 _ => tracing::debug!("connection without a request"),
             }
-            drop(place);
         });
     }
     drop(listener);
-    drop(ending);
-    let rest = async move {
-        end.send_replace(());
-        end.closed().await;
-    };
-    let mut rest = rest.boxed();
+    let mut rest = door.close();
     tokio::select! {
         biased;
         () = &mut rest => None,
         () = tokio::time::sleep(options.drain_grace) => Some(rest),
         () = hurry.cancelled() => Some(rest),
-    }
-}
-
-/// Until the connection has ended, which it does after the request under way once it is told.
-async fn serve<C>(connection: C, ending: watch::Receiver<()>)
-where
-    C: GracefulConnection,
-    C::Error: std::fmt::Display,
-{
-    let until_ended = async move {
-        let mut connection = pin!(connection);
-        let mut later = ending.clone();
-        let mut told = pin!(later.changed());
-        let (mut listens, mut ends) = (false, false);
-        // Whoever is told is woken, and a look at a counter shows it: a question for each time something else woke it would cost more.
-        poll_fn(|context| {
-            if !listens || (!ends && ending.has_changed().unwrap_or(true)) {
-                ends = told.as_mut().poll(context).is_ready();
-                listens = true;
-                if ends {
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
-            connection.as_mut().poll(context)
-        })
-        .await
-    };
-    if let Err(error) = Repoll::new(until_ended).await {
-        // The peer's doing, or an answer that was cut off and logged where it was.
-        tracing::debug!(%error, "connection ended early");
     }
 }
 
@@ -259,17 +227,21 @@ fn one(head_timeout: Duration) -> http1::Builder {
     builder
         .timer(HeadTimer::default())
         .header_read_timeout(head_timeout)
-        .max_buf_size(HEAD_MAX);
+        .max_buf_size(HEAD_MAX)
+        // What came at once may be more than the buffer is to hold.
+        .max_header_size(HEAD_MAX);
     builder
 }
 
-/// The server of one connection that speaks HTTP/2.
-fn two(patience: Duration) -> http2::Builder<Streams> {
-    let mut builder = http2::Builder::new(Streams { patience });
+/// The server of one connection that speaks HTTP/2, and how long it may go without a stream.
+fn two(head_timeout: Duration, patience: Duration) -> (http2::Builder<Streams>, Idle) {
+    let underway = Underway::default();
+    let idle = Idle::new(underway.clone(), head_timeout);
+    let mut builder = http2::Builder::new(Streams { patience, underway });
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_MAX as u32)
         .keep_alive_interval(Some(H2_PING))
         .keep_alive_timeout(H2_PING);
-    builder
+    (builder, idle)
 }

@@ -10,7 +10,6 @@ use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
@@ -34,7 +33,7 @@ use crate::gateway::slowdown::{Slowdown, Verdict};
 use crate::gateway::{body, keys};
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Rendered};
 
 /// What keeps the process from being ready.
 #[derive(Debug, Clone)]
@@ -57,7 +56,7 @@ pub struct Gateway {
     pub control: Router,
     pub lambda: Lambda,
     pub keys: Arc<Keys>,
-    pub rendered: PrometheusHandle,
+    pub rendered: Rendered,
     pub readiness: Readiness,
     pub body_timeout: Duration,
     /// Who tried wrong keys.
@@ -313,7 +312,7 @@ impl Gateway {
             self.scheduler.concurrency_limit(),
         );
         metrics::process();
-        let mut response = text(StatusCode::OK, self.rendered.render());
+        let mut response = text(StatusCode::OK, self.rendered.render(clock::now()));
         let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         response.headers_mut().insert(CONTENT_TYPE, format);
         response

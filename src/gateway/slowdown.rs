@@ -9,6 +9,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::gateway::addresses::source;
+use crate::telemetry::often::Often;
+
 /// Addresses that are remembered.
 const SOURCES_MAX: usize = 4096;
 /// Between two searches of a full table for those that may be forgotten.
@@ -19,8 +22,6 @@ const FORGIVEN: Duration = Duration::from_secs(1);
 const DOUBLINGS: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const FIRST_HOLD: Duration = Duration::from_millis(50);
-/// Between two log lines about failures.
-const LOG_AGAIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Slowdown {
@@ -30,8 +31,8 @@ pub struct Slowdown {
     /// Of those there is no room for.
     others: Record,
     swept: Option<Instant>,
-    unlogged: u64,
-    logged: Option<Instant>,
+    /// Of failures.
+    log: Often,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,8 +61,7 @@ impl Slowdown {
             sources: HashMap::new(),
             others: Record::default(),
             swept: None,
-            unlogged: 0,
-            logged: None,
+            log: Often::new(),
         }
     }
 
@@ -82,13 +82,7 @@ impl Slowdown {
 
     /// How many failures to log now, if it is time to.
     pub fn to_log(&mut self, now: Instant) -> Option<u64> {
-        self.unlogged += 1;
-        let lately = |at: Instant| now.saturating_duration_since(at) < LOG_AGAIN;
-        if self.logged.is_some_and(lately) {
-            return None;
-        }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.unlogged))
+        self.log.to_log(now)
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -126,13 +120,6 @@ impl Record {
             hold: FIRST_HOLD * doubled,
             wait: FIRST_WAIT * doubled,
         }
-    }
-}
-
-fn source(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => u128::from(u32::from(v4)),
-        IpAddr::V6(v6) => u128::from(v6) & !u128::from(u64::MAX),
     }
 }
 
@@ -219,16 +206,5 @@ mod tests {
         assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
         assert!(same("::ffff:10.0.0.1", "10.0.0.1"));
         assert!(!same("10.0.0.1", "10.0.0.2"));
-    }
-
-    #[test]
-    fn a_flood_is_a_line_now_and_then() {
-        let mut slowdown = Slowdown::new(2);
-        let now = crate::clock::now();
-        assert_eq!(slowdown.to_log(now), Some(1));
-        for _ in 0..100 {
-            assert_eq!(slowdown.to_log(now), None);
-        }
-        assert_eq!(slowdown.to_log(now + LOG_AGAIN), Some(101));
     }
 }

@@ -17,6 +17,7 @@ use hyper_util::rt::TokioExecutor;
 use crate::api::body::{self, Body as Answer};
 use crate::clock;
 use crate::clock::patience::Patience;
+use crate::gateway::connection::Underway;
 
 /// The library asks for more as soon as a byte of the last piece was taken, and keeps a piece whole until then: so much of an answer is not
 /// watched. One frame of it.
@@ -28,10 +29,12 @@ tokio::task_local! {
 }
 
 /// Runs the streams of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Streams {
     /// For so long a client may take nothing.
     pub patience: Duration,
+    /// Those that have not ended.
+    pub underway: Underway,
 }
 
 impl<F> Executor<F> for Streams
@@ -40,7 +43,11 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
-        TokioExecutor::new().execute(taken(stream, self.patience));
+        let (patience, begun) = (self.patience, self.underway.begin());
+        TokioExecutor::new().execute(async move {
+            taken(stream, patience).await;
+            drop(begun);
+        });
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod admit;
 pub mod dispatch;
 pub mod exchanges;
+pub mod failures;
 pub mod gates;
 pub mod lease;
 pub mod life;
@@ -26,7 +27,7 @@ use crate::clock;
 use crate::config;
 use crate::domain::aws::Place;
 use crate::domain::environment::Variables;
-use crate::domain::fault::{Blame, Fault};
+use crate::domain::fault::Fault;
 use crate::domain::function::{Function, Network};
 use crate::domain::id::{FunctionId, FunctionName, RequestId, VersionDigest};
 use crate::domain::image;
@@ -43,6 +44,7 @@ use crate::router::table::{Entry, Replaced, Table};
 use crate::scheduler::admit::Gate;
 use crate::scheduler::dispatch::Ran;
 use crate::scheduler::exchanges::{Absent, Exchange, Exchanges};
+use crate::scheduler::failures::Failures;
 use crate::scheduler::gates::{FunctionGates, gate, set_limit};
 use crate::scheduler::life::Life;
 use crate::scheduler::qualifiers::Qualifiers;
@@ -136,28 +138,6 @@ impl Target {
             longest_timeout: versions.fold(self.function.timeout(), Duration::max),
         }
     }
-
-    /// A call without an answer leaves a line with its request id. Whose fault it is decides how loud it is.
-    fn failed(&self, fault: &Fault, request_id: RequestId) {
-        if let Fault::Throttled { reason, .. } = fault {
-            self.meters().throttled(*reason);
-        }
-        let (function, code) = (&self.function.name, fault.code());
-        // Function's text: cut, and as Debug, which escapes what could pass for a line of ours.
-        let text: String = fault.to_string().chars().take(FAULT_TEXT_MAX).collect();
-        let fault_text = text.as_str();
-        match fault.blame() {
-            Blame::Client => {
-                tracing::debug!(%request_id, %function, code, fault = ?fault_text, "call refused")
-            }
-            Blame::Function => {
-                tracing::info!(%request_id, %function, code, fault = ?fault_text, "function failed")
-            }
-            Blame::Platform => {
-                tracing::warn!(%request_id, %function, code, fault = ?fault_text, "call failed")
-            }
-        }
-    }
 }
 
 impl Entry for Target {
@@ -178,9 +158,6 @@ impl Entry for Target {
         urls.map(|url| url.id.as_str())
     }
 }
-
-/// Characters of a fault that stand in the log.
-const FAULT_TEXT_MAX: usize = 300;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -229,6 +206,7 @@ pub struct Scheduler {
     share: Option<Arc<Share>>,
     options: Options,
     draining: AtomicBool,
+    failures: Failures,
     /// Counts what was published and withdrawn.
     changes: watch::Sender<u64>,
 }
@@ -261,6 +239,7 @@ impl Scheduler {
             share,
             options,
             draining: AtomicBool::new(false),
+            failures: Failures::default(),
             changes: watch::Sender::new(0),
         })
     }
@@ -597,7 +576,11 @@ impl Scheduler {
             &called.phases,
         );
         if let Err(fault) = &called.result {
-            target.failed(fault, called.request_id);
+            if let Fault::Throttled { reason, .. } = fault {
+                target.meters().throttled(*reason);
+            }
+            self.failures
+                .tell(fault, &target.function.name, called.request_id, now);
         }
         if let Some(trace) = invocation.trace.take() {
             self.traced(target, trace, &mut called, whole);

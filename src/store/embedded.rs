@@ -232,6 +232,8 @@ pub struct Embedded {
     packages: Arc<Packages>,
     /// `None` only while it is dropped.
     writer: Option<JoinHandle<()>>,
+    /// Held also while the database is closed after a fault, and given up when the writer has ended.
+    lock: File,
     /// Never sent to: the lock on the file keeps everybody else away.
     changes: Teller,
     granted: Granted,
@@ -247,6 +249,11 @@ impl Embedded {
     /// Takes the state directory of a process whose store is elsewhere, for as long as what comes back is kept.
     pub fn hold(dir: &Path) -> Result<File, Error> {
         lock::lock(&dir.join(LOCK)).map_err(unavailable("hold"))
+    }
+
+    /// The same of this store: others are kept out for as long as it is there or what comes back is kept.
+    pub fn held(&self) -> std::io::Result<File> {
+        self.lock.try_clone()
     }
 
     fn try_open(dir: &Path) -> Result<Arc<Self>, Fault> {
@@ -277,7 +284,6 @@ impl Embedded {
             path: dir.join(DATABASE),
             database: Some(database),
             packages: packages.clone(),
-            _lock: lock,
         };
         let thread = task::thread("store", move || writer.run(requests))
             .map_err(Fault::file("start a thread for", dir))?;
@@ -285,6 +291,7 @@ impl Embedded {
             queue: Some(queue),
             packages,
             writer: Some(thread),
+            lock,
             changes: Teller::default(),
             granted: Granted::default(),
         }))
@@ -461,8 +468,6 @@ struct Writer {
     /// `None` after a fault: opened again for the next request.
     database: Option<Database>,
     packages: Arc<Packages>,
-    /// Held for as long as the thread lives, also while the database is closed after a fault.
-    _lock: File,
 }
 
 impl Writer {

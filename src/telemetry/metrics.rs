@@ -2,21 +2,23 @@
 //! What is recorded on the warm path is recorded through handles resolved once per function.
 #![expect(clippy::disallowed_macros, reason = "the one place that names metrics")]
 
-use std::collections::HashSet;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, Histogram, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use parking_lot::Mutex;
 
 use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::invocation::{Phases, StartKind};
 use crate::domain::start::Cause;
+use crate::telemetry::family::{Buckets, Family, Page};
 
 /// Functions with a label of their own; the ones after that share one, so that a scrape stays readable and bounded.
 const FUNCTION_LABELS: usize = 500;
 const OTHER: &str = "_other";
+/// Between two times that histograms are tidied.
+const TIDY: Duration = Duration::from_secs(5);
 
 /// Bucket bounds in seconds: from a warm call's tens of microseconds to the longest timeout.
 const BUCKETS: [f64; 20] = [
@@ -24,26 +26,46 @@ const BUCKETS: [f64; 20] = [
     5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 ];
 
-/// Installs the recorder and describes every metric. Returns what `/metrics` renders from.
-pub fn install() -> Result<PrometheusHandle, String> {
-    let handle = PrometheusBuilder::new()
+/// What `/metrics` is rendered from.
+#[derive(Debug, Clone)]
+pub struct Rendered {
+    recorded: PrometheusHandle,
+    /// Of the families that are not among these.
+    functions: [&'static str; 4],
+}
+
+impl Rendered {
+    pub fn render(&self, now: Instant) -> String {
+        let mut page = self.recorded.render();
+        page.push_str(&functions_page(self.functions, now));
+        page
+    }
+
+    /// Takes what histograms were given since the last time into their buckets: until then all of it is kept, and nobody may ever ask.
+    pub async fn tidy_forever(self) {
+        loop {
+            tokio::time::sleep(TIDY).await;
+            self.recorded.run_upkeep();
+        }
+    }
+}
+
+/// Installs the recorder and describes every metric.
+pub fn install() -> Result<Rendered, String> {
+    let recorded = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| error.to_string())?;
-    describe();
-    Ok(handle)
+    let functions = describe();
+    Ok(Rendered {
+        recorded,
+        functions,
+    })
 }
 
-fn describe() {
+/// Also: what is said of the families that are written in `functions_page`, in their order.
+fn describe() -> [&'static str; 4] {
     let counters = [
-        (
-            "hearth_invocations_total",
-            "Calls by function, start kind and outcome (ok, or who is to blame).",
-        ),
-        (
-            "hearth_throttles_total",
-            "Calls refused by a limit, by function and reason.",
-        ),
         (
             "hearth_starts_total",
             "Starts of workers for calls, by start kind, outcome and cause: why no idle worker was there.",
@@ -73,6 +95,10 @@ fn describe() {
             "Connections that could not be accepted, by what was lacking: descriptors, memory, other.",
         ),
         (
+            "hearth_connections_refused_total",
+            "Connections that were closed at once because their address had its share.",
+        ),
+        (
             "hearth_clock_jumps_total",
             "Times the machine's wall clock was set while this process ran.",
         ),
@@ -90,7 +116,7 @@ fn describe() {
         ),
         (
             "hearth_events_total",
-            "Asynchronous calls by outcome: accepted, refused, lost, of their attempts succeeded, retried, failed, and of dead letters redriven, discarded.",
+            "Asynchronous calls by outcome: accepted, refused, lost, of their attempts succeeded, retried, failed, orphaned (given up because the function was deleted), and of dead letters redriven, discarded.",
         ),
         (
             "hearth_deliveries_total",
@@ -138,10 +164,6 @@ fn describe() {
     }
     let histograms = [
         (
-            "hearth_invocation_seconds",
-            "Whole calls, arrival to answer, by function and start kind.",
-        ),
-        (
             "hearth_queue_seconds",
             "Time calls waited in line for a worker.",
         ),
@@ -149,7 +171,6 @@ fn describe() {
             "hearth_start_seconds",
             "Time to a ready worker, by start kind: container and specialisation.",
         ),
-        ("hearth_run_seconds", "Time handlers ran, by function."),
         (
             "hearth_engine_call_seconds",
             "Calls to the container engine, by operation and outcome.",
@@ -211,36 +232,54 @@ fn describe() {
     for (name, help) in gauges {
         metrics::describe_gauge!(name, help);
     }
+    let functions = [
+        (
+            "hearth_invocations_total",
+            "Calls by function, start kind and outcome (ok, or who is to blame).",
+        ),
+        (
+            "hearth_throttles_total",
+            "Calls refused by a limit, by function and reason.",
+        ),
+        (
+            "hearth_invocation_seconds",
+            "Whole calls, arrival to answer, by function and start kind.",
+        ),
+        ("hearth_run_seconds", "Time handlers ran, by function."),
+    ];
+    functions.map(|(_, help)| help)
 }
 
-/// One function's metrics, resolved once.
+/// One function's metrics, resolved once. Those that were held last are not shown for ever: see `family`.
 #[derive(Debug)]
 pub struct FunctionMeters {
-    function: &'static str,
-    /// By start kind (and none), then by outcome. Filled on first use: most stay empty.
-    invocations: [[OnceLock<Counter>; 4]; 4],
-    seconds: [OnceLock<Histogram>; 3],
+    series: Arc<Series>,
     queue: Histogram,
-    run: OnceLock<Histogram>,
 }
+
+/// What is kept of a function.
+#[derive(Debug, Default)]
+struct Series {
+    /// By start kind (and none), then by outcome.
+    invocations: [[AtomicU64; OUTCOMES.len()]; KINDS.len()],
+    /// Made on first use: most stay empty.
+    seconds: [OnceLock<Box<Times>>; KINDS.len() - 1],
+    run: OnceLock<Box<Times>>,
+    throttles: [AtomicU64; Throttle::ALL.len()],
+}
+
+type Times = Buckets<{ BUCKETS.len() + 1 }>;
 
 const KINDS: [&str; 4] = ["warm", "stem", "cold", "none"];
 const OUTCOMES: [&str; 4] = ["ok", "client", "function", "platform"];
 
-impl std::fmt::Display for FunctionMeters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.function)
-    }
-}
+static FUNCTIONS: Family<Series> = Family::new(FUNCTION_LABELS);
 
 impl FunctionMeters {
     pub fn new(function: &str) -> Self {
         Self {
-            function: function_label(function),
-            invocations: Default::default(),
-            seconds: Default::default(),
+            series: FUNCTIONS.of(function, OTHER).1,
             queue: metrics::histogram!("hearth_queue_seconds"),
-            run: OnceLock::new(),
         }
     }
 
@@ -264,22 +303,12 @@ impl FunctionMeters {
             Some(Blame::Function) => 2,
             Some(Blame::Platform) => 3,
         };
-        let function = self.function;
-        self.invocations[kind][outcome]
-            .get_or_init(|| {
-                let (start, outcome) = (KINDS[kind], OUTCOMES[outcome]);
-                metrics::counter!("hearth_invocations_total", "function" => function, "start" => start, "outcome" => outcome)
-            })
-            .increment(1);
-        if let Some(seconds) = self.seconds.get(kind) {
-            seconds
-                .get_or_init(|| {
-                    metrics::histogram!("hearth_invocation_seconds", "function" => function, "start" => KINDS[kind])
-                })
-                .record(whole.as_secs_f64());
-            self.run
-                .get_or_init(|| metrics::histogram!("hearth_run_seconds", "function" => function))
-                .record(phases.run.as_secs_f64());
+        let series = &self.series;
+        series.invocations[kind][outcome].fetch_add(1, Ordering::Relaxed);
+        if let Some(seconds) = series.seconds.get(kind) {
+            seconds.get_or_init(Box::default).record(whole, &BUCKETS);
+            let run = series.run.get_or_init(Box::default);
+            run.record(phases.run, &BUCKETS);
             // Only calls that waited: a histogram of zeros tells nothing and costs every warm call.
             if !phases.queue.is_zero() {
                 self.queue.record(phases.queue.as_secs_f64());
@@ -288,25 +317,68 @@ impl FunctionMeters {
     }
 
     pub fn throttled(&self, reason: Throttle) {
-        metrics::counter!("hearth_throttles_total", "function" => self.function, "reason" => reason.as_str())
-            .increment(1);
+        let at = Throttle::ALL.iter().position(|one| *one == reason);
+        let count = at.and_then(|at| self.series.throttles.get(at));
+        count
+            .expect("all are there")
+            .fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The function's name as a label, or the shared one when there are too many. Names are leaked once each, within the bound.
-fn function_label(name: &str) -> &'static str {
-    static LABELS: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
-    let mut labels = LABELS.lock();
-    let labels = labels.get_or_insert_default();
-    if let Some(known) = labels.get(name) {
-        return known;
-    }
-    if labels.len() >= FUNCTION_LABELS {
-        return OTHER;
-    }
-    let leaked: &'static str = Box::leak(name.to_owned().into_boxed_str());
-    labels.insert(leaked);
-    leaked
+/// What is shown of single functions; those that were deleted long ago are forgotten. `help` is what `describe` says.
+fn functions_page(help: [&str; 4], now: Instant) -> String {
+    let all = FUNCTIONS.shown(now);
+    let [calls, throttles, whole, run] = help;
+    let mut page = Page::default();
+    page.counters(
+        "hearth_invocations_total",
+        ["function", "start", "outcome"],
+        calls,
+        |write| {
+            for (function, series) in &all {
+                for (kind, outcomes) in KINDS.iter().zip(&series.invocations) {
+                    for (outcome, count) in OUTCOMES.iter().zip(outcomes) {
+                        write([function, kind, outcome], count);
+                    }
+                }
+            }
+        },
+    );
+    page.counters(
+        "hearth_throttles_total",
+        ["function", "reason"],
+        throttles,
+        |write| {
+            for (function, series) in &all {
+                for (reason, count) in Throttle::ALL.iter().zip(&series.throttles) {
+                    write([function, reason.as_str()], count);
+                }
+            }
+        },
+    );
+    page.histograms(
+        "hearth_invocation_seconds",
+        ["function", "start"],
+        whole,
+        &BUCKETS,
+        |write| {
+            for (function, series) in &all {
+                for (kind, seconds) in KINDS.iter().zip(&series.seconds) {
+                    if let Some(times) = seconds.get() {
+                        write([function, kind], times);
+                    }
+                }
+            }
+        },
+    );
+    page.histograms("hearth_run_seconds", ["function"], run, &BUCKETS, |write| {
+        for (function, series) in &all {
+            if let Some(times) = series.run.get() {
+                write([function], times);
+            }
+        }
+    });
+    page.0
 }
 
 pub fn blame_of<T>(result: &Result<T, Fault>) -> Option<Blame> {
@@ -419,6 +491,11 @@ pub fn disk_full(what: &'static str) {
 /// A connection could not be accepted; `reason` is descriptors, memory or other.
 pub fn accept_failed(reason: &'static str) {
     metrics::counter!("hearth_accept_errors_total", "reason" => reason).increment(1);
+}
+
+/// A connection was closed at once: its address had as many as it may have.
+pub fn connection_refused() {
+    metrics::counter!("hearth_connections_refused_total").increment(1);
 }
 
 /// The wall clock was set while the process ran.

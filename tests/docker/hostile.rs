@@ -13,11 +13,11 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use http::Method;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::server::Server;
-use crate::wait::eventually;
+use crate::wait::{PATIENCE, eventually};
 use wire::{Case, Step};
 
 /// Cases under way at once: most of their time they wait for the server to hang up.
@@ -165,6 +165,61 @@ async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
     let answer = server.call("large", &json!(6_000_000)).await.expect(200);
     assert_eq!(answer.text().len(), 6_000_002);
     drop(clients);
+}
+
+/// Who is slow is not who takes nothing: of an answer that takes several times as long as somebody may take nothing of it, all arrives. Who
+/// takes next to nothing is hung up on although something is taken all the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_slow_has_all_of_an_answer_and_who_takes_next_to_nothing_is_hung_up_on() {
+    const SIZE: usize = 6_000_000;
+    let server = Server::start(&SHORT);
+    let code = "def handler(event, context): return 'x' * event";
+    server.deploy("large", code, json!({"memory": 256})).await;
+    server.call("large", &json!(1)).await.expect(200);
+    server.settled(1).await;
+    let before = descriptors(&server);
+    let key = server.client.key.clone().unwrap();
+    let request = format!(
+        "POST /functions/large/execute HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nContent-Length: 7\r\n\r\n{SIZE}"
+    );
+    let begin = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        // So that the kernel takes little in the client's place.
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        let address = server.client.address.parse().unwrap();
+        let mut client = socket.connect(address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        client
+    };
+    // So many bytes at a time, with a pause after each time, until there are no more: how many there were.
+    let takes = async |mut client: TcpStream, at_a_time: usize, pause: Duration| {
+        let (mut all, mut piece) = (0, vec![0; at_a_time]);
+        let mut pace = tokio::time::interval(pause);
+        loop {
+            pace.tick().await;
+            let mut taken = 0;
+            while taken < at_a_time {
+                match client.read(&mut piece[taken..]).await {
+                    Ok(0) | Err(_) => return all + taken,
+                    Ok(n) => taken += n,
+                }
+            }
+            all += taken;
+        }
+    };
+    let steady = takes(begin().await, 200_000, Duration::from_millis(400));
+    let whole = tokio::time::timeout(PATIENCE, steady).await;
+    let taken = whole.expect("it arrives");
+    assert!(taken > SIZE, "{taken} bytes with the head");
+
+    let barely = takes(begin().await, 512, Duration::from_millis(400));
+    let hung_up = eventually("nobody to be waited for", || async {
+        (descriptors(&server) <= before).then_some(())
+    });
+    tokio::select! {
+        () = hung_up => {}
+        all = barely => assert!(all < SIZE, "{all}"),
+    }
 }
 
 /// What a function says about its answer goes into the answer's head only if it can stand there.

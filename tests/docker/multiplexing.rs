@@ -73,6 +73,7 @@ impl Frames {
     const RESET: u8 = 3;
     const SETTINGS: u8 = 4;
     const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
     const WINDOW: u8 = 8;
     const END_STREAM: u8 = 1;
     const END_HEADERS: u8 = 4;
@@ -135,6 +136,64 @@ impl Frames {
             }
         }
     }
+}
+
+impl Frames {
+    /// Everything until the server hangs up: whether it said goodbye before. Pings are answered, but for that which goes with the goodbye if
+    /// the client is `stubborn`.
+    async fn goodbye(mut self, stubborn: bool) -> bool {
+        let mut said = false;
+        loop {
+            let mut head = [0; 9];
+            if self.0.read_exact(&mut head).await.is_err() {
+                return said;
+            }
+            let size = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let mut body = vec![0; size];
+            if self.0.read_exact(&mut body).await.is_err() {
+                return said;
+            }
+            match head[3] {
+                Self::GOAWAY => said = true,
+                Self::PING if head[4] == 0 && !(said && stubborn) => {
+                    self.send(Self::PING, 1, 0, &body).await;
+                }
+                Self::SETTINGS if head[4] == 0 => self.send(Self::SETTINGS, 1, 0, &[]).await,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// As over HTTP/1: what carries nothing has its time. Whoever answers pings has no more of it, and what carries a call has as much as that takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_carries_nothing_is_ended() {
+    let server = Server::start(&[("server.header_timeout", "2s"), ("pool.stem_min", "1")]);
+    let code = "import time\ndef handler(event, context):\n    time.sleep(event)\n    return event";
+    server.deploy("slow", code, json!({"timeout": 30})).await;
+    server.call("slow", &json!(0)).await.expect(200);
+    let path = "/functions/slow/execute";
+    let silent = async { Frames::begin(&server).await.goodbye(false).await };
+    let stubborn = async { Frames::begin(&server).await.goodbye(true).await };
+    let calls = async {
+        let mut frames = Frames::begin(&server).await;
+        // Longer than it may be without one.
+        for (stream, seconds) in [(1, "5"), (3, "0")] {
+            frames.call(&server, stream, path, seconds).await;
+            loop {
+                let (kind, flags, of, _) = frames.next().await;
+                assert_eq!(of, stream);
+                assert_ne!(kind, Frames::RESET);
+                if flags & Frames::END_STREAM != 0 {
+                    break;
+                }
+            }
+        }
+        frames.goodbye(false).await
+    };
+    let all = async { tokio::join!(silent, stubborn, calls) };
+    let ended = tokio::time::timeout(PATIENCE, all).await;
+    assert_eq!(ended.expect("all are ended"), (true, true, true));
 }
 
 /// A window that is never opened holds an answer up, and not for ever. The connection goes on.

@@ -32,6 +32,16 @@ fn labels_recorded(text: &str) -> BTreeMap<String, BTreeSet<String>> {
         let labels = labels.map(|(label, _)| label.to_owned());
         recorded.entry(name.to_owned()).or_default().extend(labels);
     }
+    // Those of single functions: the name, and the list of their labels.
+    let families = [".counters(", ".histograms("].map(|kind| text.split(kind).skip(1));
+    for rest in families.into_iter().flatten() {
+        let statement = rest.split(']').next().unwrap_or(rest);
+        let mut texts = statement.split('"').skip(1).step_by(2);
+        if let Some(name) = texts.next().filter(|name| name.starts_with("hearth_")) {
+            let labels = texts.map(str::to_owned);
+            recorded.entry(name.to_owned()).or_default().extend(labels);
+        }
+    }
     recorded
 }
 

@@ -20,7 +20,14 @@ fn metrics(text: &str) -> (BTreeMap<String, bool>, Vec<String>) {
         .map_or(text.len(), |at| start + at);
     let described = metric_names(&text[start..end]);
     let recording = format!("{}{}", &text[..start], &text[end..]);
-    let recorded: BTreeMap<String, bool> = ["counter!(", "gauge!(", "histogram!("]
+    let kinds = [
+        "counter!(",
+        "gauge!(",
+        "histogram!(",
+        ".counters(",
+        ".histograms(",
+    ];
+    let recorded: BTreeMap<String, bool> = kinds
         .iter()
         .flat_map(|macro_| {
             recording
@@ -30,7 +37,7 @@ fn metrics(text: &str) -> (BTreeMap<String, bool>, Vec<String>) {
         })
         .filter_map(|(rest, macro_)| {
             let name = rest.trim_start().strip_prefix('"')?.split('"').next()?;
-            Some((name.to_owned(), macro_ == "histogram!("))
+            Some((name.to_owned(), macro_.contains("histogram")))
         })
         .collect();
     let mut found = Vec::new();
@@ -86,16 +93,19 @@ fn exists(recorded: &BTreeMap<String, bool>, name: &str) -> bool {
 #[test]
 fn the_metrics_check_fires() {
     let text = "\nfn describe() {\n    for n in [\"hearth_a\", \"hearth_unused\"] {}\n}\n\
-        fn a() { metrics::counter!(\"hearth_a\"); metrics::histogram!(\n \"hearth_b_seconds\"); }";
+        fn a() { metrics::counter!(\"hearth_a\"); metrics::histogram!(\n \"hearth_b_seconds\"); }\n\
+        fn b() { page.histograms(\n\"hearth_c_seconds\", [\"l\"], help, |write| {}); }";
     let (recorded, found) = metrics(text);
     assert_eq!(
         found,
         [
             "hearth_b_seconds is recorded and not described",
+            "hearth_c_seconds is recorded and not described",
             "hearth_unused is described and never recorded"
         ]
     );
     assert!(exists(&recorded, "hearth_a") && exists(&recorded, "hearth_b_seconds_bucket"));
+    assert!(exists(&recorded, "hearth_c_seconds_sum"));
     assert!(
         !exists(&recorded, "hearth_a_bucket")
             && !exists(&recorded, "hearth_b_seconds")

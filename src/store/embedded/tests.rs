@@ -306,7 +306,6 @@ fn writer(dir: &Path) -> Writer {
         path: dir.join(DATABASE),
         database: None,
         packages: Arc::new(Packages::open(&dir.join("packages")).expect("opens")),
-        _lock: lock::lock(&dir.join(LOCK)).expect("is free"),
     }
 }
 
@@ -438,6 +437,7 @@ async fn a_full_queue_is_an_answer_not_a_wait() {
         queue: Some(queue),
         packages: Arc::new(Packages::open(dir.path()).expect("opens")),
         writer: None,
+        lock: Embedded::hold(dir.path()).expect("is free"),
         changes: Teller::default(),
         granted: Granted::default(),
     };
