@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,7 @@ use crate::store::dead_letters::Place;
 use crate::store::events::{Bounds, Depth};
 use crate::store::{self, Store};
 use crate::task;
+use crate::telemetry::often::Often;
 use crate::telemetry::{metrics, traces};
 
 /// How often an end is tried to be told to the store. After that the event will be run again.
@@ -66,6 +68,8 @@ pub struct Queue {
     options: Options,
     /// There is something new to claim.
     submitted: Notify,
+    /// Events of functions that are gone, as the log has them.
+    orphaned: Mutex<Often>,
 }
 
 impl Queue {
@@ -81,6 +85,7 @@ impl Queue {
             webhooks,
             options,
             submitted: Notify::new(),
+            orphaned: Mutex::default(),
         })
     }
 
@@ -286,7 +291,9 @@ impl Queue {
         let own = own.cloned().unwrap_or_default();
         let rules = self.options.retry.with(&own);
         let age = age(&claimed.event);
+        let deleted = subject.is_none() && self.is_deleted(&claimed.event).await;
         let (result, ran) = match age >= rules.max_age {
+            _ if deleted => (Err(Failed::Deleted), None),
             true => (Err(Failed::TooOld(age)), None),
             false => {
                 let began_at = clock::wall();
@@ -355,6 +362,12 @@ impl Queue {
         }
     }
 
+    /// Whether the function an event was accepted for is gone for good. One that is not known here may be new elsewhere, so the store is asked.
+    async fn is_deleted(&self, event: &Event) -> bool {
+        event.destination.is_none()
+            && matches!(self.store.function(&event.function).await, Ok(None))
+    }
+
     /// Tells the store, which is away for a while at times.
     async fn tell(&self, claimed: &Claimed, settlement: Settlement) {
         let (request_id, name) = (claimed.event.request_id, &claimed.event.name);
@@ -363,6 +376,14 @@ impl Queue {
                 metrics::event("succeeded");
             }
             Verdict::Again { .. } => metrics::event("retried"),
+            Verdict::Failed(failure) if failure.code == retry::DELETED => {
+                metrics::event("orphaned");
+                tracing::debug!(%request_id, function = %name, "event given up: its function was deleted");
+                // There may be very many, all for the same reason.
+                if let Some(events) = self.orphaned.lock().to_log(clock::now()) {
+                    tracing::info!(events, function = %name, "events given up because their function was deleted; of this one the last");
+                }
+            }
             Verdict::Failed(failure)
             | Verdict::PassedOn {
                 failure: Some(failure),

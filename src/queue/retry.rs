@@ -17,6 +17,9 @@ const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// Characters of a message that are kept.
 const MESSAGE_MAX: usize = 1000;
 
+/// The code of an event whose function is gone.
+pub const DELETED: &str = "function_deleted";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// Attempts after the first.
@@ -53,6 +56,8 @@ pub enum Failed {
     TooOld(Duration),
     /// Functions send to each other.
     Loop,
+    /// The function it was accepted for was deleted: ids are never used again.
+    Deleted,
 }
 
 impl Failed {
@@ -62,6 +67,7 @@ impl Failed {
             Failed::Refused(_) => "delivery_refused",
             Failed::TooOld(_) => "event_too_old",
             Failed::Loop => "recursive_loop",
+            Failed::Deleted => DELETED,
         }
     }
 
@@ -73,6 +79,7 @@ impl Failed {
             Failed::Loop => {
                 format!("it comes from {DEPTH_MAX} calls that were run one because of the other")
             }
+            Failed::Deleted => "its function was deleted before it was run".into(),
         }
     }
 
@@ -99,13 +106,13 @@ impl Failed {
                 matches!(fault, Fault::Throttled { .. }) || fault.blame() == Blame::Platform
             }
             Failed::Refused(refusal) => refusal.for_now,
-            Failed::TooOld(_) | Failed::Loop => false,
+            Failed::TooOld(_) | Failed::Loop | Failed::Deleted => false,
         }
     }
 
     /// The attempt came to nothing before anything of it was run or taken.
     pub fn is_before(&self) -> bool {
-        matches!(self, Failed::TooOld(_)) || self.waits()
+        matches!(self, Failed::TooOld(_) | Failed::Deleted) || self.waits()
     }
 
     /// Nothing of the function is to run at all: its reservation is zero.
@@ -141,7 +148,7 @@ impl Failed {
                 fault.blame() == Blame::Client && !matches!(fault, Fault::NotFound(_))
             }
             Failed::Refused(_) => false,
-            Failed::TooOld(_) | Failed::Loop => true,
+            Failed::TooOld(_) | Failed::Loop | Failed::Deleted => true,
         }
     }
 }
@@ -247,6 +254,8 @@ mod tests {
     fn what_cannot_get_better_is_given_up() {
         assert_eq!(after(Fault::PayloadNotJson("x".into()), 1, 0), None);
         assert_eq!(after(Fault::NotFound("x".into()), 1, 0), Some((60, true)));
+        assert_eq!(decided(&Failed::Deleted, 1, 0), None);
+        assert!(Failed::Deleted.is_before());
         // It has ended its process again and again.
         assert_eq!(after(Fault::Interrupted, 4, 1), None);
     }

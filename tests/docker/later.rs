@@ -55,6 +55,31 @@ async fn all_succeed(server: &Server, ids: &[String]) {
     }
 }
 
+/// What its function was deleted for is not run, nor waited with until it is too old, nor gone without a trace.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_outlives_its_function_is_a_dead_letter() {
+    let server = Server::start(&[("events.retry_delay", "3s")]);
+    server.deploy("brief", FAILING, json!({})).await;
+    let id = accepted(&server, "brief", 1).await.remove(0);
+    let events = "hearth_events_total";
+    let retried = [("outcome", "retried")];
+    server.measured(events, &retried, |n| n >= 1.0).await;
+    let deleted = server.client.delete("/functions/brief").await;
+    deleted.expect(204);
+    // Another one, of which it is not.
+    server.deploy("brief", CODE, json!({})).await;
+    let known = ended(&server, &id).await;
+    assert_eq!(known["state"], "failed", "{known}");
+    assert_eq!(known["error"]["code"], "function_deleted", "{known}");
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.sum(events, &[("outcome", "orphaned")]), 1.0);
+    assert_eq!(metrics.sum(events, &[("outcome", "failed")]), 0.0);
+    assert!(server.log().contains("because their function was deleted"));
+    let letter = server.client.get(&format!("/dead-letters/{id}")).await;
+    letter.expect(200);
+    assert!(server.lines("brief", None).await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asynchronous_call_is_run_and_tried_again_when_it_fails() {
     let server = Server::start(&[("events.retry_delay", "50ms")]);
