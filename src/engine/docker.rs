@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error as BollardError;
-use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, ImageInspect};
+use bollard::models::{
+    ContainerCreateBody, ContainerStateStatusEnum, ContainerSummaryStateEnum, ImageInspect,
+};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
     StartContainerOptions,
@@ -423,6 +425,14 @@ impl Engine for Docker {
                     worker: labels
                         .get(spec::LABEL_WORKER)
                         .map(|worker| WorkerId::from_found(worker)),
+                    ended: matches!(
+                        container.state,
+                        Some(
+                            ContainerSummaryStateEnum::EXITED
+                                | ContainerSummaryStateEnum::DEAD
+                                | ContainerSummaryStateEnum::REMOVING
+                        )
+                    ),
                 })
             });
             Ok(found.collect())

@@ -91,6 +91,8 @@ pub struct Exit {
 pub struct Found {
     pub id: ContainerId,
     pub worker: Option<WorkerId>,
+    /// Nothing runs in it any more.
+    pub ended: bool,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]

@@ -160,6 +160,7 @@ mod tests {
         Found {
             id: ContainerId(name.into()),
             worker: Some(WorkerId::from_found(name)),
+            ended: false,
         }
     }
 
@@ -283,6 +284,7 @@ mod tests {
         let holder = Found {
             id: ContainerId("holder".into()),
             worker: None,
+            ended: false,
         };
         engine.state.lock().containers =
             vec![found("alive"), found("orphan"), found("stuck"), holder];

@@ -419,11 +419,13 @@ struct StartCosts {
 }
 
 impl Stems {
-    /// The newest; dead ones that are met on the way are handed to `bury`.
+    /// The newest; dead ones that are met on the way are handed to `bury`, and those somebody made to stand still: a function would be blamed
+    /// for not loading.
     pub fn take(&self, mut bury: impl FnMut(Box<Worker>)) -> Option<Box<Worker>> {
         loop {
             let worker = self.ready.lock().pop()?;
-            if !worker.is_gone() && worker.connection.is_quiet() {
+            let lives = !worker.is_gone() && worker.connection.is_quiet();
+            if lives && worker.remains.standstill().is_none() {
                 return Some(worker);
             }
             bury(worker);

@@ -30,7 +30,7 @@ use crate::worker::{Remains, Worker};
 const TICK: Duration = Duration::from_secs(1);
 /// Unpacked code nobody has deployed any more is looked for every so many ticks.
 const CODE_TICKS: u64 = 300;
-/// Containers nobody knows are looked for every so many ticks.
+/// Containers nobody knows are looked for every so many ticks, and those that have to be there.
 const ORPHAN_TICKS: u64 = 15;
 /// A container the engine would not remove is tried again after this.
 const CLEAR_AGAIN: Duration = Duration::from_secs(5);
@@ -270,6 +270,7 @@ impl Keeper {
                     }
                     Err(error) => tracing::debug!(%error, "orphans cannot be looked for"),
                 }
+                pool.check_holders().await;
             },
         ));
     }
@@ -537,7 +538,7 @@ impl Keeper {
             .collect();
         unwanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (function, holder) in unwanted {
-            let Some(container) = holder.get().cloned() else {
+            let Some(container) = holder.container.get().cloned() else {
                 continue;
             };
             let pool = self.pool.clone();
@@ -586,7 +587,7 @@ impl Keeper {
         self.to_clear
             .extend(self.clear_later.drain(..).map(|(_, leaving)| leaving));
         let holders = std::mem::take(&mut *self.pool.holders.lock());
-        for container in holders.values().filter_map(|holder| holder.get()) {
+        for container in holders.values().filter_map(|holder| holder.container.get()) {
             if let Err(error) = self.pool.engine.remove(container).await {
                 tracing::warn!(%error, "network holder left for the next sweep");
             }

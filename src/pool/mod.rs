@@ -34,15 +34,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::function::Network;
 use crate::domain::id::{FunctionId, RuntimeId, VersionDigest};
 use crate::domain::image::{self, Image};
-use crate::engine::{self, ContainerId, Engine, kill};
+use crate::engine::{self, Engine, kill};
 use crate::pool::budget::Budget;
+use crate::pool::create::Holder;
 use crate::pool::index::{Failed, Index, Slot};
 use crate::pool::keeper::Event;
 use crate::pool::ledger::Ledger;
@@ -90,12 +91,9 @@ pub struct Pool {
     budget: Budget,
     roster: Roster,
     /// Containers that hold the network of a function with egress.
-    holders: Mutex<HashMap<FunctionId, Holder>>,
+    holders: Mutex<HashMap<FunctionId, Arc<Holder>>>,
     keeper: mpsc::Sender<Event>,
 }
-
-/// A container that holds a function's network: started by the first who needs it, while the others wait for it.
-type Holder = Arc<OnceCell<ContainerId>>;
 
 /// What is kept until a worker is really gone: its call's place under the limits.
 type Guard = Option<Box<dyn Any + Send>>;
@@ -432,7 +430,7 @@ impl Pool {
                 .holders
                 .lock()
                 .values()
-                .filter(|h| h.initialized())
+                .filter(|h| h.container.initialized())
                 .count(),
         }
     }

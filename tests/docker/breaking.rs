@@ -185,3 +185,17 @@ def handler(event, context):
         "{lost}"
     );
 }
+
+/// A stem worker that stands still is not a function's that is slow to load.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_stem_worker_is_given_to_nobody() {
+    let server = Server::start(&[("pool.stem_min", "1"), ("pool.stem_max", "1")]);
+    server.settled(1).await;
+    for container in server.state().containers() {
+        containers::docker(&["pause", &container]).expect("it is paused");
+    }
+    let code = "def handler(event, context): return 1";
+    server.deploy("lively", code, json!({})).await;
+    let answer = server.call("lively", &json!({})).await.expect(200);
+    assert_eq!(answer.start(), "cold");
+}

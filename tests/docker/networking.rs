@@ -164,3 +164,34 @@ async fn only_who_asks_for_it_reaches_the_outside_and_nobody_a_neighbour() {
     })
     .await;
 }
+
+/// Workers that were in its network have none any more, and do not know: they would answer without one for as long as they are warm.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_whose_network_ended_are_replaced() {
+    let server = Server::start(&[("pool.stem_min", "0")]);
+    for text in ["network holder has ended", "idle worker died"] {
+        server.expects(text);
+    }
+    let code =
+        "import os\ndef handler(event, context): return sorted(os.listdir('/sys/class/net'))";
+    server
+        .deploy("networked", code, json!({"network": "egress"}))
+        .await;
+    let both = json!(["eth0", "lo"]);
+    let first = server.call("networked", &json!({})).await.expect(200);
+    assert_eq!(first.json(), both);
+    for how in [&["kill"][..], &["rm", "--force"]] {
+        let of_server = server.state().containers();
+        let holders = containers::labelled("hearth.role=network-holder");
+        let holder = holders.into_iter().find(|one| of_server.contains(one));
+        let holder = holder.expect("it has one");
+        docker(&[how, &[holder.as_str()]].concat()).expect("it ends");
+        let cut_off = server.call("networked", &json!({})).await.expect(200);
+        assert_eq!((cut_off.start(), cut_off.json()), ("warm", json!(["lo"])));
+        eventually("another worker, in another network", || async {
+            let answer = server.call("networked", &json!({})).await.expect(200);
+            (answer.json() == both).then_some(())
+        })
+        .await;
+    }
+}
