@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Response, StatusCode};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::body::Body;
@@ -28,6 +29,7 @@ use crate::store::answers::{Begun, Bounds, Ended};
 use crate::store::{self, Store};
 use crate::task;
 use crate::telemetry::metrics;
+use crate::telemetry::often::Often;
 
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The answer was given before.
@@ -63,6 +65,8 @@ pub struct Idempotency {
     answer_max: usize,
     max_wait: Duration,
     waiting: Semaphore,
+    /// Keys that were not looked up, and answers that were not kept, as the log has them.
+    failed: [Mutex<Often>; 2],
 }
 
 /// What whoever asked with a key has to do.
@@ -110,6 +114,7 @@ impl Idempotency {
             answer_max: limits.idempotency_answer_bytes,
             max_wait: limits.max_wait,
             waiting: Semaphore::new(WAITING_MAX),
+            failed: Default::default(),
         })
     }
 
@@ -175,7 +180,10 @@ impl Idempotency {
                 Err(error) => {
                     let problem = invoke::unstored(&error);
                     let error: &dyn std::error::Error = &error;
-                    tracing::warn!(error, "an idempotency key cannot be looked up");
+                    // While the store is away that is said of all there are.
+                    if let Some(keys) = self.failed[0].lock().to_log(clock::now()) {
+                        tracing::warn!(keys, error, "idempotency keys cannot be looked up");
+                    }
                     problem
                 }
             };
@@ -245,7 +253,13 @@ impl Idempotency {
             Ok(_) => return,
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::warn!(error, "the answer to an idempotent call cannot be kept yet");
+                if let Some(answers) = self.failed[1].lock().to_log(clock::now()) {
+                    tracing::warn!(
+                        answers,
+                        error,
+                        "answers to idempotent calls cannot be kept yet"
+                    );
+                }
             }
         }
         for _ in 0..END_ATTEMPTS {

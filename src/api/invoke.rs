@@ -276,8 +276,6 @@ async fn submit(
                 _ => Ran::No,
             };
             let response = error::refused(&unstored(&error));
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(function = %resolved.target.function.name, error, "an asynchronous call could not be kept");
             return Err(Worked { response, ran });
         }
     }

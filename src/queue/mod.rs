@@ -70,6 +70,8 @@ pub struct Queue {
     submitted: Notify,
     /// Events of functions that are gone, as the log has them.
     orphaned: Mutex<Often>,
+    /// Events the store did not take.
+    lost: Mutex<Often>,
 }
 
 impl Queue {
@@ -86,6 +88,7 @@ impl Queue {
             options,
             submitted: Notify::new(),
             orphaned: Mutex::default(),
+            lost: Mutex::default(),
         })
     }
 
@@ -126,6 +129,17 @@ impl Queue {
             Err(store::Error::Full) => "refused",
             Err(_) => "lost",
         });
+        match &kept {
+            Ok(()) | Err(store::Error::Full) => {}
+            Err(error) => {
+                let (function, error): (_, &dyn std::error::Error) = (&target.function.name, error);
+                tracing::debug!(%request_id, %function, error, "an asynchronous call could not be kept");
+                // While the store is away that is said of all there are.
+                if let Some(calls) = self.lost.lock().to_log(arrived) {
+                    tracing::warn!(calls, %function, error, "asynchronous calls could not be kept; this one the last");
+                }
+            }
+        }
         let sampled = trace.filter(|trace| trace.sampled);
         if let (Some(trace), Some(tracer)) = (sampled, self.scheduler.traces()) {
             let took = clock::now().saturating_duration_since(arrived);

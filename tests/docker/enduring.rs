@@ -190,7 +190,7 @@ impl Stand {
             for text in [
                 "changes by other processes go unnoticed",
                 "what others changed cannot be read",
-                "an asynchronous call could not be kept",
+                "asynchronous calls could not be kept",
                 "an invocation could not be read",
                 "the events could not be counted",
             ] {

@@ -165,7 +165,7 @@ async fn a_full_disk_under_load() {
         "call failed",
         "code cannot be prepared",
         "container cannot be started",
-        "an asynchronous call could not be kept",
+        "asynchronous calls could not be kept",
         "an event that was run will be run again",
     ] {
         server.expects(text);

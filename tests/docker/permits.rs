@@ -268,7 +268,7 @@ async fn calls_go_on_while_redis_is_full() {
     knows(&b, "counted").await;
     knows(&b, "gone").await;
     for server in [&a, &b] {
-        server.expects("an asynchronous call could not be kept");
+        server.expects("asynchronous calls could not be kept");
         server.expects("store failed");
     }
     assert!(

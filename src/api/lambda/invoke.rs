@@ -281,11 +281,7 @@ async fn submit(face: &Lambda, call: Call) -> Result<Response<Body>, Refusal> {
     let kept = queue.submit(request_id, &resolved, payload, false, trace);
     kept.await.map_err(|error| match error {
         store::Error::Full => Refusal::throttled("CallerRateLimitExceeded", "Rate Exceeded."),
-        error => {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(function = %resolved.target.function.name, error, "an asynchronous call could not be kept");
-            Refusal::service("the store cannot do this now")
-        }
+        _ => Refusal::service("the store cannot do this now"),
     })?;
     let mut response = empty(StatusCode::ACCEPTED);
     response
