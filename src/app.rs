@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::api::arriving::Room;
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
 use crate::api::lambda::Lambda;
@@ -269,6 +270,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     task::spawn(vital, "store follower", follow(reader, changes, unread));
 
+    let arriving = Arc::new(Room::new(config.server.arriving_bytes));
     let gateway = Gateway {
         tls: tls.is_some(),
         scheduler: scheduler.clone(),
@@ -279,6 +281,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             config.aws.clone(),
             tls.is_some(),
             config.server.body_timeout,
+            arriving.clone(),
         ),
         control: control::router(control),
         keys,
@@ -289,6 +292,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             store: store_unread,
         },
         body_timeout: config.server.body_timeout,
+        arriving,
         slowdown: Arc::new(Mutex::new(Slowdown::new(config.server.failed_keys))),
         held: Arc::new(Semaphore::new(service::HELD_MAX)),
         sessions: Arc::default(),

@@ -34,8 +34,8 @@ pub struct ErrorDetail<'a> {
     pub blame: &'static str,
     /// `safe`: nothing ran, try again. `unsafe`: the handler may have run. `never`: it will fail the same way again.
     pub retry: &'static str,
-    /// Which limit refused a call: `function_concurrency`, `reserved_concurrency`, `unreserved_concurrency`, `account_concurrency` or
-    /// `line_full`; or which scope the key lacks: `admin`, `deploy` or `invoke`.
+    /// Which limit refused a call: `function_concurrency`, `reserved_concurrency`, `unreserved_concurrency`, `account_concurrency`,
+    /// `line_full` or `arriving`; or which scope the key lacks: `admin`, `deploy` or `invoke`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<&'static str>,

@@ -42,6 +42,9 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             ),
             header_timeout: read.time("server.header_timeout"),
             body_timeout: read.time("server.body_timeout"),
+            arriving_bytes: read.whole::<usize>("server.arriving_mb", 8..=1024 * 1024)
+                * 1024
+                * 1024,
             drain_grace: read.time_or_zero("server.drain_grace"),
             failed_keys: read.whole("server.failed_keys", 1..=1_000_000),
             hosts: read.value("server.hosts", hosts),

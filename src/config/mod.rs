@@ -54,6 +54,8 @@ pub struct Server {
     pub max_connections_per_address: Option<usize>,
     pub header_timeout: Duration,
     pub body_timeout: Duration,
+    /// What bodies of calls may take together while they arrive.
+    pub arriving_bytes: usize,
     pub drain_grace: Duration,
     /// Wrong keys an address may try before it is slowed down.
     pub failed_keys: u32,

@@ -77,15 +77,18 @@ pub enum Throttle {
     UnreservedConcurrency,
     AccountConcurrency,
     LineFull,
+    /// Not of calls, but of the bodies with which they come.
+    Arriving,
 }
 
 impl Throttle {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Throttle::FunctionConcurrency,
         Throttle::ReservedConcurrency,
         Throttle::UnreservedConcurrency,
         Throttle::AccountConcurrency,
         Throttle::LineFull,
+        Throttle::Arriving,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -95,6 +98,7 @@ impl Throttle {
             Throttle::UnreservedConcurrency => "unreserved_concurrency",
             Throttle::AccountConcurrency => "account_concurrency",
             Throttle::LineFull => "line_full",
+            Throttle::Arriving => "arriving",
         }
     }
 }
@@ -266,6 +270,9 @@ fn throttle_text(reason: Throttle, limit: u32) -> String {
         }
         Throttle::LineFull => {
             format!("{limit} calls are waiting for a worker of this function already")
+        }
+        Throttle::Arriving => {
+            format!("requests that arrive hold the {limit} MiB they may hold together")
         }
     }
 }

@@ -9,18 +9,24 @@ use futures_util::future::poll_fn;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 
+use crate::api::arriving::Room;
 use crate::domain::fault::Fault;
 
 /// What is read, and thrown away, of a body that is too large. Many clients look for an answer only after they have sent
 /// everything; cut off earlier, they see a broken connection instead of the reason.
 const DISCARD_MAX: usize = 32 * 1024 * 1024;
 
-pub async fn read(mut body: Incoming, limit: usize, timeout: Duration) -> Result<Bytes, Fault> {
+pub async fn read(
+    mut body: Incoming,
+    limit: usize,
+    timeout: Duration,
+    room: &Room,
+) -> Result<Bytes, Fault> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     let read = {
-        let mut whole = std::pin::pin!(whole(&mut body, limit));
+        let mut whole = std::pin::pin!(whole(&mut body, limit, room));
         match early(&mut whole).await {
             Some(read) => read,
             None => {
@@ -30,7 +36,7 @@ pub async fn read(mut body: Incoming, limit: usize, timeout: Duration) -> Result
             }
         }
     };
-    if let Err(Fault::PayloadTooLarge { .. }) = &read {
+    if let Err(Fault::PayloadTooLarge { .. } | Fault::Throttled { .. }) = &read {
         // However this ends, the answer is the same. Boxed, because most calls carry nothing of it.
         let discarded = Box::pin(tokio::time::timeout(timeout, discard(&mut body)));
         discarded.await.ok();
@@ -54,7 +60,7 @@ async fn early<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     .await
 }
 
-async fn whole(body: &mut Incoming, limit: usize) -> Result<Bytes, Fault> {
+async fn whole(body: &mut Incoming, limit: usize, room: &Room) -> Result<Bytes, Fault> {
     let check = |size: usize| match size > limit {
         true => Err(Fault::PayloadTooLarge {
             size: size as u64,
@@ -66,6 +72,8 @@ async fn whole(body: &mut Incoming, limit: usize) -> Result<Bytes, Fault> {
     check(announced)?;
     let first = next(body).await?.unwrap_or_default();
     check(first.len())?;
+    let mut arriving = room.begin();
+    arriving.more(first.len())?;
     let Some(mut piece) = next(body).await? else {
         return Ok(first);
     };
@@ -74,6 +82,7 @@ async fn whole(body: &mut Incoming, limit: usize) -> Result<Bytes, Fault> {
     drop(first);
     loop {
         check(whole.len() + piece.len())?;
+        arriving.more(piece.len())?;
         whole.extend_from_slice(&piece);
         match next(body).await? {
             Some(more) => piece = more,

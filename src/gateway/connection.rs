@@ -18,6 +18,9 @@ use crate::clock;
 use crate::clock::patience::Patience;
 use crate::gateway::repoll::Repoll;
 
+/// When the process ends, a connection that carries nothing has this long to end by itself.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// Tells all connections that they are to end, and knows when they have.
 #[derive(Debug, Default)]
 pub struct Door(watch::Sender<()>);
@@ -106,6 +109,12 @@ impl Idle {
         }
     }
 
+    /// From now on it may not go without for long.
+    fn hurry(&mut self) {
+        self.limit = self.limit.min(LAST_WORDS);
+        self.underway.begin_anew();
+    }
+
     /// Ready when it has gone without for so long.
     fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -141,6 +150,10 @@ where
                 ending = told.as_mut().poll(context).is_ready();
                 if ending {
                     connection.as_mut().graceful_shutdown();
+                    asked = true;
+                    if let Some(idle) = &mut idle {
+                        idle.hurry();
+                    }
                 }
             }
             let passed = |idle: &mut Idle| idle.poll_passed(context).is_ready();

@@ -98,7 +98,8 @@ impl Gateway {
         host: &str,
     ) -> Response<Body> {
         let (head, incoming) = request.into_parts();
-        let read = match body::read(incoming, SIGN_IN_MAX, self.body_timeout).await {
+        let read = match body::read(incoming, SIGN_IN_MAX, self.body_timeout, &self.arriving).await
+        {
             Ok(read) => read,
             Err(fault) => return error::refused(&Problem::BodyIncomplete(fault.to_string())),
         };

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
+use crate::api::arriving::Room;
 use crate::api::body::Body;
 use crate::api::dashboard::session::{self, Sessions};
 use crate::api::error::Problem;
@@ -59,6 +60,7 @@ pub struct Gateway {
     pub rendered: Rendered,
     pub readiness: Readiness,
     pub body_timeout: Duration,
+    pub arriving: Arc<Room>,
     /// Who tried wrong keys.
     pub slowdown: Arc<Mutex<Slowdown>>,
     /// Room for answers that are held back.
@@ -258,7 +260,7 @@ impl Gateway {
 
     async fn execute(&self, name: Segment, head: &Parts, incoming: Incoming) -> Response<Body> {
         let name = name.of(head.uri.path());
-        match body::read(incoming, PAYLOAD_MAX, self.body_timeout).await {
+        match body::read(incoming, PAYLOAD_MAX, self.body_timeout, &self.arriving).await {
             Ok(payload) => {
                 let (queue, idempotency) = (&self.queue, &self.idempotency);
                 let query = head.uri.query();
@@ -278,7 +280,7 @@ impl Gateway {
             return error::not_allowed(&head.method, head.uri.path());
         }
         let limit = api::route::body_max(&head.headers);
-        match body::read(incoming, limit, self.body_timeout).await {
+        match body::read(incoming, limit, self.body_timeout, &self.arriving).await {
             Ok(body) => {
                 let from = self.sender(peer);
                 api::route::serve(&self.scheduler, found, &head, from, body).await

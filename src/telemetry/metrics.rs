@@ -99,6 +99,10 @@ fn describe() -> [&'static str; 4] {
             "Connections that were closed at once because their address had its share.",
         ),
         (
+            "hearth_bodies_refused_total",
+            "Bodies of calls that were refused while they arrived: all together held what they may.",
+        ),
+        (
             "hearth_clock_jumps_total",
             "Times the machine's wall clock was set while this process ran.",
         ),
@@ -496,6 +500,11 @@ pub fn accept_failed(reason: &'static str) {
 /// A connection was closed at once: its address had as many as it may have.
 pub fn connection_refused() {
     metrics::counter!("hearth_connections_refused_total").increment(1);
+}
+
+/// A body found no room while it arrived.
+pub fn body_refused() {
+    metrics::counter!("hearth_bodies_refused_total").increment(1);
 }
 
 /// The wall clock was set while the process ran.

@@ -222,6 +222,56 @@ async fn who_is_slow_has_all_of_an_answer_and_who_takes_next_to_nothing_is_hung_
     }
 }
 
+/// A body is read before its call counts for anything, however slowly it comes, and whoever may call may have many on their way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bodies_hold_while_they_arrive_is_bounded() {
+    const HELD: usize = 3 * 1024 * 1024;
+    let settings = [("server.arriving_mb", "8"), ("pool.stem_min", "1")];
+    let server = Server::start(&settings);
+    let code = "def handler(event, context): return len(event.get('body') or '')";
+    let public = json!({"route": "/public", "memory": 256});
+    server.deploy("public", code, public).await;
+    let body = json!({"body": "x".repeat(HELD)}).to_string();
+    let path = "/functions/public/execute";
+    let whole = async || server.client.send(Method::POST, path, body.clone()).await;
+    assert_eq!(whole().await.expect(200).json(), HELD);
+    let head = format!(
+        "POST /public HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+        HELD + 1
+    );
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut client = TcpStream::connect(&server.client.address).await.unwrap();
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(&vec![b'x'; HELD]).await.unwrap();
+        slow.push(client);
+    }
+    // Others are told, once all that these have sent has been taken in; who needs no room never is.
+    let refused = eventually("no room for one more", || async {
+        let answer = whole().await;
+        (answer.status == 429).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.error(429)["reason"], "arriving");
+    let small = json!({"body": "x".repeat(8 * 1024)});
+    server.call("public", &small).await.expect(200);
+    let counted = server
+        .metrics()
+        .await
+        .sum("hearth_bodies_refused_total", &[]);
+    assert!(counted >= 1.0, "{counted}");
+    // What they held is their call's from now on, or nobody's.
+    slow[0].write_all(b"y").await.unwrap();
+    drop(slow.pop());
+    eventually("room again", || async {
+        (whole().await.status == 200).then_some(())
+    })
+    .await;
+    let mut answer = vec![0; 12];
+    slow[0].read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200");
+}
+
 /// What a function says about its answer goes into the answer's head only if it can stand there.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_adds_no_line_to_its_own_head() {

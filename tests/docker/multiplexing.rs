@@ -196,6 +196,24 @@ async fn a_connection_that_carries_nothing_is_ended() {
     assert_eq!(ended.expect("all are ended"), (true, true, true));
 }
 
+/// Nor does it hold up the end of the server, whatever its client does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_carries_nothing_does_not_hold_up_the_end() {
+    let settings = [
+        ("server.drain_grace", "10m"),
+        ("server.header_timeout", "10m"),
+        ("pool.stem_min", "0"),
+    ];
+    let server = Server::start(&settings);
+    let frames = Frames::begin(&server).await;
+    // It is taken for what it is once it is answered.
+    frames.0.readable().await.unwrap();
+    let client = tokio::spawn(frames.goodbye(true));
+    let stopped = tokio::task::spawn_blocking(|| server.stop());
+    stopped.await.expect("it ends");
+    assert!(client.await.unwrap(), "it is told");
+}
+
 /// A window that is never opened holds an answer up, and not for ever. The connection goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_not_taken_is_given_up_alone() {

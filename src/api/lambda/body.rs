@@ -8,6 +8,7 @@ use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::api::arriving;
 use crate::api::control::intake;
 use crate::api::error::Problem;
 use crate::api::lambda::Lambda;
@@ -54,11 +55,23 @@ pub async fn read(
         CODE_MAX => Some(face.control.room.hold(declared.unwrap_or(most)).await?),
         _ => None,
     };
-    match intake::whole(&mut body, most, face.body_timeout).await {
+    let arrived = match limit {
+        // What calls hold before they are any.
+        PAYLOAD_MAX => arriving::whole(&mut body, most, face.body_timeout, &face.arriving).await,
+        _ => intake::whole(&mut body, most, face.body_timeout).await,
+    };
+    match arrived {
         Ok(bytes) => Ok((bytes, room)),
         Err(Problem::TooLarge { .. }) => {
             discard(face, &mut body).await;
             Err(too_large())
+        }
+        Err(Problem::Busy) if room.is_none() => {
+            discard(face, &mut body).await;
+            Err(Refusal::throttled(
+                "CallerRateLimitExceeded",
+                "Rate Exceeded.",
+            ))
         }
         Err(problem) => Err(problem.into()),
     }

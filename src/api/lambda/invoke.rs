@@ -373,7 +373,7 @@ pub(super) fn refusal(fault: &Fault) -> Refusal {
                 Throttle::UnreservedConcurrency | Throttle::AccountConcurrency => {
                     "ConcurrentInvocationLimitExceeded"
                 }
-                Throttle::LineFull => "CallerRateLimitExceeded",
+                Throttle::LineFull | Throttle::Arriving => "CallerRateLimitExceeded",
             };
             Refusal::throttled(reason, "Rate Exceeded.")
         }

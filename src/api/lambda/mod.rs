@@ -46,6 +46,7 @@ use http::{Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
+use crate::api::arriving::Room;
 use crate::api::body::Body;
 use crate::api::control::Control;
 use crate::api::error;
@@ -73,6 +74,7 @@ pub struct Lambda {
     /// Whether the listener speaks TLS: URLs that are handed out begin with it.
     tls: bool,
     body_timeout: Duration,
+    arriving: Arc<Room>,
     /// Whether hosts of function URLs are names on this machine; not asked before it matters.
     names_lead_here: Arc<OnceCell<bool>>,
 }
@@ -104,12 +106,19 @@ impl Asked {
 }
 
 impl Lambda {
-    pub fn new(control: Control, settings: config::Aws, tls: bool, body_timeout: Duration) -> Self {
+    pub fn new(
+        control: Control,
+        settings: config::Aws,
+        tls: bool,
+        body_timeout: Duration,
+        arriving: Arc<Room>,
+    ) -> Self {
         Self {
             control,
             settings: Arc::new(settings),
             tls,
             body_timeout,
+            arriving,
             names_lead_here: Arc::default(),
         }
     }

@@ -61,7 +61,8 @@ impl Face {
 
     pub(super) fn with(settings: config::Aws) -> Self {
         let world = World::empty();
-        let lambda = Lambda::new(world.control.clone(), settings, false, DEADLINE);
+        let room = Arc::new(Room::new(usize::MAX));
+        let lambda = Lambda::new(world.control.clone(), settings, false, DEADLINE, room);
         let caller = signer(&world, &world.keys, Wish::admin());
         Self {
             world,
