@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::config;
+use crate::task;
 use crate::telemetry::metrics;
 
 /// Between two looks at the files. A change is taken over when it was there for two, so that a certificate and its key that are
@@ -87,19 +88,25 @@ impl Tls {
 
     /// Reads the files again when they change or somebody asks, for as long as it is let.
     pub async fn watch(self: Arc<Self>, mut hangup: Signal) {
-        let (mut known, mut seen) = (self.stamp(), None);
+        // Where blocking is allowed: files on a disk that hangs are to hold up nobody's call.
+        let stamp = async || {
+            let this = self.clone();
+            task::blocking("look at certificate", move || this.stamp()).await
+        };
+        let (mut known, mut seen) = (stamp().await, None);
         loop {
             let asked = tokio::select! {
                 _ = hangup.recv() => true,
                 () = tokio::time::sleep(LOOK_AGAIN) => false,
             };
-            let now = self.stamp();
+            let now = stamp().await;
             let settled = seen.replace(now) == Some(now);
             if !asked && (now == known || !settled) {
                 continue;
             }
             known = now;
-            self.reload();
+            let this = self.clone();
+            task::blocking("read certificate", move || this.reload()).await;
         }
     }
 

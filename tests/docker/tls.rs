@@ -1,10 +1,15 @@
 //! The listener with TLS, and clients that check who they speak to: curl, and the program itself.
 
+use std::fs::File;
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use crate::server::{Server, State, without_settings};
 use crate::wait::{PATIENCE, blocking};
@@ -133,4 +138,49 @@ fn the_listener_speaks_tls_and_takes_over_a_new_certificate() {
     });
     assert!(refused.is_some(), "{}", server.log());
     assert!(curl(&server, &second, "/readyz", &[]).is_some());
+}
+
+/// A disk that hangs, as a pipe that nobody writes to does: calls go on, the end waits for it no longer than a moment, and until the process is
+/// gone nobody else may have its state directory: what hangs may still write there.
+#[test]
+fn a_certificate_that_cannot_be_read_holds_up_neither_calls_nor_the_end() {
+    let state = State::new();
+    let (certificate, key) = (state.beside("tls.pem"), state.beside("tls.key"));
+    let first = state.beside("first.pem");
+    certify(&certificate, &key);
+    std::fs::copy(&certificate, &first).unwrap();
+    let settings = [
+        ("server.tls.certificate", certificate.to_str().unwrap()),
+        ("server.tls.key", key.to_str().unwrap()),
+        // There is no other that could answer.
+        ("server.threads", "1"),
+        ("pool.stem_min", "0"),
+    ];
+    let mut server = Server::spawn(state, &settings);
+    let ready = blocking(PATIENCE, || curl(&server, &first, "/readyz", &[]));
+    assert_eq!(ready.as_deref(), Some("ready\n"));
+
+    let pipe = server.state().beside("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+    std::fs::rename(&pipe, &certificate).unwrap();
+    // That it can be opened means that somebody reads from it; he finds nothing for as long as it is open.
+    let hangs = blocking(PATIENCE, || {
+        let mut options = File::options();
+        options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        options.open(&certificate).ok()
+    });
+    let _hangs = hangs.expect("it is looked at");
+    let answered = curl(&server, &first, "/healthz", &[]);
+    assert_eq!(answered.as_deref(), Some("ok\n"));
+
+    let lock = server.state().path().join("hearth.lock");
+    let lock = File::options().write(true).open(lock).unwrap();
+    let open = format!("/proc/{}/fd", server.pid());
+    server.signal(Signal::SIGTERM);
+    let free = blocking(PATIENCE, || lock.try_lock().ok());
+    assert!(free.is_some(), "it does not end");
+    // A process that ends gives up all its files together.
+    let still = std::fs::read_dir(open).map_or(0, Iterator::count);
+    assert_eq!(still, 0, "it is there, and others may have its state");
+    assert!(server.ended().expect("it ends").success());
 }
