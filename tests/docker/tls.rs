@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use crate::server::{Server, State, without_settings};
+use crate::sharing::Redis;
 use crate::wait::{PATIENCE, blocking};
 
 /// A certificate for this machine that vouches for itself, and its key. Both are there at once, as a rename puts them there.
@@ -149,7 +150,11 @@ fn a_certificate_that_cannot_be_read_holds_up_neither_calls_nor_the_end() {
     let first = state.beside("first.pem");
     certify(&certificate, &key);
     std::fs::copy(&certificate, &first).unwrap();
+    // With a store of its own the directory would be held by that as well.
+    let redis = Redis::start();
+    let url = redis.url();
     let settings = [
+        ("store.url", url.as_str()),
         ("server.tls.certificate", certificate.to_str().unwrap()),
         ("server.tls.key", key.to_str().unwrap()),
         // There is no other that could answer.
