@@ -228,7 +228,7 @@ fn one(head_timeout: Duration) -> http1::Builder {
         .timer(HeadTimer::default())
         .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_MAX)
-        // What came at once may be more than the buffer is to hold.
+        // What came at once may be more than the buffer is to hold. It is the limit of trailers, too, which nobody reads.
         .max_header_size(HEAD_MAX);
     builder
 }
