@@ -35,6 +35,9 @@ pub struct Settings {
     pub dead_letter: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kms_key: Option<String>,
+    /// What the package would be encrypted with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_kms_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snap_start: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -202,6 +205,11 @@ impl Place {
             Some(qualifier) => format!("{bare}:{qualifier}"),
             None => bare,
         }
+    }
+
+    /// The ARN of a capacity provider by name; there are none.
+    pub fn provider(&self, name: impl fmt::Display) -> String {
+        self.arn(&self.account, format_args!("capacity-provider:{name}"))
     }
 
     /// The ARN of a layer by name, without a version.

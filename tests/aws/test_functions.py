@@ -351,8 +351,7 @@ class Deleting(Case):
 class NotThere(Case):
     def test_what_is_not_supported_says_so(self):
         for call, parameters in (
-            (LAMBDA.list_code_signing_configs, {}),
-            (LAMBDA.list_capacity_providers, {}),
+            (LAMBDA.get_function_scaling_config, {"FunctionName": "f", "Qualifier": "1"}),
             (LAMBDA.create_code_signing_config, {"AllowedPublishers": {"SigningProfileVersionArns": ["arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/1"]}}),
         ):
             message = self.refused("NotImplementedException", 501, call, **parameters)
@@ -360,4 +359,4 @@ class NotThere(Case):
 
     def test_retries_do_not_hang_on_it(self):
         patient = client()
-        self.refused("NotImplementedException", 501, patient.list_capacity_providers)
+        self.refused("NotImplementedException", 501, patient.get_function_scaling_config, FunctionName="f", Qualifier="1")

@@ -2,7 +2,7 @@
 
 import json
 
-from support import ACCOUNT, ARN, LAMBDA, REGION, Case, aws
+from support import ACCOUNT, ARN, LAMBDA, REGION, ROLE, Case, aws, package
 
 
 class Concurrency(Case):
@@ -200,6 +200,54 @@ class Sources(Case):
     def test_none_can_be_made(self):
         create = {"FunctionName": self.function(), "EventSourceArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"}
         self.refused("NotImplementedException", 501, LAMBDA.create_event_source_mapping, **create)
+
+
+class Absent(Case):
+    """What is only asked about: inventories and deploy tools read it, and must find that there is none."""
+
+    SIGNING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:code-signing-config:csc-0123456789abcdefg"
+
+    def test_code_signing_configurations(self):
+        self.assertEqual(aws("list-code-signing-configs"), {"CodeSigningConfigs": []})
+        words = f"The Lambda code signing configuration {self.SIGNING} can not be found."
+        for call in (
+            LAMBDA.get_code_signing_config, LAMBDA.update_code_signing_config, LAMBDA.delete_code_signing_config,
+            LAMBDA.list_functions_by_code_signing_config,
+        ):
+            message = self.refused("ResourceNotFoundException", 404, call, CodeSigningConfigArn=self.SIGNING)
+            self.assertEqual(message, words)
+        with self.assertRaises(LAMBDA.exceptions.ResourceNotFoundException) as caught:
+            LAMBDA.get_code_signing_config(CodeSigningConfigArn=self.SIGNING)
+        # AWS leaves out whose fault it is.
+        self.assertNotIn("Type", caught.exception.response)
+        publishers = {"SigningProfileVersionArns": [f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p/v"]}
+        self.refused("NotImplementedException", 501, LAMBDA.create_code_signing_config, AllowedPublishers=publishers)
+        given = {"FunctionName": "of-nobody", "Role": ROLE, "Code": {"ZipFile": package("")}, "Runtime": "python3.13", "Handler": "app.handler"}
+        self.refused("CodeSigningConfigNotFoundException", 404, LAMBDA.create_function, CodeSigningConfigArn=self.SIGNING, **given)
+
+    def test_capacity_providers(self):
+        self.assertEqual(LAMBDA.list_capacity_providers(State="Active", MaxItems=50)["CapacityProviders"], [])
+        arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:p"
+        for name in ("p", arn):
+            for call in (
+                LAMBDA.get_capacity_provider, LAMBDA.update_capacity_provider, LAMBDA.delete_capacity_provider,
+                LAMBDA.list_function_versions_by_capacity_provider,
+            ):
+                message = self.refused("ResourceNotFoundException", 404, call, CapacityProviderName=name)
+                self.assertEqual(message, f"Capacity provider not found: {arn}")
+
+    def test_durable_executions(self):
+        name = self.function()
+        self.assertEqual(LAMBDA.list_durable_executions_by_function(FunctionName=name, Statuses=["RUNNING", "FAILED"])["DurableExecutions"], [])
+        message = self.refused("ResourceNotFoundException", 404, LAMBDA.list_durable_executions_by_function, FunctionName="nobody")
+        self.assertEqual(message, f"Function not found: {ARN}nobody")
+        arn = f"{ARN}{name}:1/durable-execution/a/b"
+        for call in (
+            LAMBDA.get_durable_execution, LAMBDA.get_durable_execution_history, LAMBDA.stop_durable_execution,
+            LAMBDA.pause_durable_execution, LAMBDA.resume_durable_execution, LAMBDA.delete_durable_execution,
+        ):
+            message = self.refused("ResourceNotFoundException", 404, call, DurableExecutionArn=arn)
+            self.assertEqual(message, f"Durable execution not found: {arn}")
 
 
 class Kept(Case):

@@ -15,8 +15,8 @@ use crate::domain::function::Function;
 use crate::domain::id::AliasName;
 use crate::domain::version::{Alias, Second, VersionId, Wish};
 
-const NAME: &str = r"(?!^[0-9]+$)([a-zA-Z0-9-_]+)";
-const VERSION: &str = r"(\$LATEST|[0-9]+)";
+const VERSION: &str = r"(\$LATEST(\.PUBLISHED)?|[0-9]+)";
+const VERSION_MAX: usize = 1024;
 
 pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::CreateAlias, "CreateAlias")?;
@@ -26,9 +26,7 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
         return Err(Refusal::validation(&fields.faults));
     };
     let parsed = AliasName::parse(&name);
-    if parsed.is_err() {
-        fields.faults.push(names::pattern("name", &name, NAME));
-    }
+    fields.faults.extend(names::alias(&name));
     let wish = wish(&mut fields)?;
     if wish.version.is_none() {
         fields.missing("FunctionVersion");
@@ -54,7 +52,7 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
 
 pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::GetAlias, "GetAlias")?;
-    let name = name(asked);
+    let name = name(asked)?;
     let arn = || format!("{}:{name}", face.settings.place.function(&named.name));
     let missing = || Refusal::not_found(format!("Cannot find alias arn: {}", arn()));
     let target = face.latest(&named).ok_or_else(missing)?;
@@ -68,8 +66,8 @@ pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusa
 
 pub(super) async fn update(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::UpdateAlias, "UpdateAlias")?;
+    let name = name(&asked)?.to_owned();
     let target = face.found(&named)?;
-    let name = name(&asked).to_owned();
     let arn = || format!("{}:{name}", face.settings.place.function(&named.name));
     let published = target.published().clone();
     let missing = || Refusal::not_found(format!("Alias not found: {}", arn()));
@@ -103,8 +101,8 @@ pub(super) async fn update(face: &Lambda, asked: Asked) -> Result<Response<Body>
 
 pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::DeleteAlias, "DeleteAlias")?;
+    let name = name(&asked)?.to_owned();
     let target = face.found(&named)?;
-    let name = name(&asked).to_owned();
     let deploy = &face.control.deploy;
     let gone = deploy.delete_alias(asked.caller, target.function.id.to_string(), name, None);
     match gone.await {
@@ -121,9 +119,11 @@ pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refus
     let version = asked
         .query("FunctionVersion")
         .filter(|text| !text.is_empty());
-    if let Some(text) = version.filter(|text| text.parse::<VersionId>().is_err()) {
-        let fault = names::pattern("functionVersion", text, VERSION);
-        return Err(Refusal::validation(&[fault]));
+    if let Some(text) = version {
+        let faults = version_faults(text);
+        if !faults.is_empty() {
+            return Err(Refusal::validation(&faults));
+        }
     }
     let published = target.published();
     let wanted = |alias: &Alias| {
@@ -149,17 +149,25 @@ pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refus
     Ok(answer(StatusCode::OK, &document))
 }
 
-fn name(asked: &Asked) -> &str {
-    asked.parameters.get(1).map_or("", String::as_str)
+fn name(asked: &Asked) -> Result<&str, Refusal> {
+    let name = asked.parameters.get(1).map_or("", String::as_str);
+    let faults = names::alias(name);
+    match faults.is_empty() {
+        true => Ok(name),
+        false => Err(Refusal::validation(&faults)),
+    }
+}
+
+fn version_faults(text: &str) -> Vec<String> {
+    let is = |text: &str| text.parse::<VersionId>().is_ok();
+    names::formed("functionVersion", text, VERSION_MAX, VERSION, is)
 }
 
 fn wish(fields: &mut Fields) -> Result<Wish, Refusal> {
     let version = fields.text("FunctionVersion")?;
     let parsed = version.as_ref().map(|text| text.parse::<VersionId>());
-    if let (Some(text), Some(Err(_))) = (&version, &parsed) {
-        fields
-            .faults
-            .push(names::pattern("functionVersion", text, VERSION));
+    if let Some(text) = &version {
+        fields.faults.extend(version_faults(text));
     }
     Ok(Wish {
         version: parsed.and_then(Result::ok),

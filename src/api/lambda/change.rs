@@ -14,7 +14,7 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, create, empty, json as answer, runtimes};
+use crate::api::lambda::{Asked, Lambda, absent, create, empty, json as answer, runtimes};
 use crate::domain::aws;
 use crate::domain::function::{Function, LATEST};
 use crate::scheduler::Target;
@@ -156,6 +156,7 @@ pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         fields.missing("Tags");
         return Err(Refusal::validation(&fields.faults));
     };
+    fields.finish()?;
     if more.is_empty() {
         return Err(Refusal::parameter(
             "An error occurred and the request cannot be processed.",
@@ -311,7 +312,10 @@ pub(super) async fn put_runtime_management(
     let function = face.shown(&named)?.function;
     let mut fields = Fields::of(&asked.body)?;
     let manual = fields.text("UpdateRuntimeOn")?.as_deref() == Some("Manual");
-    let given = fields.text("RuntimeVersionArn")?;
+    let (most, pattern) = (runtimes::VERSION_MAX, runtimes::VERSION);
+    let is = |text: &str| names::is_arn(text) && text.contains(":runtime");
+    let given = fields.formed("RuntimeVersionArn", most, pattern, is)?;
+    fields.finish()?;
     let there = runtime_version(face, &function);
     if given != there && (manual || given.is_some()) {
         // None is ever left behind for a newer one.
@@ -360,13 +364,14 @@ pub(super) fn put_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<
     );
     face.named(asked, does, action)?;
     let mut fields = Fields::of(&asked.body)?;
-    match fields.text("CodeSigningConfigArn")? {
-        Some(arn) => Err(Refusal::no_code_signing(&arn)),
-        None => {
-            fields.missing("CodeSigningConfigArn");
-            Err(Refusal::validation(&fields.faults))
-        }
+    let given = absent::signing_of(&mut fields)?;
+    if given.is_none() {
+        fields.missing("CodeSigningConfigArn");
     }
+    fields.finish()?;
+    Err(Refusal::no_code_signing(
+        given.as_deref().unwrap_or_default(),
+    ))
 }
 
 pub(super) fn delete_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {

@@ -6,19 +6,18 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::api::body::Body;
-use crate::api::control::change::{self, Change, Faults, Source};
+use crate::api::control::change::{self, Change, Faults};
 use crate::api::control::deploy::versions::Publish;
 use crate::api::control::draft::Draft;
-use crate::api::control::image;
 use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
+use crate::api::lambda::origin::Origin;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::Wish;
-use crate::api::lambda::{Asked, Lambda, json, layers, names, read, runtimes, versions};
+use crate::api::lambda::{Asked, Lambda, absent, json, layers, names, read, runtimes, versions};
 use crate::domain::aws;
 use crate::domain::function::Function;
-use crate::domain::image::{Settings, is_name};
 use crate::domain::key::Grant;
 use crate::domain::version::VersionId;
 
@@ -32,10 +31,11 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
         fields.missing("FunctionName");
         return Err(Refusal::validation(&fields.faults));
     };
-    let named = names::read_new(&name, &face.settings.place)?;
+    let named = names::read(Do::CreateFunction.form(), &name, None, &face.settings.place)?;
     face.permit(&asked.caller, Do::CreateFunction, "CreateFunction", &named)?;
     let package = fields.one_of("PackageType", &["Zip", "Image"])?;
     let wish = Wish::read(&mut fields)?;
+    let signing = absent::signing_of(&mut fields)?;
     versions::by_number(&mut fields)?;
     if wish.role.is_none() {
         fields.missing("Role");
@@ -44,7 +44,13 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
         fields.missing("Code");
         return Err(Refusal::validation(&fields.faults));
     };
+    let origin = Origin::read(&mut code)?;
+    fields.close(code);
+    let tags = tags(&mut fields)?;
     fields.finish()?;
+    if let Some(arn) = signing {
+        return Err(Refusal::no_code_signing(&arn));
+    }
     if named.name.len() > names::NAME_MAX {
         // AWS says this as another exception than all else of its kind.
         let fault = names::longest("functionName", &named.name, names::NAME_MAX);
@@ -54,9 +60,11 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     }
     let publish = fields.flag("Publish")?;
     let is_image = package.as_deref() == Some("Image");
+    let source_kms_key = origin.kms_key.clone();
     let source = match is_image {
-        true => image(&mut code, &wish)?,
-        false => source(&mut code)?,
+        true if wish.is_of_zip() => return Err(Refusal::parameter(ZIP_IN_IMAGE)),
+        true => origin.image(wish.image.clone().unwrap_or_default())?,
+        false => origin.package()?,
     };
     let runtime = match (&wish.runtime, &wish.handler) {
         _ if is_image => None,
@@ -81,10 +89,11 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
         ),
         runtime: manifest,
         code: Some(source),
-        tags: tags(&mut fields)?,
+        tags,
         network: Some(face.settings.network),
         aws: Some(aws::Settings {
             environment: wish.environment.is_some(),
+            source_kms_key,
             ..wish.over(&aws::Settings::default(), runtime)
         }),
         ..wish.change()
@@ -126,61 +135,6 @@ pub(super) async fn published(
     let arn = face.settings.place.qualified(&function.name, qualifier);
     let document = document::configuration(face, &shown, version.id(), &arn, moment);
     Ok(read::said(json(status, &document), &shown))
-}
-
-/// Where the code comes from. The text is moved and not copied: it may be tens of megabytes.
-pub(super) fn source(code: &mut Fields) -> Result<Source, Refusal> {
-    if let Some(zip) = code.text("ZipFile")? {
-        let more = ["S3Bucket", "S3Key", "S3ObjectVersion"];
-        if more.iter().any(|field| code.has(field)) {
-            return Err(Refusal::parameter(
-                "Please do not provide other FunctionCode parameters when providing a ZipFile.",
-            ));
-        }
-        return Ok(Source::Zip(zip));
-    }
-    // With an image alone, AWS finds none.
-    let elsewhere = ["S3Bucket", "S3Key"]
-        .into_iter()
-        .find(|field| code.has(field));
-    Err(match elsewhere {
-        Some(field) => Refusal::parameter(format!(
-            "Code from {field} is not supported by Hearth: send it as ZipFile."
-        )),
-        None => Refusal::parameter("Please provide a source for function code."),
-    })
-}
-
-/// The image that a function is to be made of.
-fn image(code: &mut Fields, wish: &Wish) -> Result<Source, Refusal> {
-    if wish.is_of_zip() {
-        return Err(Refusal::parameter(ZIP_IN_IMAGE));
-    }
-    let uri = code.text("ImageUri")?.ok_or_else(|| {
-        Refusal::parameter(
-            "Please provide ImageUri when creating a function with packageType Image.",
-        )
-    })?;
-    if code.has("ZipFile") || code.has("S3Bucket") || code.has("S3Key") {
-        return Err(Refusal::parameter(
-            "Please don't provide ZipFile or S3 when creating a function with packageType Image.",
-        ));
-    }
-    image_named(uri, wish.image.clone().unwrap_or_default())
-}
-
-/// One of this name.
-pub(super) fn image_named(uri: String, settings: Settings) -> Result<Source, Refusal> {
-    if !is_name(&uri) {
-        return Err(Refusal::parameter(format!(
-            "Source image {uri} is not valid. Provide a valid source image."
-        )));
-    }
-    Ok(Source::Image(image::Wish {
-        uri,
-        id: None,
-        settings,
-    }))
 }
 
 /// Tags as the request has them, within AWS's rules.

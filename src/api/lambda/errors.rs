@@ -80,6 +80,13 @@ impl Refusal {
         Self::new(status, kind, message, Shape::Upper)
     }
 
+    /// One that is asked for itself, and not of a function.
+    pub fn no_signing(arn: &str) -> Self {
+        let message = format!("The Lambda code signing configuration {arn} can not be found.");
+        let (status, kind) = (StatusCode::NOT_FOUND, "ResourceNotFoundException");
+        Self::new(status, kind, message, Shape::BareUpper)
+    }
+
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::lower(StatusCode::CONFLICT, "ResourceConflictException", message)
     }

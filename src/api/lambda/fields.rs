@@ -105,22 +105,31 @@ impl Fields {
         let Value::Array(items) = value else {
             return Err(mistyped(&value, "a List"));
         };
-        let text = |item| match item {
-            Value::String(text) => Ok(text),
-            other => Err(mistyped(&other, "a String")),
-        };
-        items
-            .into_iter()
-            .map(text)
-            .collect::<Result<_, _>>()
-            .map(Some)
+        let mut texts = Vec::new();
+        let mut shown = Vec::new();
+        for item in items {
+            match item {
+                Value::String(text) => {
+                    shown.push(text.clone());
+                    texts.push(text);
+                }
+                Value::Null => shown.push("null".into()),
+                other => return Err(mistyped(&other, "a String")),
+            }
+        }
+        if shown.len() > texts.len() {
+            let value = format!("[{}]", shown.join(", "));
+            let constraint = "Member must satisfy constraint: [Member must not be null]";
+            self.fault(field, &value, constraint);
+        }
+        Ok(Some(texts))
     }
 
     /// One of at most so many.
     pub fn list_to(&mut self, field: &str, most: usize) -> Result<Option<Vec<String>>, Refusal> {
         let given = self.list(field)?;
         if let Some(texts) = given.as_ref().filter(|texts| texts.len() > most) {
-            let value = format!("[{} texts]", texts.len());
+            let value = format!("[{}]", texts.join(", "));
             let constraint = format!("Member must have length less than or equal to {most}");
             self.fault(field, &value, &constraint);
         }
@@ -137,16 +146,44 @@ impl Fields {
     }
 
     pub fn map(&mut self, field: &str) -> Result<Option<Vec<(String, String)>>, Refusal> {
+        self.pairs(field, |shown| {
+            let shown: Vec<_> = shown.collect();
+            format!("Value '{{{}}}'", shown.join(", "))
+        })
+    }
+
+    /// The same of what is not to be said again.
+    pub fn secrets(&mut self, field: &str) -> Result<Option<Vec<(String, String)>>, Refusal> {
+        self.pairs(field, |_| "Value".into())
+    }
+
+    fn pairs(
+        &mut self,
+        field: &str,
+        shown: impl Fn(&mut dyn Iterator<Item = String>) -> String,
+    ) -> Result<Option<Vec<(String, String)>>, Refusal> {
         let Some(entries) = self.entries(field)? else {
             return Ok(None);
         };
+        if entries.values().any(Value::is_null) {
+            let mut all = entries.iter().map(|(key, value)| match value {
+                Value::String(text) => format!("{key}={text}"),
+                other => format!("{key}={other}"),
+            });
+            self.faults.push(format!(
+                "{} at '{}' failed to satisfy constraint: Map value must satisfy constraint: [Member must not be null]",
+                shown(&mut all),
+                self.named(field)
+            ));
+        }
         let text = |(key, value)| match value {
-            Value::String(text) => Ok((key, text)),
-            other => Err(mistyped(&other, "a String")),
+            Value::String(text) => Some(Ok((key, text))),
+            Value::Null => None,
+            other => Some(Err(mistyped(&other, "a String"))),
         };
         entries
             .into_iter()
-            .map(text)
+            .filter_map(text)
             .collect::<Result<_, _>>()
             .map(Some)
     }
@@ -189,19 +226,29 @@ impl Fields {
         Ok(text)
     }
 
-    /// A text of a form, whose pattern AWS prints.
+    /// A text of at most this many characters and of a form, whose pattern AWS prints.
     pub fn formed(
         &mut self,
         field: &str,
+        most: usize,
         pattern: &str,
         is: impl Fn(&str) -> bool,
     ) -> Result<Option<String>, Refusal> {
         let text = self.text(field)?;
-        if let Some(text) = text.as_ref().filter(|text| !is(text)) {
+        if let Some(text) = &text {
             let field = self.named(field);
-            self.faults.push(names::pattern(&field, text, pattern));
+            let faults = names::formed(&field, text, most, pattern, is);
+            self.faults.extend(faults);
         }
         Ok(text)
+    }
+
+    /// What was given is too short.
+    pub fn at_least(&mut self, field: &str, text: &str, least: usize) {
+        if text.chars().count() < least {
+            let constraint = format!("Member must have length greater than or equal to {least}");
+            self.fault(field, text, &constraint);
+        }
     }
 
     pub fn fault(&mut self, field: &str, value: &str, constraint: &str) {

@@ -35,6 +35,23 @@ use crate::store;
 const FUNCTION_ERROR: HeaderName = HeaderName::from_static("x-amz-function-error");
 const LOG_RESULT: HeaderName = HeaderName::from_static("x-amz-log-result");
 const UNHANDLED: &str = "Unhandled";
+/// Headers of what no function here can have, and their form: with AWS's pattern, and the marks that it allows beside letters and digits.
+const FORMED: [(&str, &str, usize, &str, &str); 2] = [
+    (
+        "x-amz-tenant-id",
+        "tenantId",
+        256,
+        r"[a-zA-Z0-9\._:\/=+\-@ ]+",
+        "._:/=+-@ ",
+    ),
+    (
+        "x-amz-durable-execution-name",
+        "durableExecutionName",
+        64,
+        "[a-zA-Z0-9-_]+",
+        "-_",
+    ),
+];
 const CLIENT_CONTEXT_MAX: usize = 3583;
 /// The protocol to workers has two bytes for the length of a context.
 const CONTEXT_MAX: usize = u16::MAX as usize;
@@ -75,6 +92,13 @@ impl Call {
         let kinds = ["RequestResponse", "Event", "DryRun"];
         let kind = choice("x-amz-invocation-type", "invocationType", &kinds);
         let tail = choice("x-amz-log-type", "logType", &["None", "Tail"]) == 1;
+        for (header, field, most, pattern, marks) in FORMED {
+            let value = asked.header(header);
+            let good = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+            let is = |text: &str| !text.is_empty() && text.chars().all(good);
+            let wrong = value.map(|text| names::formed(field, &text, most, pattern, is));
+            faults.extend(wrong.unwrap_or_default());
+        }
         if !faults.is_empty() {
             return Err(Refusal::validation(&faults));
         }

@@ -7,7 +7,7 @@ use crate::api::body::Body;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, document, empty, json as answer, layers, policy};
+use crate::api::lambda::{Asked, Lambda, document, empty, json as answer, layers, names, policy};
 use crate::domain::aws::Statement;
 use crate::domain::layer::{Id, Version};
 
@@ -21,19 +21,17 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     let (name, number) = layers::version(face, &asked, does, action)?;
     let id = Id { name, number };
     let mut fields = Fields::of(&asked.body)?;
-    let word = |text: &str| {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        !text.is_empty() && text.len() <= 100 && text.chars().all(good)
-    };
-    let sid = fields.formed("StatementId", "([a-zA-Z0-9-_]+)", word)?;
-    let action = fields.formed("Action", ACTION, |text| text == ACTION)?;
+    let sid = policy::statement(&mut fields)?;
+    let action = fields.formed("Action", ACTION.len(), ACTION, |text| text == ACTION)?;
     let principal = fields.formed(
         "Principal",
+        policy::TEXT_MAX,
         r"\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root",
         is_principal,
     )?;
     let organization = fields.formed(
         "OrganizationId",
+        policy::ORGANIZATION_MAX,
         policy::ORGANIZATION,
         policy::is_organization,
     )?;
@@ -93,6 +91,10 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
     let (name, number) = layers::version(face, &asked, does, "RemoveLayerVersionPermission")?;
     let id = Id { name, number };
     let sid = asked.parameters.get(2).map_or("", String::as_str);
+    let faults = names::statement(sid, false);
+    if !faults.is_empty() {
+        return Err(Refusal::validation(&faults));
+    }
     let revision = asked.query("RevisionId");
     let changed = face.control.deploy.change_layer(&id, |version| {
         if !version.policy.iter().any(|there| there.id == sid) {

@@ -12,20 +12,22 @@ use crate::api::error::Problem;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::list::{self, Page};
+use crate::api::lambda::origin::Origin;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, code, document, empty, json as answer, names};
 use crate::domain::aws::Place;
 use crate::domain::function::Function;
-use crate::domain::id::{LAYER_NAME_MAX, LayerName};
+use crate::domain::id::LayerName;
 use crate::domain::key::Grant;
 use crate::domain::layer::{self, Id, Version};
 use crate::domain::limits::LAYERS_MAX;
 
 /// As AWS prints them in its messages.
-const NAME: &str =
-    r"(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+";
+const NAME: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]{1,140}|[a-zA-Z0-9-_]{1,140})";
 const ARN: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:layer:[a-zA-Z0-9-_]+:[0-9]+)|(arn:[a-zA-Z0-9-]+:lambda:::awslayer:[a-zA-Z0-9-_]+)";
 const ARN_MAX: usize = 2048;
+/// AWS gives out no more at once.
+const PAGE_MAX: usize = 50;
 const DESCRIPTION_MAX: usize = 256;
 const LICENSE_MAX: usize = 512;
 const RUNTIMES_MAX: usize = 15;
@@ -103,17 +105,10 @@ pub(super) async fn publish(face: &Lambda, mut asked: Asked) -> Result<Response<
         fields.missing("Content");
         return Err(Refusal::validation(&fields.faults));
     };
+    let origin = Origin::read(&mut content)?;
+    fields.close(content);
     fields.finish()?;
-    let Some(zip) = content.text("ZipFile")? else {
-        let elsewhere = ["S3Bucket", "S3Key"].into_iter();
-        let elsewhere = elsewhere.into_iter().find(|field| content.has(field));
-        return Err(match elsewhere {
-            Some(field) => Refusal::parameter(format!(
-                "Content from {field} is not supported by Hearth: send it as ZipFile."
-            )),
-            None => Refusal::parameter("Please provide a source for layer content."),
-        });
-    };
+    let zip = origin.zip("Content", "Please provide a source for layer content.")?;
     let wanted = Wanted {
         name,
         description: description.unwrap_or_default(),
@@ -173,7 +168,8 @@ pub(super) async fn get_by_arn(face: &Lambda, asked: &Asked) -> Result<Response<
     let text = asked.query("Arn").unwrap_or_default();
     let read = Arn::read(text).filter(|arn| arn.number.is_some());
     let Some(read) = read else {
-        return Err(Refusal::validation(&[names::pattern("arn", text, ARN)]));
+        let faults = names::formed("arn", text, ARN_MAX, ARN, |_| false);
+        return Err(Refusal::validation(&faults));
     };
     let does = Do::GetLayerVersionByArn;
     // The action is the one by which a layer is read, whatever names it.
@@ -203,7 +199,7 @@ pub(super) async fn download(face: &Lambda, asked: &Asked) -> Result<Response<Bo
 pub(super) async fn versions(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let name = named(face, asked, Do::ListLayerVersions, "ListLayerVersions")?;
     let filter = Filter::of(asked)?;
-    let page = Page::of(asked)?;
+    let page = Page::up_to(PAGE_MAX, asked)?;
     let after = page.after.map(|text| text.parse::<u64>());
     let after = after.transpose().map_err(|_odd| list::wrong_marker())?;
     let mut all = face.control.deploy.layers().await?;
@@ -226,7 +222,7 @@ pub(super) async fn layers(face: &Lambda, asked: &Asked) -> Result<Response<Body
     let permitted = asked.caller.may(Do::ListLayers.scope());
     permitted.map_err(|denied| Refusal::from(Problem::from(denied)))?;
     let filter = Filter::of(asked)?;
-    let page = Page::of(asked)?;
+    let page = Page::up_to(PAGE_MAX, asked)?;
     let mut all = face.control.deploy.layers().await?;
     all.retain(|version| asked.caller.is_for(version.id.name.as_str()) && filter.takes(version));
     // Of each layer the last that was found, which is the newest.
@@ -457,15 +453,7 @@ pub(super) fn named(
         None => LayerName::parse(text),
     };
     let name = name.map_err(|_why| {
-        let mut faults = Vec::new();
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if text.is_empty() || !text.chars().all(good) {
-            faults.push(names::pattern("layerName", text, NAME));
-        }
-        if text.len() > LAYER_NAME_MAX {
-            faults.push(names::longest("layerName", text, LAYER_NAME_MAX));
-        }
-        Refusal::validation(&faults)
+        Refusal::validation(&names::formed("layerName", text, ARN_MAX, NAME, |_| false))
     })?;
     permit(face, &asked.caller, does, action, &name)?;
     Ok(name)

@@ -19,6 +19,8 @@ use crate::scheduler::Target;
 const PAGE_DEFAULT: usize = 50;
 /// What a client may ask for, and what it gets at most: it then asks again.
 const PAGE_ASKED: usize = 10_000;
+const REGION: &str = r"ALL|(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}";
+const REGION_MAX: usize = 50;
 
 pub(super) fn functions(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let scope = Do::ListFunctions.scope();
@@ -27,6 +29,14 @@ pub(super) fn functions(face: &Lambda, asked: &Asked) -> Result<Response<Body>, 
         .may(scope)
         .map_err(|denied| Refusal::from(Problem::from(denied)))?;
     let page = Page::of(asked)?;
+    // Which of all regions a function is kept in: here there is one.
+    if let Some(region) = asked.query("MasterRegion").filter(|text| !text.is_empty()) {
+        let is = |text: &str| text == "ALL" || names::is_region(text);
+        let faults = names::formed("masterRegion", region, REGION_MAX, REGION, is);
+        if !faults.is_empty() {
+            return Err(Refusal::validation(&faults));
+        }
+    }
     let every = match asked.query("FunctionVersion") {
         None | Some("") => false,
         Some("ALL") => true,
@@ -103,14 +113,18 @@ impl Page {
 
     /// Where AWS lets nobody ask for more items than this.
     pub(super) fn up_to(most: usize, asked: &Asked) -> Result<Self, Refusal> {
+        Self::between(1, most, asked)
+    }
+
+    pub(super) fn between(least: usize, most: usize, asked: &Asked) -> Result<Self, Refusal> {
         let items = match asked.query("MaxItems") {
             None => PAGE_DEFAULT,
             Some(text) => {
                 let number = text.parse::<usize>().ok();
-                let number = number.filter(|n| (1..=most).contains(n));
+                let number = number.filter(|n| (least..=most).contains(n));
                 number.ok_or_else(|| {
                     let constraint = match text.parse::<i64>() {
-                        Ok(n) if n < 1 => "greater than or equal to 1".to_owned(),
+                        Ok(n) if n < 1 => format!("greater than or equal to {least}"),
                         _ => format!("less than or equal to {most}"),
                     };
                     let constraint = format!("Member must have value {constraint}");

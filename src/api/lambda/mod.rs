@@ -2,6 +2,7 @@
 //! the native face. `routes` finds the operation, `auth` who asks, and one file per kind of operation answers. Called by the gateway
 //! for paths that begin with a date. Errors have AWS's shapes: `errors` is the only place that knows them.
 
+mod absent;
 pub mod account;
 pub mod aliases;
 pub mod auth;
@@ -19,6 +20,7 @@ pub mod layer_policy;
 pub mod layers;
 pub mod list;
 pub mod names;
+mod origin;
 pub mod policy;
 pub mod provisioned;
 pub mod read;
@@ -178,6 +180,20 @@ impl Lambda {
             Do::CreateFunction => create::create(self, asked).await,
             Do::CreateFunctionUrlConfig => urls::config::create(self, asked).await,
             Do::DeleteAlias => aliases::delete(self, asked).await,
+            Do::DeleteCapacityProvider
+            | Do::GetCapacityProvider
+            | Do::ListFunctionVersionsByCapacityProvider
+            | Do::UpdateCapacityProvider => absent::provider(self, &asked, does),
+            Do::DeleteCodeSigningConfig
+            | Do::GetCodeSigningConfig
+            | Do::ListFunctionsByCodeSigningConfig
+            | Do::UpdateCodeSigningConfig => absent::signing(&asked, does),
+            Do::DeleteDurableExecution
+            | Do::GetDurableExecution
+            | Do::GetDurableExecutionHistory
+            | Do::PauseDurableExecution
+            | Do::ResumeDurableExecution
+            | Do::StopDurableExecution => absent::execution(&asked, does),
             Do::DeleteEventSourceMapping
             | Do::GetEventSourceMapping
             | Do::UpdateEventSourceMapping => sources::one(&asked, does),
@@ -209,6 +225,9 @@ impl Lambda {
             Do::InvokeAsync => invoke::later(self, asked).await,
             Do::InvokeWithResponseStream => invoke::streamed(self, asked).await,
             Do::ListAliases => aliases::list(self, &asked),
+            Do::ListCapacityProviders => absent::providers(&asked),
+            Do::ListCodeSigningConfigs => absent::signings(&asked),
+            Do::ListDurableExecutionsByFunction => absent::executions(self, &asked),
             Do::ListEventSourceMappings => sources::list(self, &asked),
             Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
             Do::ListFunctionUrlConfigs => urls::config::list(self, &asked).await,
@@ -241,7 +260,8 @@ impl Lambda {
     /// The function a request names, whether or not there is one, if its key is good for it.
     fn named(&self, asked: &Asked, does: Do, action: &str) -> Result<Named, Refusal> {
         let text = asked.parameters.first().map_or("", String::as_str);
-        let named = names::read(text, asked.query("Qualifier"), &self.settings.place)?;
+        let qualifier = asked.query("Qualifier");
+        let named = names::read(does.form(), text, qualifier, &self.settings.place)?;
         self.permit(&asked.caller, does, action, &named)?;
         Ok(named)
     }

@@ -12,11 +12,76 @@ const PATTERN_NEW: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-g
 pub const RESOURCE: &str = r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|capacity-provider:[a-zA-Z0-9-_]+)";
 /// Whatever AWS has a name for.
 pub const ANYTHING: &str = r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)";
-/// Longest form of it all.
-const LENGTH_MAX: usize = 140;
+/// The same where nothing but the function itself can be meant.
+const PATTERN_BARE: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)";
+/// The same for a function's URLs, which are its own or an alias's.
+const PATTERN_URL: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]{1,64})(:((?!\d+$)[0-9a-zA-Z-_]+))?";
+pub const ALIAS: &str = r"(?!^[0-9]+$)([a-zA-Z0-9-_]+)";
+const ALIAS_MAX: usize = 128;
+/// Of what a policy says, by which it is taken away again.
+pub const STATEMENT: &str = "([a-zA-Z0-9-_]+)";
+pub const STATEMENT_MAX: usize = 100;
+/// `$LATEST` of a capacity provider's function. None is here.
+const LATEST_PUBLISHED: &str = "$LATEST.PUBLISHED";
 const QUALIFIER_MAX: usize = 128;
 /// Longest name of a new function.
 pub const NAME_MAX: usize = 64;
+
+/// How an operation has a function named, and a qualifier beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// With dots, which are in nobody's name, but may be asked for.
+    Dotted,
+    Plain,
+    Bare,
+    Url,
+}
+
+impl Form {
+    fn pattern(self) -> &'static str {
+        match self {
+            Self::Dotted => PATTERN,
+            Self::Plain => PATTERN_NEW,
+            Self::Bare => PATTERN_BARE,
+            Self::Url => PATTERN_URL,
+        }
+    }
+
+    fn length_max(self) -> usize {
+        match self {
+            Self::Dotted => 256,
+            Self::Plain | Self::Bare | Self::Url => 140,
+        }
+    }
+
+    fn split(self, text: &str) -> Option<Parts<'_>> {
+        let marks = match self {
+            Self::Dotted => "-_.",
+            Self::Plain | Self::Bare | Self::Url => "-_",
+        };
+        let parts = split(text, marks)?;
+        let qualifier = parts.qualifier;
+        let fits = match self {
+            Self::Dotted => true,
+            Self::Plain => qualifier != Some(LATEST_PUBLISHED),
+            Self::Bare => qualifier.is_none(),
+            Self::Url => parts.name.len() <= NAME_MAX && qualifier.is_none_or(is_alias),
+        };
+        fits.then_some(parts)
+    }
+
+    fn qualifier(self) -> (&'static str, fn(&str) -> bool) {
+        match self {
+            Self::Dotted => (r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+", |text| {
+                text == LATEST_PUBLISHED || is_version_or_alias(text)
+            }),
+            Self::Plain | Self::Bare => (r"(|[a-zA-Z0-9$_-]+)", is_version_or_alias),
+            Self::Url => (r"((?!^\d+$)^[0-9a-zA-Z-_]+$)", |text| {
+                text.is_empty() || is_alias(text)
+            }),
+        }
+    }
+}
 
 /// A function as a request names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,43 +103,26 @@ impl Named {
 }
 
 /// Reads a function's name; `qualifier` is the request's own parameter, which may repeat what the name says.
-pub fn read(text: &str, qualifier: Option<&str>, place: &Place) -> Result<Named, Refusal> {
-    // A dot is in nobody's name, but may be asked for.
-    read_as(PATTERN, split(text, "-_."), (text, qualifier), place)
-}
-
-/// The name of a function that is to be made.
-pub fn read_new(text: &str, place: &Place) -> Result<Named, Refusal> {
-    read_as(PATTERN_NEW, split(text, "-_"), (text, None), place)
-}
-
-fn read_as(
-    form: &str,
-    parts: Option<Parts<'_>>,
-    (text, qualifier): (&str, Option<&str>),
+pub fn read(
+    form: Form,
+    text: &str,
+    qualifier: Option<&str>,
     place: &Place,
 ) -> Result<Named, Refusal> {
+    let parts = form.split(text);
     let mut faults = Vec::new();
     if let Some(qualifier) = qualifier {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '$' | '_' | '-');
-        if !qualifier.chars().all(good) {
-            faults.push(pattern(
-                "qualifier",
-                qualifier,
-                r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+",
-            ));
-        }
-        if qualifier.len() > QUALIFIER_MAX {
-            faults.push(longest("qualifier", qualifier, QUALIFIER_MAX));
-        }
+        let (pattern, is) = form.qualifier();
+        faults = formed("qualifier", qualifier, QUALIFIER_MAX, pattern, is);
     }
-    // Of a function that is there, AWS says one of the two.
-    if text.len() > LENGTH_MAX && (parts.is_some() || form == PATTERN_NEW) {
-        faults.push(longest("functionName", text, LENGTH_MAX));
-    }
-    if parts.is_none() {
-        faults.push(pattern("functionName", text, form));
-    }
+    let is = |_: &str| parts.is_some();
+    faults.extend(formed(
+        "functionName",
+        text,
+        form.length_max(),
+        form.pattern(),
+        is,
+    ));
     let Some(parts) = parts.filter(|_| faults.is_empty()) else {
         return Err(Refusal::validation(&faults));
     };
@@ -141,7 +189,8 @@ fn split<'a>(text: &'a str, marks: &str) -> Option<Parts<'a>> {
         Some((name, qualifier)) => (name, Some(qualifier)),
         None => (rest, None),
     };
-    let qualified = qualifier.is_none_or(|q| q == LATEST || is_plain(q, "-_"));
+    let latest = [LATEST, LATEST_PUBLISHED];
+    let qualified = qualifier.is_none_or(|q| latest.contains(&q) || is_plain(q, "-_"));
     (is_plain(name, marks) && qualified).then_some(Parts {
         region,
         account,
@@ -153,6 +202,32 @@ fn split<'a>(text: &'a str, marks: &str) -> Option<Parts<'a>> {
 fn is_plain(text: &str, marks: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
     !text.is_empty() && text.chars().all(good)
+}
+
+fn is_version_or_alias(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '$' | '_' | '-');
+    text.chars().all(good)
+}
+
+/// Whether it has the form of an alias's name: any but that of a version.
+fn is_alias(text: &str) -> bool {
+    is_plain(text, "-_") && !text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What is wrong with an alias's name, in a path or a body.
+pub fn alias(text: &str) -> Vec<String> {
+    formed("name", text, ALIAS_MAX, ALIAS, is_alias)
+}
+
+/// What is wrong with a statement's name; those of functions may have dots, where they are asked for.
+pub fn statement(text: &str, dotted: bool) -> Vec<String> {
+    let (pattern, marks) = match dotted {
+        true => ("([a-zA-Z0-9-_.]+)", "-_."),
+        false => (STATEMENT, "-_"),
+    };
+    formed("statementId", text, STATEMENT_MAX, pattern, |text| {
+        is_plain(text, marks)
+    })
 }
 
 /// What kind of thing an ARN names that may have tags; `None` if it is no such ARN.
@@ -226,6 +301,20 @@ pub fn longest(field: &str, value: &str, most: usize) -> String {
     fault(field, value, &constraint)
 }
 
+/// What is wrong with a text that has a longest length and a form.
+pub fn formed(
+    field: &str,
+    value: &str,
+    most: usize,
+    pattern: &str,
+    is: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let long = value.chars().count() > most;
+    let long = long.then(|| longest(field, value, most));
+    let other = (!is(value)).then(|| self::pattern(field, value, pattern));
+    long.into_iter().chain(other).collect()
+}
+
 pub fn fault(field: &str, value: &str, constraint: &str) -> String {
     format!("Value '{value}' at '{field}' failed to satisfy constraint: {constraint}")
 }
@@ -235,7 +324,7 @@ mod tests {
     use super::*;
 
     fn named(text: &str, qualifier: Option<&str>) -> Result<(String, Option<String>), Refusal> {
-        let named = read(text, qualifier, &Place::default())?;
+        let named = read(Form::Dotted, text, qualifier, &Place::default())?;
         Ok((named.name, named.qualifier))
     }
 
@@ -291,9 +380,10 @@ mod tests {
             assert_eq!(refusal.message, wanted);
         }
         let long = "a!".repeat(80);
-        let new = read_new(&long, &Place::default()).expect_err("too long and wrong");
+        let new = |text: &str| read(Form::Plain, text, None, &Place::default());
+        let new = new(&long).expect_err("too long and wrong");
         let faults = [
-            longest("functionName", &long, LENGTH_MAX),
+            longest("functionName", &long, 140),
             pattern("functionName", &long, PATTERN_NEW),
         ];
         assert_eq!(new, Refusal::validation(&faults));
@@ -310,12 +400,63 @@ mod tests {
     fn a_dot_is_asked_for_and_never_made() {
         let none = Ok(("a.b".to_owned(), None));
         assert_eq!(named("a.b", None), none);
-        let refusal = read_new("a.b", &Place::default()).expect_err("a dot");
+        let refusal = read(Form::Plain, "a.b", None, &Place::default()).expect_err("a dot");
         assert!(
             refusal.message.ends_with(PATTERN_NEW),
             "{}",
             refusal.message
         );
+    }
+
+    #[test]
+    fn each_form_has_its_own_words() {
+        let said = |form, text: &str, qualifier| {
+            let read = read(form, text, qualifier, &Place::default());
+            read.map(|named| named.qualifier)
+                .map_err(|refusal| refusal.message)
+        };
+        assert_eq!(said(Form::Plain, "f:1", None), Ok(Some("1".into())));
+        assert_eq!(said(Form::Url, "f:live", None), Ok(Some("live".into())));
+        assert_eq!(said(Form::Bare, "f", None), Ok(None));
+        assert_eq!(said(Form::Url, "f", Some("")), Ok(None));
+        let published = Ok(Some(LATEST_PUBLISHED.to_owned()));
+        assert_eq!(said(Form::Dotted, "f:$LATEST.PUBLISHED", None), published);
+        assert_eq!(
+            said(Form::Dotted, "f", Some("$LATEST.PUBLISHED")),
+            published
+        );
+        let long = "n".repeat(65);
+        for (form, text, qualifier, words) in [
+            (Form::Plain, "f:$LATEST.PUBLISHED", None, PATTERN_NEW),
+            (Form::Bare, "f:1", None, PATTERN_BARE),
+            (Form::Url, "f:1", None, PATTERN_URL),
+            (Form::Url, "f:$LATEST", None, PATTERN_URL),
+            (Form::Url, &long, None, PATTERN_URL),
+            (Form::Url, "f", Some("1"), "'qualifier'"),
+            (Form::Plain, "f", Some("a b"), "(|[a-zA-Z0-9$_-]+)"),
+        ] {
+            let message = said(form, text, qualifier).expect_err(text);
+            assert!(message.contains(words), "{text}: {message}");
+        }
+        let name = "n".repeat(141);
+        assert_eq!(said(Form::Dotted, &name, None), Ok(None));
+        let message = said(Form::Plain, &name, None).expect_err("too long");
+        assert!(message.ends_with("less than or equal to 140"), "{message}");
+        let name = "n".repeat(257);
+        let message = said(Form::Dotted, &name, None).expect_err("too long");
+        assert!(message.ends_with("less than or equal to 256"), "{message}");
+    }
+
+    #[test]
+    fn aliases_and_statements_have_a_form_in_a_path_too() {
+        assert!(alias("live-1").is_empty() && alias(&"a".repeat(128)).is_empty());
+        for bad in ["", "1", "a.b", "a b", "$LATEST"] {
+            assert_eq!(alias(bad), [pattern("name", bad, ALIAS)]);
+        }
+        let long = "a".repeat(129);
+        assert_eq!(alias(&long), [longest("name", &long, 128)]);
+        assert!(statement("a.b", true).is_empty() && !statement("a.b", false).is_empty());
+        assert_eq!(statement(&"s".repeat(101), false).len(), 1);
     }
 
     #[test]

@@ -20,6 +20,11 @@ use crate::domain::version::Qualifier;
 /// All statements of a function at one qualifier, as AWS has it.
 const POLICY_MAX: usize = 20 * 1024;
 pub(super) const ORGANIZATION: &str = "o-[a-z0-9]{10,32}";
+pub(super) const ORGANIZATION_MAX: usize = 34;
+const PRINCIPAL_MAX: usize = 2048;
+const TOKEN_MAX: usize = 256;
+/// Of what has no limit of its own.
+pub(super) const TEXT_MAX: usize = 10_000;
 
 pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::AddPermission, "AddPermission")?;
@@ -30,13 +35,10 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         ));
     }
     let mut fields = Fields::of(&asked.body)?;
-    let word = |text: &str| {
-        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        !text.is_empty() && text.len() <= 100 && text.chars().all(good)
-    };
-    let id = fields.formed("StatementId", "([a-zA-Z0-9-_]+)", word)?;
-    let action = fields.formed("Action", r"(lambda:[*]|lambda:[a-zA-Z]+|[*])", is_action)?;
-    let principal = fields.formed("Principal", r"[^\s]+", |text| {
+    let id = statement(&mut fields)?;
+    let pattern = r"(lambda:[*]|lambda:[a-zA-Z]+|[*])";
+    let action = fields.formed("Action", TEXT_MAX, pattern, is_action)?;
+    let principal = fields.formed("Principal", PRINCIPAL_MAX, r"[^\s]+", |text| {
         !text.is_empty() && !text.contains(char::is_whitespace)
     })?;
     for (field, value) in [
@@ -113,12 +115,16 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
 
 pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::RemovePermission, "RemovePermission")?;
+    let id = asked.parameters.get(1).cloned().unwrap_or_default();
+    let faults = names::statement(&id, true);
+    if !faults.is_empty() {
+        return Err(Refusal::validation(&faults));
+    }
     if face.latest(&named).is_none() {
         let arn = named.arn(&face.settings.place);
         return Err(Refusal::not_found(format!("No policy found for: {arn}")));
     }
     let latest = existing(face, &named)?.latest;
-    let id = asked.parameters.get(1).cloned().unwrap_or_default();
     let qualifier = qualifier(&named);
     let there = of(&latest.function, qualifier.as_deref());
     if there.is_empty() {
@@ -172,6 +178,15 @@ fn existing(face: &Lambda, named: &Named) -> Result<Shown, Refusal> {
             Refusal::not_found(format!("Cannot find alias arn: {arn}"))
         }
         _ => refusal,
+    })
+}
+
+/// What a statement is called, in a body.
+pub(super) fn statement(fields: &mut Fields) -> Result<Option<String>, Refusal> {
+    let (most, pattern) = (names::STATEMENT_MAX, names::STATEMENT);
+    fields.formed("StatementId", most, pattern, |text| {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        !text.is_empty() && text.chars().all(good)
     })
 }
 
@@ -262,12 +277,17 @@ pub(super) fn who(principal: &str, place: &Place) -> Value {
 
 fn condition(fields: &mut Fields) -> Result<Map<String, Value>, Refusal> {
     let mut equals = Map::new();
-    let account = fields.formed("SourceAccount", r"\d{12}", names::is_account)?;
-    let token = fields.formed("EventSourceToken", r"[a-zA-Z0-9._\-]+", |text| {
+    let account = fields.formed("SourceAccount", 12, r"\d{12}", names::is_account)?;
+    let token = fields.formed("EventSourceToken", TOKEN_MAX, r"[a-zA-Z0-9._\-]+", |text| {
         let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        !text.is_empty() && text.len() <= 256 && text.chars().all(good)
+        !text.is_empty() && text.chars().all(good)
     })?;
-    let organization = fields.formed("PrincipalOrgID", ORGANIZATION, is_organization)?;
+    let organization = fields.formed(
+        "PrincipalOrgID",
+        ORGANIZATION_MAX,
+        ORGANIZATION,
+        is_organization,
+    )?;
     let url = fields.one_of("FunctionUrlAuthType", &["NONE", "AWS_IAM"])?;
     for (key, value) in [
         ("AWS:SourceAccount", account),
@@ -283,7 +303,7 @@ fn condition(fields: &mut Fields) -> Result<Map<String, Value>, Refusal> {
     if !equals.is_empty() {
         condition.insert("StringEquals".into(), Value::Object(equals));
     }
-    if let Some(arn) = fields.formed("SourceArn", names::ANYTHING, is_source)? {
+    if let Some(arn) = fields.formed("SourceArn", TEXT_MAX, names::ANYTHING, is_source)? {
         condition.insert("ArnLike".into(), json!({ "AWS:SourceArn": arn }));
     }
     if fields.flag("InvokedViaFunctionUrl")? {

@@ -37,7 +37,7 @@ pub(super) fn function(face: &Lambda, asked: &Asked) -> Result<Response<Body>, R
     } = face.shown(&named)?;
     let arn = named.arn(&face.settings.place);
     let configuration = document::configuration(face, &function, version, &arn, Moment::Settled);
-    let code = match function.image() {
+    let mut code = match function.image() {
         Some(image) => {
             json!({"RepositoryType": "ECR", "ImageUri": image.uri, "ResolvedImageUri": image.resolved()})
         }
@@ -45,6 +45,9 @@ pub(super) fn function(face: &Lambda, asked: &Asked) -> Result<Response<Body>, R
             json!({"RepositoryType": "S3", "Location": code::location(face, asked, &function, version)?})
         }
     };
+    if let Some(key) = &function.aws.source_kms_key {
+        code["SourceKMSKeyArn"] = key.as_str().into();
+    }
     let mut document = json!({"Configuration": configuration, "Code": code});
     if !latest.function.tags.is_empty() {
         document["Tags"] = json!(latest.function.tags);

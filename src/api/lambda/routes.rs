@@ -6,31 +6,39 @@ use std::borrow::Cow;
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::api::lambda::names::Form;
 use crate::domain::key::Scope;
 
 /// An operation Hearth does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Do {
+    /// Not AWS's: where the URL of a function's code leads.,
+    /// The same for a layer's content.,
     AddLayerVersionPermission,
     AddPermission,
     CreateAlias,
     CreateFunction,
     CreateFunctionUrlConfig,
     DeleteAlias,
+    DeleteCapacityProvider,
+    DeleteCodeSigningConfig,
+    DeleteDurableExecution,
     DeleteEventSourceMapping,
     DeleteFunction,
     DeleteFunctionCodeSigningConfig,
     DeleteFunctionConcurrency,
     DeleteFunctionEventInvokeConfig,
-    DeleteProvisionedConcurrencyConfig,
-    DeleteLayerVersion,
     DeleteFunctionUrlConfig,
-    /// Not AWS's: where the URL of a function's code leads.
+    DeleteLayerVersion,
+    DeleteProvisionedConcurrencyConfig,
     DownloadCode,
-    /// The same for a layer's content.
     DownloadLayer,
     GetAccountSettings,
     GetAlias,
+    GetCapacityProvider,
+    GetCodeSigningConfig,
+    GetDurableExecution,
+    GetDurableExecutionHistory,
     GetEventSourceMapping,
     GetFunction,
     GetFunctionCodeSigningConfig,
@@ -38,10 +46,10 @@ pub enum Do {
     GetFunctionConfiguration,
     GetFunctionEventInvokeConfig,
     GetFunctionRecursionConfig,
+    GetFunctionUrlConfig,
     GetLayerVersion,
     GetLayerVersionByArn,
     GetLayerVersionPolicy,
-    GetFunctionUrlConfig,
     GetPolicy,
     GetProvisionedConcurrencyConfig,
     GetRuntimeManagementConfig,
@@ -49,15 +57,21 @@ pub enum Do {
     InvokeAsync,
     InvokeWithResponseStream,
     ListAliases,
+    ListCapacityProviders,
+    ListCodeSigningConfigs,
+    ListDurableExecutionsByFunction,
     ListEventSourceMappings,
     ListFunctionEventInvokeConfigs,
     ListFunctionUrlConfigs,
+    ListFunctionVersionsByCapacityProvider,
     ListFunctions,
-    ListProvisionedConcurrencyConfigs,
+    ListFunctionsByCodeSigningConfig,
     ListLayerVersions,
     ListLayers,
+    ListProvisionedConcurrencyConfigs,
     ListTags,
     ListVersionsByFunction,
+    PauseDurableExecution,
     PublishLayerVersion,
     PublishVersion,
     PutFunctionCodeSigningConfig,
@@ -68,9 +82,13 @@ pub enum Do {
     PutRuntimeManagementConfig,
     RemoveLayerVersionPermission,
     RemovePermission,
+    ResumeDurableExecution,
+    StopDurableExecution,
     TagResource,
     UntagResource,
     UpdateAlias,
+    UpdateCapacityProvider,
+    UpdateCodeSigningConfig,
     UpdateEventSourceMapping,
     UpdateFunctionCode,
     UpdateFunctionConfiguration,
@@ -84,6 +102,35 @@ impl Do {
         match self {
             Do::Invoke | Do::InvokeAsync | Do::InvokeWithResponseStream => Scope::Invoke,
             _ => Scope::Deploy,
+        }
+    }
+
+    /// How it has a function named.
+    pub fn form(self) -> Form {
+        match self {
+            Do::CreateAlias
+            | Do::CreateFunction
+            | Do::DeleteAlias
+            | Do::DeleteFunctionConcurrency
+            | Do::DeleteProvisionedConcurrencyConfig
+            | Do::GetAlias
+            | Do::GetFunctionConcurrency
+            | Do::GetProvisionedConcurrencyConfig
+            | Do::ListAliases
+            | Do::ListProvisionedConcurrencyConfigs
+            | Do::PublishVersion
+            | Do::PutFunctionConcurrency
+            | Do::PutProvisionedConcurrencyConfig
+            | Do::UpdateAlias
+            | Do::UpdateFunctionCode
+            | Do::UpdateFunctionConfiguration => Form::Plain,
+            Do::GetFunctionRecursionConfig | Do::PutFunctionRecursionConfig => Form::Bare,
+            Do::CreateFunctionUrlConfig
+            | Do::DeleteFunctionUrlConfig
+            | Do::GetFunctionUrlConfig
+            | Do::ListFunctionUrlConfigs
+            | Do::UpdateFunctionUrlConfig => Form::Url,
+            _ => Form::Dotted,
         }
     }
 }
@@ -129,9 +176,9 @@ pub static OPERATIONS: [Operation; 91] = [
     row("CreateFunction", Method::POST, "/2015-03-31/functions", "", Some(Do::CreateFunction)),
     row("CreateFunctionUrlConfig", Method::POST, "/2021-10-31/functions/{FunctionName}/url", "", Some(Do::CreateFunctionUrlConfig)),
     row("DeleteAlias", Method::DELETE, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", Some(Do::DeleteAlias)),
-    row("DeleteCapacityProvider", Method::DELETE, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", None),
-    row("DeleteCodeSigningConfig", Method::DELETE, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", None),
-    row("DeleteDurableExecution", Method::DELETE, "/2025-12-01/durable-executions/{DurableExecutionArn}", "", None),
+    row("DeleteCapacityProvider", Method::DELETE, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", Some(Do::DeleteCapacityProvider)),
+    row("DeleteCodeSigningConfig", Method::DELETE, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", Some(Do::DeleteCodeSigningConfig)),
+    row("DeleteDurableExecution", Method::DELETE, "/2025-12-01/durable-executions/{DurableExecutionArn}", "", Some(Do::DeleteDurableExecution)),
     row("DeleteEventSourceMapping", Method::DELETE, "/2015-03-31/event-source-mappings/{UUID}", "", Some(Do::DeleteEventSourceMapping)),
     row("DeleteFunction", Method::DELETE, "/2015-03-31/functions/{FunctionName}", "", Some(Do::DeleteFunction)),
     row("DeleteFunctionCodeSigningConfig", Method::DELETE, "/2020-06-30/functions/{FunctionName}/code-signing-config", "", Some(Do::DeleteFunctionCodeSigningConfig)),
@@ -143,10 +190,10 @@ pub static OPERATIONS: [Operation; 91] = [
     row("DeleteResourcePolicy", Method::DELETE, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
     row("GetAccountSettings", Method::GET, "/2016-08-19/account-settings", "", Some(Do::GetAccountSettings)),
     row("GetAlias", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", Some(Do::GetAlias)),
-    row("GetCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", None),
-    row("GetCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", None),
-    row("GetDurableExecution", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}", "", None),
-    row("GetDurableExecutionHistory", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}/history", "", None),
+    row("GetCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", Some(Do::GetCapacityProvider)),
+    row("GetCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", Some(Do::GetCodeSigningConfig)),
+    row("GetDurableExecution", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}", "", Some(Do::GetDurableExecution)),
+    row("GetDurableExecutionHistory", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}/history", "", Some(Do::GetDurableExecutionHistory)),
     row("GetDurableExecutionState", Method::GET, "/2025-12-01/durable-executions/{DurableExecutionArn}/state", "", None),
     row("GetEventSourceMapping", Method::GET, "/2015-03-31/event-source-mappings/{UUID}", "", Some(Do::GetEventSourceMapping)),
     row("GetFunction", Method::GET, "/2015-03-31/functions/{FunctionName}", "", Some(Do::GetFunction)),
@@ -168,21 +215,21 @@ pub static OPERATIONS: [Operation; 91] = [
     row("InvokeAsync", Method::POST, "/2014-11-13/functions/{FunctionName}/invoke-async", "", Some(Do::InvokeAsync)),
     row("InvokeWithResponseStream", Method::POST, "/2021-11-15/functions/{FunctionName}/response-streaming-invocations", "", Some(Do::InvokeWithResponseStream)),
     row("ListAliases", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases", "", Some(Do::ListAliases)),
-    row("ListCapacityProviders", Method::GET, "/2025-11-30/capacity-providers", "", None),
-    row("ListCodeSigningConfigs", Method::GET, "/2020-04-22/code-signing-configs", "", None),
-    row("ListDurableExecutionsByFunction", Method::GET, "/2025-12-01/functions/{FunctionName}/durable-executions", "", None),
+    row("ListCapacityProviders", Method::GET, "/2025-11-30/capacity-providers", "", Some(Do::ListCapacityProviders)),
+    row("ListCodeSigningConfigs", Method::GET, "/2020-04-22/code-signing-configs", "", Some(Do::ListCodeSigningConfigs)),
+    row("ListDurableExecutionsByFunction", Method::GET, "/2025-12-01/functions/{FunctionName}/durable-executions", "", Some(Do::ListDurableExecutionsByFunction)),
     row("ListEventSourceMappings", Method::GET, "/2015-03-31/event-source-mappings", "", Some(Do::ListEventSourceMappings)),
     row("ListFunctionEventInvokeConfigs", Method::GET, "/2019-09-25/functions/{FunctionName}/event-invoke-config/list", "", Some(Do::ListFunctionEventInvokeConfigs)),
     row("ListFunctionUrlConfigs", Method::GET, "/2021-10-31/functions/{FunctionName}/urls", "", Some(Do::ListFunctionUrlConfigs)),
-    row("ListFunctionVersionsByCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}/function-versions", "", None),
+    row("ListFunctionVersionsByCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}/function-versions", "", Some(Do::ListFunctionVersionsByCapacityProvider)),
     row("ListFunctions", Method::GET, "/2015-03-31/functions", "", Some(Do::ListFunctions)),
-    row("ListFunctionsByCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}/functions", "", None),
+    row("ListFunctionsByCodeSigningConfig", Method::GET, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}/functions", "", Some(Do::ListFunctionsByCodeSigningConfig)),
     row("ListLayerVersions", Method::GET, "/2018-10-31/layers/{LayerName}/versions", "", Some(Do::ListLayerVersions)),
     row("ListLayers", Method::GET, "/2018-10-31/layers", "", Some(Do::ListLayers)),
     row("ListProvisionedConcurrencyConfigs", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "List=ALL", Some(Do::ListProvisionedConcurrencyConfigs)),
     row("ListTags", Method::GET, "/2017-03-31/tags/{Resource}", "", Some(Do::ListTags)),
     row("ListVersionsByFunction", Method::GET, "/2015-03-31/functions/{FunctionName}/versions", "", Some(Do::ListVersionsByFunction)),
-    row("PauseDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/pause", "", None),
+    row("PauseDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/pause", "", Some(Do::PauseDurableExecution)),
     row("PublishLayerVersion", Method::POST, "/2018-10-31/layers/{LayerName}/versions", "", Some(Do::PublishLayerVersion)),
     row("PublishVersion", Method::POST, "/2015-03-31/functions/{FunctionName}/versions", "", Some(Do::PublishVersion)),
     row("PutFunctionCodeSigningConfig", Method::PUT, "/2020-06-30/functions/{FunctionName}/code-signing-config", "", Some(Do::PutFunctionCodeSigningConfig)),
@@ -195,16 +242,16 @@ pub static OPERATIONS: [Operation; 91] = [
     row("PutRuntimeManagementConfig", Method::PUT, "/2021-07-20/functions/{FunctionName}/runtime-management-config", "", Some(Do::PutRuntimeManagementConfig)),
     row("RemoveLayerVersionPermission", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy/{StatementId}", "", Some(Do::RemoveLayerVersionPermission)),
     row("RemovePermission", Method::DELETE, "/2015-03-31/functions/{FunctionName}/policy/{StatementId}", "", Some(Do::RemovePermission)),
-    row("ResumeDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/resume", "", None),
+    row("ResumeDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/resume", "", Some(Do::ResumeDurableExecution)),
     row("SendDurableExecutionCallbackFailure", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/fail", "", None),
     row("SendDurableExecutionCallbackHeartbeat", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/heartbeat", "", None),
     row("SendDurableExecutionCallbackSuccess", Method::POST, "/2025-12-01/durable-execution-callbacks/{CallbackId}/succeed", "", None),
-    row("StopDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/stop", "", None),
+    row("StopDurableExecution", Method::POST, "/2025-12-01/durable-executions/{DurableExecutionArn}/stop", "", Some(Do::StopDurableExecution)),
     row("TagResource", Method::POST, "/2017-03-31/tags/{Resource}", "", Some(Do::TagResource)),
     row("UntagResource", Method::DELETE, "/2017-03-31/tags/{Resource}", "", Some(Do::UntagResource)),
     row("UpdateAlias", Method::PUT, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", Some(Do::UpdateAlias)),
-    row("UpdateCapacityProvider", Method::PUT, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", None),
-    row("UpdateCodeSigningConfig", Method::PUT, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", None),
+    row("UpdateCapacityProvider", Method::PUT, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", Some(Do::UpdateCapacityProvider)),
+    row("UpdateCodeSigningConfig", Method::PUT, "/2020-04-22/code-signing-configs/{CodeSigningConfigArn}", "", Some(Do::UpdateCodeSigningConfig)),
     row("UpdateEventSourceMapping", Method::PUT, "/2015-03-31/event-source-mappings/{UUID}", "", Some(Do::UpdateEventSourceMapping)),
     row("UpdateFunctionCode", Method::PUT, "/2015-03-31/functions/{FunctionName}/code", "", Some(Do::UpdateFunctionCode)),
     row("UpdateFunctionConfiguration", Method::PUT, "/2015-03-31/functions/{FunctionName}/configuration", "", Some(Do::UpdateFunctionConfiguration)),

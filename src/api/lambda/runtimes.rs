@@ -12,6 +12,10 @@ use crate::domain::function::Function;
 use crate::runtime::Catalog;
 use crate::runtime::manifest::Manifest;
 
+/// The form of a runtime's version, as AWS prints it.
+pub const VERSION: &str = r"((arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}::runtime:.+)|(arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:runtime/[A-Za-z0-9_.-]{1,128}/version/[A-Za-z0-9_.-]{1,128}))";
+pub const VERSION_MAX: usize = 2048;
+
 /// What runs a function whose client asks for this.
 pub fn find(
     name: &str,

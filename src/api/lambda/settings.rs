@@ -17,6 +17,11 @@ const ROLE: &str = r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/
 const HANDLER: &str = r"[^\s]+";
 const RESOURCE: &str = r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()";
 const HANDLER_MAX: usize = 128;
+const GROUP_MAX: usize = 512;
+/// Of a subnet, or a security group.
+const ID_MAX: usize = 1024;
+/// Of what has no limit of its own.
+const TEXT_MAX: usize = 10_000;
 const DESCRIPTION_MAX: usize = 256;
 const STORAGE_MIB: (i64, i64) = (512, 10_240);
 
@@ -53,7 +58,7 @@ impl Wish {
         );
         let mebibytes = (i64::from(*MEMORY_MIB.start()), i64::from(*MEMORY_MIB.end()));
         let wish = Self {
-            role: fields.formed("Role", ROLE, is_role)?,
+            role: fields.formed("Role", TEXT_MAX, ROLE, is_role)?,
             handler: handler(fields)?,
             runtime: fields.text("Runtime")?,
             description: fields.up_to("Description", DESCRIPTION_MAX)?,
@@ -70,10 +75,10 @@ impl Wish {
             vpc: vpc(fields)?,
             dead_letter: inner(fields, "DeadLetterConfig", |inner| {
                 // An empty one takes away what there was.
-                let target = inner.formed("TargetArn", RESOURCE, is_resource)?;
+                let target = resource(inner, "TargetArn")?;
                 Ok(Some(target.unwrap_or_default()))
             })?,
-            kms_key: fields.formed("KMSKeyArn", RESOURCE, is_resource)?,
+            kms_key: resource(fields, "KMSKeyArn")?,
             snap_start: inner(fields, "SnapStart", |inner| {
                 inner.one_of("ApplyOn", &["PublishedVersions", "None"])
             })?,
@@ -158,6 +163,11 @@ fn handler(fields: &mut Fields) -> Result<Option<String>, Refusal> {
     Ok(text)
 }
 
+/// An ARN of whatever, or nothing, which takes away what there was.
+pub fn resource(fields: &mut Fields, name: &str) -> Result<Option<String>, Refusal> {
+    fields.formed(name, TEXT_MAX, RESOURCE, is_resource)
+}
+
 /// UpdateFunctionCode has it too.
 pub fn architecture(fields: &mut Fields) -> Result<Option<String>, Refusal> {
     let Some(list) = fields.list("Architectures")? else {
@@ -183,7 +193,7 @@ fn environment(fields: &mut Fields) -> Result<Option<Variables>, Refusal> {
         return Ok(None);
     };
     let variables: BTreeMap<_, _> = inner
-        .map("Variables")?
+        .secrets("Variables")?
         .unwrap_or_default()
         .into_iter()
         .collect();
@@ -218,11 +228,38 @@ fn environment(fields: &mut Fields) -> Result<Option<Variables>, Refusal> {
 fn vpc(fields: &mut Fields) -> Result<Option<Vpc>, Refusal> {
     inner(fields, "VpcConfig", |inner| {
         Ok(Some(Vpc {
-            subnets: inner.list_to("SubnetIds", 16)?.unwrap_or_default(),
-            security_groups: inner.list_to("SecurityGroupIds", 5)?.unwrap_or_default(),
+            subnets: ids(inner, "SubnetIds", 16, "subnet-", "[0-9a-z]*")?,
+            security_groups: ids(inner, "SecurityGroupIds", 5, "sg-", "[0-9a-zA-Z]*")?,
             dual_stack: inner.flag("Ipv6AllowedForDualStack")?,
         }))
     })
+}
+
+/// Names of things of a network, which begin alike. That there are such things is nobody's business here.
+fn ids(
+    inner: &mut Fields,
+    field: &str,
+    most: usize,
+    start: &str,
+    rest: &str,
+) -> Result<Vec<String>, Refusal> {
+    let constraint = format!(
+        "Member must have length less than or equal to {ID_MAX}, Member must have length greater than or equal to 0, Member must satisfy regular expression pattern: {start}{rest}"
+    );
+    let upper = rest.contains('A');
+    let good =
+        |c: char| c.is_ascii_digit() || c.is_ascii_lowercase() || (upper && c.is_ascii_uppercase());
+    let is = |text: &str| {
+        let rest = text.strip_prefix(start);
+        text.len() <= ID_MAX && rest.is_some_and(|rest| rest.chars().all(good))
+    };
+    let given = inner.list_to(field, most)?.unwrap_or_default();
+    if !given.iter().all(|text| is(text)) {
+        let value = format!("[{}]", given.join(", "));
+        let constraint = format!("Member must satisfy constraint: [{constraint}]");
+        inner.fault(field, &value, &constraint);
+    }
+    Ok(given)
 }
 
 fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
@@ -232,9 +269,9 @@ fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
             format: inner.one_of("LogFormat", &["JSON", "Text"])?,
             application_level: inner.one_of("ApplicationLogLevel", &levels)?,
             system_level: inner.one_of("SystemLogLevel", &["DEBUG", "INFO", "WARN"])?,
-            group: inner.formed("LogGroup", r"[\.\-_/#A-Za-z0-9]+", |text| {
+            group: inner.formed("LogGroup", GROUP_MAX, r"[\.\-_/#A-Za-z0-9]+", |text| {
                 let good = |c: char| c.is_ascii_alphanumeric() || "._-/#".contains(c);
-                !text.is_empty() && text.len() <= 512 && text.chars().all(good)
+                !text.is_empty() && text.chars().all(good)
             })?,
         }))
     })
@@ -289,7 +326,6 @@ fn refuse_the_rest(fields: &mut Fields) -> Result<(), Refusal> {
         "TenancyConfig",
         "RuntimeConfig",
         "AcceleratorConfig",
-        "CodeSigningConfigArn",
     ] {
         let asks = fields
             .take(name)

@@ -299,7 +299,7 @@ async fn what_is_wrong_is_said_in_awss_words() {
             "source for function code",
         ),
         (
-            json!({"Code": {"S3Bucket": "b", "S3Key": "k"}}),
+            json!({"Code": {"S3Bucket": "bucket", "S3Key": "k"}}),
             "InvalidParameterValueException",
             "S3Bucket",
         ),

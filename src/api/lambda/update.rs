@@ -13,6 +13,7 @@ use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::Named;
+use crate::api::lambda::origin::Origin;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::{self, Wish};
 use crate::api::lambda::{Asked, Lambda, create, json, layers, read, runtimes, versions};
@@ -33,15 +34,17 @@ pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Bod
     let dry = fields.flag("DryRun")?;
     let publish = fields.flag("Publish")?;
     versions::by_number(&mut fields)?;
+    let origin = Origin::read(&mut fields)?;
     fields.finish()?;
+    let source_kms_key = origin.kms_key.clone();
     let source = match target.function.image() {
-        Some(_) => other_image(&mut fields)?,
-        None if fields.has("ImageUri") => {
+        Some(_) => origin.other_image()?,
+        None if origin.is_image() => {
             return Err(Refusal::parameter(
                 "Please don't provide ImageUri when updating a function with packageType Zip.",
             ));
         }
-        None => create::source(&mut fields)?,
+        None => origin.package()?,
     };
     let function = {
         let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
@@ -50,6 +53,7 @@ pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Bod
                 code: Some(started_as(current, source.clone())),
                 aws: Some(aws::Settings {
                     architecture: architecture.clone().or(current.aws.architecture.clone()),
+                    source_kms_key: source_kms_key.clone(),
                     written: current.aws.written + 1,
                     ..(*current.aws).clone()
                 }),
@@ -134,19 +138,6 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
     let changed = deploy.update_from(asked.caller, id, None, asked.room, make);
     let function = changed.await?;
     Ok(answer(face, &named, &function, Moment::Updating))
-}
-
-/// The image in the place of the one there is.
-fn other_image(fields: &mut Fields) -> Result<Source, Refusal> {
-    let uri = fields.text("ImageUri")?;
-    match uri {
-        Some(uri) if !fields.has("ZipFile") && !fields.has("S3Bucket") => {
-            create::image_named(uri, image::Settings::default())
-        }
-        _ => Err(Refusal::parameter(
-            "Please provide ImageUri when updating a function with packageType Image.",
-        )),
-    }
 }
 
 /// New code, which as an image is started as the one there is.

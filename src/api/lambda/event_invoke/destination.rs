@@ -4,7 +4,7 @@
 use crate::api::lambda::Lambda;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
-use crate::api::lambda::names::{self, Named};
+use crate::api::lambda::names::{self, Form, Named};
 use crate::domain::destination::Destination;
 use crate::domain::version::Qualifier;
 
@@ -26,9 +26,8 @@ pub(super) fn read(both: &mut Fields, field: &str) -> Result<Option<Option<Strin
     let Some(mut one) = both.open(field)? else {
         return Ok(None);
     };
-    let text = one.formed("Destination", PATTERN, |text| {
-        text.len() <= LENGTH_MAX
-            && (text.is_empty() || is_arn(text) || Destination::parse(text).is_ok())
+    let text = one.formed("Destination", LENGTH_MAX, PATTERN, |text| {
+        text.is_empty() || is_arn(text) || Destination::parse(text).is_ok()
     })?;
     both.close(one);
     Ok(Some(text.filter(|text| !text.is_empty())))
@@ -60,7 +59,7 @@ pub(super) fn meant(face: &Lambda, own: &str, text: &str) -> Result<Destination,
                     false => Unmeant::Service,
                 });
             }
-            let named = names::read(text, None, &face.settings.place);
+            let named = names::read(Form::Dotted, text, None, &face.settings.place);
             let named = named.map_err(|_elsewhere| invalid(""))?;
             function(&named).ok_or_else(|| invalid(""))?
         }

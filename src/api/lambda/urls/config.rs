@@ -9,15 +9,15 @@ use crate::api::error::Problem;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::list::{Page, marker};
-use crate::api::lambda::names::{self, Named};
+use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::urls::address;
 use crate::api::lambda::{Asked, Lambda, empty, json as answer};
 use crate::domain::function::{Function, LATEST};
-use crate::domain::id::AliasName;
 use crate::domain::url::{AuthType, Cors, InvokeMode, Url, Wish};
 
-const QUALIFIER: &str = r"((?!^\d+$)^[0-9a-zA-Z-_]+$)";
+/// AWS gives out no more at once.
+const PAGE_MAX: usize = 50;
 
 /// Which answer shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub(in crate::api::lambda) async fn list(
 ) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::ListFunctionUrlConfigs, "ListFunctionUrlConfigs")?;
     let latest = face.latest(&named).ok_or_else(no_function)?;
-    let page = Page::of(asked)?;
+    let page = Page::up_to(PAGE_MAX, asked)?;
     let address = address::Writer::of(face, asked).await;
     let mut urls = latest
         .published()
@@ -137,18 +137,11 @@ pub(in crate::api::lambda) async fn list(
     Ok(answer(StatusCode::OK, &document))
 }
 
-/// The function, and the alias or `$LATEST`. AWS refuses `$LATEST` where it is written, and numbers.
+/// The function, and the alias or `$LATEST`, which AWS has nobody write here.
 fn named(face: &Lambda, asked: &Asked, does: Do, action: &str) -> Result<(Named, String), Refusal> {
     let named = face.named(asked, does, action)?;
     let qualifier = named.qualifier.clone();
-    match qualifier {
-        None => Ok((named, LATEST.into())),
-        Some(alias) if AliasName::parse(&alias).is_ok() => Ok((named, alias)),
-        Some(other) => {
-            let fault = names::pattern("qualifier", &other, QUALIFIER);
-            Err(Refusal::validation(&[fault]))
-        }
-    }
+    Ok((named, qualifier.unwrap_or_else(|| LATEST.into())))
 }
 
 fn no_function() -> Refusal {
