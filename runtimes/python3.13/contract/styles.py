@@ -59,11 +59,20 @@ def logs(event, context):
 
 
 def numbers(event, context):
-    return [decimal.Decimal("1.5"), decimal.Decimal(3)]
+    exact = decimal.Decimal("12345678901234567890.12345678901234567890")
+    return {"a": [decimal.Decimal("1.50"), decimal.Decimal(3)], "b": exact, "ž": "\"ž\""}
 
 
 def not_a_number(event, context):
-    return {"value": float("nan")}
+    return [float("nan"), decimal.Decimal("NaN"), float("inf"), -float("inf")]
+
+
+def bytes_inside(event, context):
+    return {"body": b"dGV4dA==", "list": ["ž".encode()]}
+
+
+def bytes_no_text(event, context):
+    return [decimal.Decimal(1), b"\xff"]
 
 
 def circular(event, context):
