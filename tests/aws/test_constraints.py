@@ -112,6 +112,16 @@ class Constraints(Case):
 
     def test_each_of_them(self):
         before = self.stands()
+        self.assertGreater(self.each(), 250)
+        self.assertEqual(self.stands(), before)
+
+    def test_they_come_before_the_question_what_there_is(self):
+        self.fn, self.layer = "of-nobody", "l-of-nobody"
+        # But for runtimes, which AWS tells apart by more than their names.
+        self.each({"Runtime"})
+
+    def each(self, but=()):
+        """How many there are; each is refused."""
         seen = 0
         for operation, here in documented().items():
             shape = MODEL.operation_model(operation).input_shape
@@ -119,7 +129,7 @@ class Constraints(Case):
                 continue
             call = getattr(CLIENT, xform_name(operation))
             for path, member in members(shape):
-                for value, says in wrong(member):
+                for value, says in wrong(member) if path[0] not in but else ():
                     with self.subTest(operation, member=".".join(path), value=str(value)[:20]):
                         given = self.good(operation)
                         at = given
@@ -136,8 +146,7 @@ class Constraints(Case):
                         self.assertEqual(got, (kind, 400), error["Error"]["Message"][:400])
                         self.assertIn(says, error["Error"]["Message"])
                         seen += 1
-        self.assertGreater(seen, 250)
-        self.assertEqual(self.stands(), before)
+        return seen
 
     def test_nothing_in_a_list_or_a_map(self):
         for path, value, says in (

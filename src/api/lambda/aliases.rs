@@ -67,16 +67,16 @@ pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusa
 pub(super) async fn update(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::UpdateAlias, "UpdateAlias")?;
     let name = name(&asked)?.to_owned();
+    let mut fields = Fields::of(&asked.body)?;
+    let revision = fields.text("RevisionId")?;
+    let mut wish = wish(&mut fields)?;
+    fields.finish()?;
     let target = face.found(&named)?;
     let arn = || format!("{}:{name}", face.settings.place.function(&named.name));
     let published = target.published().clone();
     let missing = || Refusal::not_found(format!("Alias not found: {}", arn()));
     let (_, current) = published.alias(&name).ok_or_else(missing)?;
     let function = &target.function;
-    let mut fields = Fields::of(&asked.body)?;
-    let revision = fields.text("RevisionId")?;
-    let mut wish = wish(&mut fields)?;
-    fields.finish()?;
     if let Some(given) = revision {
         if given != revision_id(function, &name, current) {
             return Err(Refusal::stale());
@@ -114,7 +114,6 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
 
 pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::ListAliases, "ListAliases")?;
-    let target = face.found(&named)?;
     let page = Page::of(asked)?;
     let version = asked
         .query("FunctionVersion")
@@ -125,6 +124,7 @@ pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refus
             return Err(Refusal::validation(&faults));
         }
     }
+    let target = face.found(&named)?;
     let published = target.published();
     let wanted = |alias: &Alias| {
         let second = alias.second.map(|second| second.version.to_string());

@@ -54,7 +54,6 @@ pub(super) async fn put_concurrency(
     asked: Asked,
 ) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::PutFunctionConcurrency, "PutFunctionConcurrency")?;
-    let target = unqualified(face, &named)?;
     let mut fields = Fields::of(&asked.body)?;
     let most = i64::from(u32::MAX);
     let Some(wanted) = fields.whole("ReservedConcurrentExecutions", 0, most)? else {
@@ -62,6 +61,7 @@ pub(super) async fn put_concurrency(
         return Err(Refusal::validation(&fields.faults));
     };
     fields.finish()?;
+    let target = unqualified(face, &named)?;
     let deploy = &face.control.deploy;
     let too_much = || {
         Refusal::limit(format!(
@@ -262,13 +262,13 @@ async fn put_word(
     set: fn(&mut aws::Settings, String),
 ) -> Result<(Named, String), Refusal> {
     let named = face.named(&asked, does, action)?;
-    let target = face.found(&named)?;
     let mut fields = Fields::of(&asked.body)?;
     let Some(word) = fields.one_of(field, known)? else {
         fields.missing(field);
         return Err(Refusal::validation(&fields.faults));
     };
     fields.finish()?;
+    let target = face.found(&named)?;
     let chosen = word.clone();
     let changed = apply(face, asked, &target, move |current| {
         Ok(kept(current, |settings| set(settings, word.clone())))
@@ -309,13 +309,13 @@ pub(super) async fn put_runtime_management(
     let what = ("PutRuntimeManagementConfig", "UpdateRuntimeOn", known);
     let does = Do::PutRuntimeManagementConfig;
     let named = face.named(&asked, does, what.0)?;
-    let function = face.shown(&named)?.function;
     let mut fields = Fields::of(&asked.body)?;
-    let manual = fields.text("UpdateRuntimeOn")?.as_deref() == Some("Manual");
+    let manual = fields.one_of("UpdateRuntimeOn", known)?.as_deref() == Some("Manual");
     let (most, pattern) = (runtimes::VERSION_MAX, runtimes::VERSION);
     let is = |text: &str| names::is_arn(text) && text.contains(":runtime");
     let given = fields.formed("RuntimeVersionArn", most, pattern, is)?;
     fields.finish()?;
+    let function = face.shown(&named)?.function;
     let there = runtime_version(face, &function);
     if given != there && (manual || given.is_some()) {
         // None is ever left behind for a newer one.

@@ -73,8 +73,8 @@ pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusa
 pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let does = Do::ListFunctionEventInvokeConfigs;
     let named = face.named(asked, does, "ListFunctionEventInvokeConfigs")?;
-    let target = face.latest(&named).ok_or_else(missing)?;
     let page = Page::up_to(PAGE_MAX, asked)?;
+    let target = face.latest(&named).ok_or_else(missing)?;
     let published = target.published();
     let others = published.head.events.keys().map(String::as_str);
     // It sorts before every number and every name.

@@ -28,12 +28,6 @@ pub(super) const TEXT_MAX: usize = 10_000;
 
 pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::AddPermission, "AddPermission")?;
-    let shown = existing(face, &named)?;
-    if named.qualifier.as_deref() == Some(LATEST) {
-        return Err(Refusal::parameter(
-            "We currently do not support adding policies for $LATEST.",
-        ));
-    }
     let mut fields = Fields::of(&asked.body)?;
     let id = statement(&mut fields)?;
     let pattern = r"(lambda:[*]|lambda:[a-zA-Z]+|[*])";
@@ -56,6 +50,12 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     let (Some(id), Some(action), Some(principal)) = (id, action, principal) else {
         return Err(Refusal::validation(&fields.faults));
     };
+    let shown = existing(face, &named)?;
+    if named.qualifier.as_deref() == Some(LATEST) {
+        return Err(Refusal::parameter(
+            "We currently do not support adding policies for $LATEST.",
+        ));
+    }
     if !is_principal(&principal) {
         return Err(Refusal::parameter(
             "The provided principal was invalid. Please check the principal and try again.",

@@ -93,8 +93,8 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
 pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let does = Do::ListProvisionedConcurrencyConfigs;
     let named = face.named(asked, does, "ListProvisionedConcurrencyConfigs")?;
-    let target = face.found(&named)?;
     let page = Page::up_to(PAGE_MAX, asked)?;
+    let target = face.found(&named)?;
     let published = target.published();
     let mut all = published.head.provisioned.keys().filter_map(|qualifier| {
         let after = page.after.as_deref();

@@ -25,9 +25,6 @@ use crate::domain::version::VersionId;
 
 pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::UpdateFunctionCode, "UpdateFunctionCode")?;
-    let target = face.found(&named)?;
-    unpublished(&named)?;
-    let made = target.published().head.last;
     let mut fields = Fields::read(&mut asked).await?;
     let revision = fields.text("RevisionId")?;
     let architecture = settings::architecture(&mut fields)?;
@@ -36,6 +33,9 @@ pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Bod
     versions::by_number(&mut fields)?;
     let origin = Origin::read(&mut fields)?;
     fields.finish()?;
+    let target = face.found(&named)?;
+    unpublished(&named)?;
+    let made = target.published().head.last;
     let source_kms_key = origin.kms_key.clone();
     let source = match target.function.image() {
         Some(_) => origin.other_image()?,
@@ -93,13 +93,13 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
         "UpdateFunctionConfiguration",
     );
     let named = face.named(&asked, does, action)?;
-    let target = face.found(&named)?;
-    unpublished(&named)?;
-    let made = target.published().head.last;
     let mut fields = Fields::of(&asked.body)?;
     let revision = fields.text("RevisionId")?;
     let wish = Wish::read(&mut fields)?;
     fields.finish()?;
+    let target = face.found(&named)?;
+    unpublished(&named)?;
+    let made = target.published().head.last;
     match target.function.image() {
         Some(_) if wish.is_of_zip() => return Err(Refusal::parameter(create::ZIP_IN_IMAGE)),
         None if wish.image.is_some() => {

@@ -16,15 +16,15 @@ use crate::domain::version::VersionId;
 
 pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(&asked, Do::PublishVersion, "PublishVersion")?;
-    let target = face.found(&named)?;
-    unpublished(&named)?;
-    let function = &target.function;
     let mut fields = Fields::of(&asked.body)?;
     let description = fields.up_to("Description", 256)?;
     let sha256 = fields.text("CodeSha256")?.filter(|text| !text.is_empty());
     let revision = fields.text("RevisionId")?;
     by_number(&mut fields)?;
     fields.finish()?;
+    let target = face.found(&named)?;
+    unpublished(&named)?;
+    let function = &target.function;
     let made = target.published().head.last;
     let current = document::revision_id(function, VersionId::Latest, made, Moment::Settled);
     if revision.is_some_and(|given| given != current) {
@@ -64,8 +64,8 @@ pub(super) fn by_number(fields: &mut Fields) -> Result<(), Refusal> {
 
 pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::ListVersionsByFunction, "ListVersionsByFunction")?;
-    let target = face.found(&named)?;
     let page = Page::of(asked)?;
+    let target = face.found(&named)?;
     let after = page
         .after
         .as_deref()

@@ -112,8 +112,8 @@ pub(in crate::api::lambda) async fn list(
     asked: &Asked,
 ) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::ListFunctionUrlConfigs, "ListFunctionUrlConfigs")?;
-    let latest = face.latest(&named).ok_or_else(no_function)?;
     let page = Page::up_to(PAGE_MAX, asked)?;
+    let latest = face.latest(&named).ok_or_else(no_function)?;
     let address = address::Writer::of(face, asked).await;
     let mut urls = latest
         .published()
