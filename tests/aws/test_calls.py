@@ -125,13 +125,29 @@ class Answering(Case):
 
 class Failing(Case):
     def test_an_exception(self):
-        code = "def handler(event, context):\n    raise KeyError('gone')\n"
+        code = "def handler(event, context):\n    return [1, {}['gone']]\n"
         body, answer = self.call(self.function(code), LogType="Tail")
         self.assertEqual((answer["StatusCode"], answer["FunctionError"]), (200, "Unhandled"))
         self.assertEqual((body["errorType"], body["errorMessage"]), ("KeyError", "'gone'"))
         self.assertEqual(body["requestId"], answer["ResponseMetadata"]["RequestId"])
-        self.assertIn("app.py", body["stackTrace"][0])
+        # AWS underlines nothing in it.
+        self.assertEqual(body["stackTrace"], ['  File "/var/task/app.py", line 2, in handler\n    return [1, {}[\'gone\']]\n'])
         self.assertIn("END RequestId", log(answer))
+
+    def test_an_exception_of_a_module_that_is_loaded(self):
+        """As AWS was recorded."""
+        body, answer = self.call(self.function("raise Exception('Runtime startup fails')\n"))
+        self.assertEqual(answer["FunctionError"], "Unhandled")
+        self.assertEqual((body["errorType"], body["errorMessage"], body["requestId"]), ("Exception", "Runtime startup fails", ""))
+        stack = body["stackTrace"]
+        self.assertRegex(
+            stack[0],
+            r'^  File "/\S+/importlib/__init__\.py", line \d+, in import_module\n    return _bootstrap\._gcd_import\(name\[level:\], package, level\)\n$',
+        )
+        names = ["_gcd_import", "_find_and_load", "_find_and_load_unlocked", "_load_unlocked", "exec_module", "_call_with_frames_removed"]
+        for frame, name in zip(stack[1:-1], names, strict=True):
+            self.assertRegex(frame, rf'^  File "<frozen importlib\._bootstrap(_external)?>", line \d+, in {name}\n$')
+        self.assertEqual(stack[-1], '  File "/var/task/app.py", line 1, in <module>\n    raise Exception(\'Runtime startup fails\')\n')
 
     def test_a_time_out(self):
         code = "import time\ndef handler(event, context):\n    time.sleep(event.get('for', 0))\n    return 'woke'\n"

@@ -26,7 +26,8 @@ def load(name):
         raise Fault(
             "Runtime.ImportModuleError",
             f"Unable to import module '{path}': {error}",
-            stack_of(error),
+            # AWS shows none; this one says who wanted what is not there.
+            [frame for frame in stack_of(error) if "<frozen importlib" not in frame],
         ) from None
     except SyntaxError as error:
         raise Fault(
