@@ -144,6 +144,13 @@ class Making(Case):
         )
         self.assertEqual(message, "Could not unzip uploaded file. Please check your file, then try to upload again.")
 
+    def test_code_that_holds_nothing(self):
+        message = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.create_function,
+            FunctionName="wrong", Runtime="python3.13", Role=ROLE, Handler="app.handler", Code={"ZipFile": package({})},
+        )
+        self.assertEqual(message, "Uploaded file must be a non-empty zip")
+
     def test_code_from_elsewhere(self):
         message = self.refused(
             "InvalidParameterValueException", 400, LAMBDA.create_function,

@@ -170,6 +170,22 @@ class Permissions(Case):
         message = self.refused(*missing, LAMBDA.remove_permission, FunctionName=name, Qualifier="nobody", StatementId="s")
         self.assertEqual(message, f"Cannot find alias arn: {ARN}{name}:nobody")
 
+    def test_a_policy_has_an_end(self):
+        name = self.function()
+
+        def add(number):
+            LAMBDA.add_permission(
+                FunctionName=name, StatementId=f"s{number}", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com",
+                SourceArn="arn:aws:s3:::" + "b" * 9000,
+            )
+
+        add(1)
+        add(2)
+        message = self.refused("PolicyLengthExceededException", 400, add, number=3)
+        self.assertRegex(message, r"^The final policy size \(2[78]\d{3}\) is bigger than the limit \(20480\)\.$")
+        statements = json.loads(LAMBDA.get_policy(FunctionName=name)["Policy"])["Statement"]
+        self.assertEqual([statement["Sid"] for statement in statements], ["s1", "s2"])
+
     def test_one_on_an_alias(self):
         name = self.function()
         LAMBDA.publish_version(FunctionName=name)

@@ -102,6 +102,13 @@ impl Refusal {
         Self::bare(status, "InvalidParameterValueException", message)
     }
 
+    /// A policy of so many bytes, with what was to be added.
+    pub fn policy_too_long(size: usize, limit: usize) -> Self {
+        let message = format!("The final policy size ({size}) is bigger than the limit ({limit}).");
+        let status = StatusCode::BAD_REQUEST;
+        Self::lower(status, "PolicyLengthExceededException", message)
+    }
+
     /// What a parameter's form says; `faults` are AWS's sentences, one for each.
     pub fn validation(faults: &[String]) -> Self {
         let errors = if faults.len() == 1 { "error" } else { "errors" };
@@ -346,6 +353,9 @@ fn invalid(faults: &[FieldFault]) -> String {
     match code {
         Some(fault) if fault.message.contains("over the limit") => {
             "Unzipped size must be smaller than 262144000 bytes".into()
+        }
+        Some(fault) if fault.message.contains("holds no file") => {
+            "Uploaded file must be a non-empty zip".into()
         }
         Some(fault) if fault.message.contains("not a zip") || fault.message.contains("base64") => {
             "Could not unzip uploaded file. Please check your file, then try to upload again."

@@ -1,7 +1,7 @@
 //! AddLayerVersionPermission, RemoveLayerVersionPermission and GetLayerVersionPolicy: kept and given back, like functions' policies.
 
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::api::body::Body;
 use crate::api::lambda::errors::Refusal;
@@ -12,9 +12,6 @@ use crate::domain::aws::Statement;
 use crate::domain::layer::{Id, Version};
 
 const ACTION: &str = "lambda:GetLayerVersion";
-
-/// All statements of a version, as AWS has it.
-const POLICY_MAX: usize = 20 * 1024;
 
 pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let (does, action) = (Do::AddLayerVersionPermission, "AddLayerVersionPermission");
@@ -72,12 +69,7 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
             )));
         }
         held_to(revision, version)?;
-        let size: usize = version.policy.iter().map(|there| there.text.len()).sum();
-        if size + new.text.len() > POLICY_MAX {
-            return Err(Refusal::parameter(
-                "The final policy size is bigger than the limit (20480).",
-            ));
-        }
+        policy::held_to_size(version.policy.iter().chain([&new]))?;
         version.policy.push(new.clone());
         Ok(())
     });
@@ -121,11 +113,8 @@ pub(super) async fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, 
             "No policy is associated with the given resource.",
         ));
     }
-    let statements = version.policy.iter();
-    let statements = statements.filter_map(|s| serde_json::from_str::<Value>(&s.text).ok());
-    let statements: Vec<_> = statements.collect();
-    let policy = json!({"Version": "2012-10-17", "Id": "default", "Statement": statements});
-    let document = json!({"Policy": policy.to_string(), "RevisionId": revision_id(&version)});
+    let policy = policy::whole(version.policy.iter());
+    let document = json!({"Policy": policy, "RevisionId": revision_id(&version)});
     Ok(answer(StatusCode::OK, &document))
 }
 

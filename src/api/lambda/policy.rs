@@ -80,22 +80,18 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     if there.iter().any(|statement| statement.id == id) {
         return Err(taken);
     }
-    let size: usize = there.iter().map(|statement| statement.text.len()).sum();
-    if size + text.len() > POLICY_MAX {
-        return Err(Refusal::parameter(
-            "The final policy size is bigger than the limit (20480).",
-        ));
-    }
-    // What has no policy yet goes by its own.
-    let own = there.is_empty().then(|| own_revision(&shown, &named));
-    if own.is_none() || own != revision {
-        held_to(revision, &shown.latest.function, qualifier.as_deref())?;
-    }
     let new = Statement {
         qualifier,
         id,
-        text: text.clone(),
+        text,
     };
+    held_to_size(there.iter().copied().chain([&new]))?;
+    // What has no policy yet goes by its own.
+    let own = there.is_empty().then(|| own_revision(&shown, &named));
+    if own.is_none() || own != revision {
+        held_to(revision, &shown.latest.function, new.qualifier.as_deref())?;
+    }
+    let document = json!({ "Statement": new.text });
     let latest = shown.latest;
     let changed = apply(face, asked, &latest, move |current| {
         // Somebody else may have been faster.
@@ -110,7 +106,7 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         Ok(kept(current, |settings| settings.policy.push(new.clone())))
     });
     changed.await?;
-    Ok(answer(StatusCode::CREATED, &json!({ "Statement": text })))
+    Ok(answer(StatusCode::CREATED, &document))
 }
 
 pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
@@ -159,14 +155,27 @@ pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusa
     if there.is_empty() {
         return Err(missing());
     }
-    let statements = there
-        .iter()
-        .filter_map(|s| serde_json::from_str::<Value>(&s.text).ok());
-    let statements: Vec<_> = statements.collect();
-    let policy = json!({"Version": "2012-10-17", "Id": "default", "Statement": statements});
+    let policy = whole(there.into_iter());
     let revision = revision_id(&latest.function, qualifier.as_deref());
-    let document = json!({"Policy": policy.to_string(), "RevisionId": revision});
+    let document = json!({"Policy": policy, "RevisionId": revision});
     Ok(answer(StatusCode::OK, &document))
+}
+
+/// A policy, as its clients read it.
+pub(super) fn whole<'a>(statements: impl Iterator<Item = &'a Statement>) -> String {
+    let statements = statements.filter_map(|s| serde_json::from_str::<Value>(&s.text).ok());
+    let statements: Vec<_> = statements.collect();
+    json!({"Version": "2012-10-17", "Id": "default", "Statement": statements}).to_string()
+}
+
+/// As AWS does, with all that is around the statements.
+pub(super) fn held_to_size<'a>(
+    statements: impl Iterator<Item = &'a Statement>,
+) -> Result<(), Refusal> {
+    match whole(statements).len() {
+        size if size > POLICY_MAX => Err(Refusal::policy_too_long(size, POLICY_MAX)),
+        _ => Ok(()),
+    }
 }
 
 /// What a policy is on.
