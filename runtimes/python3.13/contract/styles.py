@@ -58,9 +58,13 @@ def logs(event, context):
     return "logged"
 
 
+class Price(decimal.Decimal):
+    pass
+
+
 def numbers(event, context):
     exact = decimal.Decimal("12345678901234567890.12345678901234567890")
-    return {"a": [decimal.Decimal("1.50"), decimal.Decimal(3)], "b": exact, "ž": "\"ž\""}
+    return {"a": [Price("1.50"), decimal.Decimal(3)], "b": exact, "ž": "\"ž\""}
 
 
 def not_a_number(event, context):

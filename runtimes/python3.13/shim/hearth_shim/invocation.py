@@ -40,8 +40,8 @@ class _Raw(str):
 
 
 def _is_decimal(value):
-    kind = type(value)
-    return kind.__name__ == "Decimal" and kind.__module__ == "decimal"
+    # Without loading the module for those who have none.
+    return any(kind.__name__ == "Decimal" and kind.__module__ == "decimal" for kind in type(value).__mro__)
 
 
 def _default(value):
