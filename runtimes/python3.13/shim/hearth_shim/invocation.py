@@ -64,8 +64,9 @@ def _text(value):
 
 
 def _encoder(default, text):
-    """Pieces of JSON, with ensure_ascii off and no indent. NaN and infinities are written as Python reads them, which is what AWS does."""
-    return json_encoder.c_make_encoder(_containers, default, text, None, ":", ",", False, False, True)
+    """Pieces of JSON as AWS's client writes it: ensure_ascii off, no indent, a space behind each comma and colon, NaN and infinities as Python
+    reads them."""
+    return json_encoder.c_make_encoder(_containers, default, text, None, ": ", ", ", False, False, True)
 
 
 # What JSONEncoder.encode makes anew for every call, made once: 3 of the 20 µs an invocation takes. Containers on the way are remembered.
