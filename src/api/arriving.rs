@@ -1,12 +1,14 @@
 //! Memory for bodies of calls while they arrive. A body is read whole before its call begins, however slowly it comes, and what has come of
-//! it counts towards no limit of calls yet: whoever may call may have very many under way, and a route may be called by everybody. What
-//! a body takes beyond its first piece comes from one room; who finds none is refused, and what he had is free again.
+//! it counts towards no limit of calls yet: whoever may call may have very many under way, and a route may be called by everybody. What has
+//! come of a body whose rest is waited for comes from one room; who finds none is refused, and what he had is free again. A body that comes
+//! in one piece is never waited for with anything in hand, and needs no room.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use crate::api::error::Problem;
@@ -14,8 +16,6 @@ use crate::domain::fault::{Fault, Throttle};
 use crate::telemetry::metrics;
 
 const MIB: usize = 1024 * 1024;
-/// So much of each body is free: nearly all of them are no larger, and they are never refused.
-const FREE: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub struct Room {
@@ -31,8 +31,8 @@ impl Room {
 
     /// For one body.
     pub fn begin(&self) -> Arriving<'_> {
-        let (room, seen, taken) = (self, 0, 0);
-        Arriving { room, seen, taken }
+        let (room, taken) = (self, 0);
+        Arriving { room, taken }
     }
 
     fn take(&self, bytes: usize) -> bool {
@@ -50,26 +50,20 @@ impl Room {
 #[derive(Debug)]
 pub struct Arriving<'a> {
     room: &'a Room,
-    seen: usize,
     taken: usize,
 }
 
 impl Arriving<'_> {
     /// So many more have come.
     pub fn more(&mut self, bytes: usize) -> Result<(), Fault> {
-        self.seen += bytes;
-        let lacking = self.seen.saturating_sub(FREE) - self.taken;
-        if lacking == 0 {
-            return Ok(());
-        }
-        if !self.room.take(lacking) {
+        if !self.room.take(bytes) {
             metrics::body_refused();
             return Err(Fault::Throttled {
                 reason: Throttle::Arriving,
                 limit: u32::try_from(self.room.most / MIB).unwrap_or(u32::MAX),
             });
         }
-        self.taken += lacking;
+        self.taken += bytes;
         Ok(())
     }
 }
@@ -99,8 +93,11 @@ pub async fn whole(
             if first.len() + rest.len() + piece.len() > limit {
                 return Err(Problem::TooLarge { limit });
             }
-            let room = arriving.more(piece.len());
-            room.map_err(|_no_room| Problem::Busy)?;
+            let alone = first.is_empty() && rest.is_empty() && body.is_end_stream();
+            if !alone {
+                let room = arriving.more(piece.len());
+                room.map_err(|_no_room| Problem::Busy)?;
+            }
             match (first.is_empty(), rest.is_empty()) {
                 (true, true) => first = piece,
                 (_, true) => {
@@ -130,25 +127,24 @@ mod tests {
     const LONG: Duration = Duration::from_secs(1);
 
     #[test]
-    fn bodies_share_a_room_and_what_is_small_needs_none() {
-        let room = Room::new(10 * FREE);
-        let (mut one, mut other, mut small) = (room.begin(), room.begin(), room.begin());
-        assert!(one.more(FREE).is_ok() && one.more(8 * FREE).is_ok());
-        assert!(other.more(2 * FREE).is_ok());
-        assert_eq!(room.taken.load(Ordering::Relaxed), 9 * FREE);
-        let refused = other.more(FREE + 1);
+    fn bodies_share_a_room() {
+        let room = Room::new(10);
+        let (mut one, mut other) = (room.begin(), room.begin());
+        assert!(one.more(1).is_ok() && one.more(7).is_ok());
+        assert!(other.more(1).is_ok());
+        assert_eq!(room.taken.load(Ordering::Relaxed), 9);
+        let refused = other.more(2);
         let reason = Throttle::Arriving;
         assert_eq!(refused, Err(Fault::Throttled { reason, limit: 0 }));
-        assert!(small.more(FREE - 1).is_ok() && small.more(1).is_ok());
         drop(one);
-        assert!(small.more(8 * FREE).is_ok());
-        drop((other, small));
+        assert!(other.more(9).is_ok());
+        drop(other);
         assert_eq!(room.taken.load(Ordering::Relaxed), 0);
     }
 
     #[tokio::test]
     async fn what_arrives_in_pieces_is_whole() {
-        let room = Room::new(2 * FREE);
+        let room = Room::new(4);
         let read = async |pieces: Vec<Vec<u8>>, limit| {
             let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
             let mut body = Body::from_stream(stream::iter(pieces));
@@ -158,8 +154,12 @@ mod tests {
         assert_eq!(read(pieces(), 4).await.expect("fits"), "abcd");
         assert_eq!(read(Vec::new(), 4).await.expect("fits"), "");
         assert_eq!(read(pieces(), 3).await, Err(Problem::TooLarge { limit: 3 }));
-        let large = vec![vec![0; 2 * FREE]; 2];
+        let large = vec![vec![0; 4], vec![0; 1]];
         assert_eq!(read(large, usize::MAX).await, Err(Problem::Busy));
+        // Whoever has sent all at once holds nothing that somebody else waits for.
+        let whole_at_once = Body::from(vec![0; 5]);
+        let read_whole = async |mut body| whole(&mut body, 5, LONG, &room).await;
+        assert_eq!(read_whole(whole_at_once).await.expect("fits").len(), 5);
         assert_eq!(room.taken.load(Ordering::Relaxed), 0);
         let mut never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         let late = whole(&mut never, 4, Duration::from_millis(1), &room).await;

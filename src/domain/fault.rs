@@ -217,10 +217,7 @@ impl Fault {
 
     /// How it stands with the server, whichever call it is that finds out: when it does, all that come do.
     pub fn is_of_all(&self) -> bool {
-        matches!(
-            self,
-            Fault::WaitedTooLong(_) | Fault::NoMemory(_) | Fault::PermitsLost | Fault::Draining
-        )
+        matches!(self, Fault::PermitsLost | Fault::Draining)
     }
 
     /// Stable; clients may branch on it.

@@ -73,7 +73,9 @@ async fn whole(body: &mut Incoming, limit: usize, room: &Room) -> Result<Bytes, 
     let first = next(body).await?.unwrap_or_default();
     check(first.len())?;
     let mut arriving = room.begin();
-    arriving.more(first.len())?;
+    if !body.is_end_stream() {
+        arriving.more(first.len())?;
+    }
     let Some(mut piece) = next(body).await? else {
         return Ok(first);
     };

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::gateway::addresses::Addresses;
-use crate::gateway::connection::{Door, Idle, Underway, serve};
+use crate::gateway::connection::{Door, Idle, Underway, Watched, serve};
 use crate::gateway::service::Gateway;
 use crate::gateway::taking::{Streams, Taken};
 use crate::gateway::timer::HeadTimer;
@@ -137,8 +137,11 @@ pub async fn run(
                         serve(connection, open, None).await;
                     }
                     Ok(Ok(Accepted::Http2(stream))) => {
-                        let (server, idle) = two(head_timeout, patience);
-                        let connection = server.serve_connection(TokioIo::new(stream), service);
+                        let underway = Underway::default();
+                        let stream = Watched::new(TokioIo::new(stream), underway.clone());
+                        let server = two(patience, underway.clone());
+                        let idle = Idle::new(underway, head_timeout);
+                        let connection = server.serve_connection(stream, service);
                         serve(connection, open, Some(idle)).await;
                     }
                     Ok(Err(error)) => tracing::debug!(%error, "no handshake"),
@@ -160,7 +163,10 @@ pub async fn run(
                     serve(server.serve_connection(stream, service), open, None).await;
                 }
                 Ok(Ok(Protocol::Http2)) => {
-                    let (server, idle) = two(head_timeout, patience);
+                    let underway = Underway::default();
+                    let stream = Watched::new(stream, underway.clone());
+                    let server = two(patience, underway.clone());
+                    let idle = Idle::new(underway, head_timeout);
                     serve(server.serve_connection(stream, service), open, Some(idle)).await;
                 }
                 _ => tracing::debug!("connection without a request"),
@@ -233,15 +239,13 @@ fn one(head_timeout: Duration) -> http1::Builder {
     builder
 }
 
-/// The server of one connection that speaks HTTP/2, and how long it may go without a stream.
-fn two(head_timeout: Duration, patience: Duration) -> (http2::Builder<Streams>, Idle) {
-    let underway = Underway::default();
-    let idle = Idle::new(underway.clone(), head_timeout);
+/// The server of one connection that speaks HTTP/2.
+fn two(patience: Duration, underway: Underway) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(Streams { patience, underway });
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_MAX as u32)
         .keep_alive_interval(Some(H2_PING))
         .keep_alive_timeout(H2_PING);
-    (builder, idle)
+    builder
 }

@@ -162,7 +162,7 @@ impl Keeper {
                     refill.pending = refill.pending.saturating_sub(1);
                 }
                 match result {
-                    Ok(worker) => self.booted(&key, worker, took),
+                    Ok(worker) => self.booted(&key, urgency, worker, took),
                     Err(error) => self.not_booted(&key, urgency, &error),
                 }
             }
@@ -413,7 +413,7 @@ impl Keeper {
     }
 
     /// A container is up: it goes to whoever waits, or to the stem pool.
-    fn booted(&mut self, key: &StemKey, worker: Box<Worker>, took: Duration) {
+    fn booted(&mut self, key: &StemKey, urgency: Urgency, worker: Box<Worker>, took: Duration) {
         if let Some(refill) = self.refills.get_mut(&key.runtime) {
             refill.failures = 0;
         }
@@ -425,6 +425,10 @@ impl Keeper {
         pool.roster.came(&worker);
         if worker.is_gone() {
             self.clear(worker.remains.clone());
+            if urgency != Urgency::Refill {
+                let gone = "its log or its network ended as it came";
+                self.fail_next(key, Fault::StartFailed(gone.into()));
+            }
             return;
         }
         let mut worker = worker;
@@ -476,14 +480,21 @@ impl Keeper {
                 let pause = Duration::from_secs(1 << refill.failures.min(5)).min(REFILL_PAUSE_MAX);
                 refill.not_before = clock::now() + pause;
             }
-        } else if let Some(slot) = self.next_need(key) {
+        } else {
             let fault = match error {
                 boot::Error::ImageGone { .. } => Fault::CodeUnavailable(error.to_string()),
                 _ => Fault::StartFailed(error.to_string()),
             };
-            if slot.start_failed(&Failed::unstarted(fault)) {
-                self.pool.reconsider(&slot);
-            }
+            self.fail_next(key, fault);
+        }
+    }
+
+    /// What was started for whoever is next to have one is of no use.
+    fn fail_next(&mut self, key: &StemKey, fault: Fault) {
+        if let Some(slot) = self.next_need(key)
+            && slot.start_failed(&Failed::unstarted(fault))
+        {
+            self.pool.reconsider(&slot);
         }
     }
 

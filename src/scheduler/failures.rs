@@ -1,5 +1,6 @@
 //! What the log says of calls without an answer. Each leaves a line with its request id; whose fault it is decides how loud that is. What all
-//! calls meet while it lasts, such as a store that does not answer, is warned of now and then: one line stands for many.
+//! calls meet while it lasts, such as a store that does not answer, is warned of now and then: one line stands for many, which are told at
+//! `debug`.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
