@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ pub struct Family<S> {
 #[derive(Debug)]
 struct Known<S> {
     series: Arc<S>,
+    /// Beside this one, one for each who counts. Who shows the series has them as well, and for longer than a moment: that says nothing.
+    holder: Arc<()>,
     /// When it was first seen that nobody else has them.
     gone: Option<Instant>,
 }
@@ -29,7 +32,29 @@ struct Known<S> {
 impl<S> Known<S> {
     fn is_gone(&self) -> bool {
         // Nobody can get at them meanwhile: that takes the lock.
-        Arc::strong_count(&self.series) == 1
+        Arc::strong_count(&self.holder) == 1
+    }
+
+    fn held(&self) -> Held<S> {
+        Held {
+            series: self.series.clone(),
+            _holder: self.holder.clone(),
+        }
+    }
+}
+
+/// The series of a name, for who counts: they are not gone before this is.
+#[derive(Debug)]
+pub struct Held<S> {
+    series: Arc<S>,
+    _holder: Arc<()>,
+}
+
+impl<S> Deref for Held<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.series
     }
 }
 
@@ -42,7 +67,7 @@ impl<S: Default> Family<S> {
     }
 
     /// The series of this name, for as long as they are kept; those of `others` if there are too many.
-    pub fn of(&self, name: &str, others: &str) -> (Arc<str>, Arc<S>) {
+    pub fn of(&self, name: &str, others: &str) -> (Arc<str>, Held<S>) {
         let mut known = self.known.lock();
         let is_new = !known.contains_key(name) && name != others;
         // Those of all others are one more.
@@ -58,13 +83,17 @@ impl<S: Default> Family<S> {
         }
         let name = if full(&known) { others } else { name };
         if let Some((label, found)) = known.get_key_value(name) {
-            return (label.clone(), found.series.clone());
+            return (label.clone(), found.held());
         }
-        let (label, series): (Arc<str>, Arc<S>) = (name.into(), Arc::default());
-        let gone = None;
-        let kept = series.clone();
-        known.insert(label.clone(), Known { series: kept, gone });
-        (label, series)
+        let label: Arc<str> = name.into();
+        let new = Known {
+            series: Arc::default(),
+            holder: Arc::default(),
+            gone: None,
+        };
+        let held = new.held();
+        known.insert(label.clone(), new);
+        (label, held)
     }
 
     /// All that are to be shown. Forgets those that nobody has had for long.
@@ -231,7 +260,7 @@ mod tests {
         let held: Vec<_> = ["a", "b", "c"].map(|name| family.of(name, "_")).into();
         let labels: Vec<_> = held.iter().map(|(label, _)| &**label).collect();
         assert_eq!(labels, ["a", "b", "_"]);
-        assert!(Arc::ptr_eq(&family.of("d", "_").1, &held[2].1));
+        assert!(std::ptr::eq(&*family.of("d", "_").1, &*held[2].1));
         let [(_, a), b, _]: [_; 3] = held.try_into().expect("three");
         // Longer gone than the other, which was not looked for since.
         drop(a);
@@ -241,6 +270,20 @@ mod tests {
         let (_, d) = family.of("d", "_");
         assert_eq!(names(&family, begun), ["_", "b", "d"]);
         drop(d);
+    }
+
+    #[test]
+    fn who_shows_what_is_gone_does_not_bring_it_back() {
+        let (family, begun) = (Counters::new(1), clock::now());
+        drop(family.of("f", "_"));
+        let slow = family.shown(begun);
+        let moment = Duration::from_secs(1);
+        assert_eq!(names(&family, begun + SHOWN_FOR - moment), ["f"]);
+        assert!(names(&family, begun + SHOWN_FOR).is_empty());
+        drop(family.of("g", "_"));
+        let slower = family.shown(begun);
+        assert_eq!(&*family.of("h", "_").0, "h", "which is there");
+        drop((slow, slower));
     }
 
     #[test]

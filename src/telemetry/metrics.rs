@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::invocation::{Phases, StartKind};
 use crate::domain::start::Cause;
-use crate::telemetry::family::{Buckets, Family, Page};
+use crate::telemetry::family::{Buckets, Family, Held, Page};
 
 /// Functions with a label of their own; the ones after that share one, so that a scrape stays readable and bounded.
 const FUNCTION_LABELS: usize = 500;
@@ -37,7 +37,7 @@ pub struct Rendered {
 impl Rendered {
     pub fn render(&self, now: Instant) -> String {
         let mut page = self.recorded.render();
-        page.push_str(&functions_page(self.functions, now));
+        page.push_str(&functions_page(self.functions, &FUNCTIONS.shown(now)));
         page
     }
 
@@ -257,7 +257,7 @@ fn describe() -> [&'static str; 4] {
 /// One function's metrics, resolved once. Those that were held last are not shown for ever: see `family`.
 #[derive(Debug)]
 pub struct FunctionMeters {
-    series: Arc<Series>,
+    series: Held<Series>,
     queue: Histogram,
 }
 
@@ -269,7 +269,31 @@ struct Series {
     /// Made on first use: most stay empty.
     seconds: [OnceLock<Box<Times>>; KINDS.len() - 1],
     run: OnceLock<Box<Times>>,
-    throttles: [AtomicU64; Throttle::ALL.len()],
+    throttles: Throttles,
+}
+
+/// Calls that a limit refused.
+#[derive(Debug, Default)]
+struct Throttles {
+    function: AtomicU64,
+    reserved: AtomicU64,
+    unreserved: AtomicU64,
+    account: AtomicU64,
+    line: AtomicU64,
+}
+
+impl Throttles {
+    fn by(&self, reason: Throttle) -> Option<&AtomicU64> {
+        Some(match reason {
+            Throttle::FunctionConcurrency => &self.function,
+            Throttle::ReservedConcurrency => &self.reserved,
+            Throttle::UnreservedConcurrency => &self.unreserved,
+            Throttle::AccountConcurrency => &self.account,
+            Throttle::LineFull => &self.line,
+            // A body that finds no room has become nobody's call: `body_refused`.
+            Throttle::Arriving => return None,
+        })
+    }
 }
 
 type Times = Buckets<{ BUCKETS.len() + 1 }>;
@@ -321,17 +345,14 @@ impl FunctionMeters {
     }
 
     pub fn throttled(&self, reason: Throttle) {
-        let at = Throttle::ALL.iter().position(|one| *one == reason);
-        let count = at.and_then(|at| self.series.throttles.get(at));
-        count
-            .expect("all are there")
-            .fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.series.throttles.by(reason) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
-/// What is shown of single functions; those that were deleted long ago are forgotten. `help` is what `describe` says.
-fn functions_page(help: [&str; 4], now: Instant) -> String {
-    let all = FUNCTIONS.shown(now);
+/// What is shown of single functions: of `all` that are known. `help` is what `describe` says.
+fn functions_page(help: [&str; 4], all: &[(Arc<str>, Arc<Series>)]) -> String {
     let [calls, throttles, whole, run] = help;
     let mut page = Page::default();
     page.counters(
@@ -339,7 +360,7 @@ fn functions_page(help: [&str; 4], now: Instant) -> String {
         ["function", "start", "outcome"],
         calls,
         |write| {
-            for (function, series) in &all {
+            for (function, series) in all {
                 for (kind, outcomes) in KINDS.iter().zip(&series.invocations) {
                     for (outcome, count) in OUTCOMES.iter().zip(outcomes) {
                         write([function, kind, outcome], count);
@@ -353,9 +374,11 @@ fn functions_page(help: [&str; 4], now: Instant) -> String {
         ["function", "reason"],
         throttles,
         |write| {
-            for (function, series) in &all {
-                for (reason, count) in Throttle::ALL.iter().zip(&series.throttles) {
-                    write([function, reason.as_str()], count);
+            for (function, series) in all {
+                for reason in Throttle::ALL {
+                    if let Some(count) = series.throttles.by(reason) {
+                        write([function, reason.as_str()], count);
+                    }
                 }
             }
         },
@@ -366,7 +389,7 @@ fn functions_page(help: [&str; 4], now: Instant) -> String {
         whole,
         &BUCKETS,
         |write| {
-            for (function, series) in &all {
+            for (function, series) in all {
                 for (kind, seconds) in KINDS.iter().zip(&series.seconds) {
                     if let Some(times) = seconds.get() {
                         write([function, kind], times);
@@ -376,7 +399,7 @@ fn functions_page(help: [&str; 4], now: Instant) -> String {
         },
     );
     page.histograms("hearth_run_seconds", ["function"], run, &BUCKETS, |write| {
-        for (function, series) in &all {
+        for (function, series) in all {
             if let Some(times) = series.run.get() {
                 write([function], times);
             }
@@ -600,3 +623,6 @@ pub fn store_up(up: bool) {
 pub fn process() {
     metrics_process::Collector::default().collect();
 }
+
+#[cfg(test)]
+mod tests;
