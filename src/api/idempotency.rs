@@ -65,8 +65,10 @@ pub struct Idempotency {
     answer_max: usize,
     max_wait: Duration,
     waiting: Semaphore,
-    /// Keys that were not looked up, and answers that were not kept, as the log has them.
-    failed: [Mutex<Often>; 2],
+    /// Keys that were not looked up, as the log has them.
+    unknown: Mutex<Often>,
+    /// And answers that were not kept.
+    unkept: Mutex<Often>,
 }
 
 /// What whoever asked with a key has to do.
@@ -114,7 +116,8 @@ impl Idempotency {
             answer_max: limits.idempotency_answer_bytes,
             max_wait: limits.max_wait,
             waiting: Semaphore::new(WAITING_MAX),
-            failed: Default::default(),
+            unknown: Mutex::default(),
+            unkept: Mutex::default(),
         })
     }
 
@@ -181,7 +184,7 @@ impl Idempotency {
                     let problem = invoke::unstored(&error);
                     let error: &dyn std::error::Error = &error;
                     // While the store is away that is said of all there are.
-                    if let Some(keys) = self.failed[0].lock().to_log(clock::now()) {
+                    if let Some(keys) = self.unknown.lock().to_log(clock::now()) {
                         tracing::warn!(keys, error, "idempotency keys cannot be looked up");
                     }
                     problem
@@ -253,7 +256,7 @@ impl Idempotency {
             Ok(_) => return,
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                if let Some(answers) = self.failed[1].lock().to_log(clock::now()) {
+                if let Some(answers) = self.unkept.lock().to_log(clock::now()) {
                     tracing::warn!(
                         answers,
                         error,

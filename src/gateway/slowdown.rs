@@ -61,7 +61,7 @@ impl Slowdown {
             sources: HashMap::new(),
             others: Record::default(),
             swept: None,
-            log: Often::new(),
+            log: Often::default(),
         }
     }
 

@@ -12,11 +12,6 @@ pub struct Often {
 }
 
 impl Often {
-    pub const fn new() -> Self {
-        let (unsaid, said) = (0, None);
-        Self { unsaid, said }
-    }
-
     /// It happened once more. How often since the last line, if it is time for one.
     pub fn to_log(&mut self, now: Instant) -> Option<u64> {
         self.unsaid += 1;
@@ -35,7 +30,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_is_counted() {
-        let (mut often, begun) = (Often::new(), crate::clock::now());
+        let (mut often, begun) = (Often::default(), crate::clock::now());
         let seconds = |n| begun + Duration::from_secs(n);
         assert_eq!(often.to_log(begun), Some(1));
         assert_eq!(often.to_log(seconds(1)), None);
