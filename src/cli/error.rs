@@ -125,7 +125,7 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
         (_, 401 | 403) => {
             "give a key with --key or HEARTH_KEY, or run: eval \"$(hearth env)\"".into()
         }
-        ("not_found", _) => missing_hint(&refusal.message),
+        ("not_found", _) => return missing_hint(&refusal.message),
         ("stale_revision" | "contended", _) => {
             "somebody else changed it meanwhile; look at it again, then deploy again".into()
         }
@@ -150,12 +150,14 @@ fn refusal_hint(refusal: &Refusal) -> Option<String> {
 }
 
 /// Where to look for what is not there. That is in the server's words: its code is the same for all.
-fn missing_hint(message: &str) -> String {
+fn missing_hint(message: &str) -> Option<String> {
     let list = |what: &str, command: &str| format!("'hearth {command}' shows the {what} there are");
     // What is in quotes may be anything.
     let mut parts = message.split('"');
     let before = parts.next().unwrap_or_default().trim_end();
-    match before {
+    Some(match before {
+        // A path that means nothing to that server: no list has it.
+        "there is nothing at" => return None,
         "there is no layer version" => list("layers", "layer list"),
         "there is no key" => list("keys", "key list"),
         "there is no dead letter" => list("dead letters", "dead-letters list"),
@@ -178,7 +180,7 @@ fn missing_hint(message: &str) -> String {
             _ => list("functions", "list"),
         },
         _ => list("functions", "list"),
-    }
+    })
 }
 
 /// Prints an error the way the caller reads: for a person or for a program.

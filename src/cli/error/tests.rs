@@ -193,8 +193,10 @@ fn a_reader_that_left_is_no_failure() {
 fn what_is_missing_is_to_be_found_in_its_own_list() {
     let hint = |problem: Problem| {
         let body = json!({"code": problem.code(), "message": problem.to_string()});
-        refused(body, 404).hint().expect("a hint")
+        refused(body, 404).hint()
     };
+    assert_eq!(hint(Problem::NoPath("/function/".into())), None);
+    let hint = |problem| hint(problem).expect("a hint");
     let (function, name) = ("shop".to_owned(), || "shop".to_owned());
     let qualifier = || "live".to_owned();
     assert!(hint(Problem::NoFunction(name())).starts_with("'hearth list'"));
