@@ -30,9 +30,9 @@ if redis.call('GET', identity) ~= expected then return {'replaced'} end
 local function changed(what)
   redis.call('PUBLISH', announced, redis.call('INCR', changes) .. ' ' .. what)
 end
--- Whether a record is smaller than the one it replaces, but for a revision that has become a digit longer.
-local function is_less(value, old)
-  return old and #value <= #old + 1
+-- Whether a record takes no more than the one it replaces, each without its revision: that has become a digit longer at times.
+local function is_no_more(value, revision, old, from)
+  return old and #value - #revision <= #old - #from
 end
 -- A head is revision, name, hash of the code and, if there is one, shape of the route.
 local function head_of(id)
@@ -123,15 +123,15 @@ changed('function ' .. id)
 return {'done'}
 ";
 
-/// Writes what is published of a function; a number of `''` is no version. What only takes back, a version, an alias or a URL, is let through
-/// where Redis is full: once something was removed the rest may be written.
+/// Writes what is published of a function; a number of `''` is no version. What takes no more than what was there is let through where Redis
+/// is full, so that versions, aliases and URLs are taken back there: once something was removed the rest may be written.
 const EDIT: &str = r"
 local id, from, revision, value, number, version, basis, hash, gone, list = unpack(ARGV, 8, 17)
 local head = head_of(id)
 if not head or (redis.call('HGET', revisions, id) or '0') ~= from then return {'stale'} end
 if number ~= '' and head[1] ~= basis then return {'stale'} end
 
-if number == '' and is_less(value, redis.call('HGET', published, id)) then
+if number == '' and is_no_more(value, revision, redis.call('HGET', published, id), from) then
   redis.call('HDEL', published, id)
 end
 redis.call('HSET', revisions, id, revision)
@@ -160,12 +160,12 @@ redis.call('ZREM', uploads, hash)
 return {'done'}
 ";
 
-/// Another policy of one, from the value there was.
+/// Another policy of one, from the value there was. Where Redis is full, one that takes no more.
 const REPLACE_LAYER: &str = r"
-local id, from, value = unpack(ARGV, 8, 10)
+local id, from, revision, value = unpack(ARGV, 8, 11)
 local stored = redis.call('HGET', layers, id)
 if not stored or cjson.decode(stored).value.revision ~= tonumber(from) then return {'stale'} end
-if is_less(value, stored) then redis.call('HDEL', layers, id) end
+if is_no_more(value, revision, stored, from) then redis.call('HDEL', layers, id) end
 redis.call('HSET', layers, id, value)
 return {'done'}
 ";
@@ -365,8 +365,10 @@ impl Scripts {
             }
             layer::Edit::Policy(version) => {
                 let from = version.revision.saturating_sub(1).to_string();
-                let (id, value) = (version.id.to_string(), record::encode(version));
-                let arguments: [&[u8]; 3] = [id.as_bytes(), from.as_bytes(), &value];
+                let (id, revision) = (version.id.to_string(), version.revision.to_string());
+                let value = record::encode(version);
+                let arguments: [&[u8]; 4] =
+                    [id.as_bytes(), from.as_bytes(), revision.as_bytes(), &value];
                 self.run(&self.replace_layer, asked, &arguments).await?
             }
             layer::Edit::Delete(id) => {

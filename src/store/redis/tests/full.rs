@@ -59,7 +59,7 @@ async fn a_full_redis_is_read_and_things_are_taken_from_it() {
     assert_eq!(found.expect("is looked at").functions, [f]);
 }
 
-/// A version, an alias and a URL are taken back, which frees memory; what would take more is refused.
+/// A version, an alias and a URL are taken back, which frees memory; what takes as much as before is written, what takes more is refused.
 #[tokio::test]
 async fn what_is_published_is_taken_back_from_a_full_redis() {
     let server = Server::start().await;
@@ -104,6 +104,19 @@ async fn what_is_published_is_taken_back_from_a_full_redis() {
     let more = make(&all, "more");
     let refused = cause(write(&mut all, more).await);
     assert!(refused.contains("OOM"), "{refused}");
+    // One byte is more.
+    let described = |all: &Published, text: &str| {
+        let wish = Wish {
+            description: Some(text.into()),
+            ..Wish::default()
+        };
+        all.update_alias("a", wish, now).expect("is right").1
+    };
+    let more = described(&all, "x");
+    let refused = cause(write(&mut all, more).await);
+    assert!(refused.contains("OOM"), "{refused}");
+    let as_much = described(&all, "");
+    write(&mut all, as_much).await.expect("is written");
     let edit = all.delete_url("a").expect("is there");
     write(&mut all, edit).await.expect("is taken back");
     for name in ["a", "b", "c", "d", "e"] {
