@@ -136,9 +136,7 @@ impl Frames {
             }
         }
     }
-}
 
-impl Frames {
     /// Everything until the server hangs up: whether it said goodbye before. Pings are answered, but for that which goes with the goodbye if
     /// the client is `stubborn`.
     async fn goodbye(mut self, stubborn: bool) -> bool {
