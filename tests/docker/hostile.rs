@@ -189,6 +189,8 @@ async fn who_is_slow_has_all_of_an_answer_and_who_takes_next_to_nothing_is_hung_
         let address = server.client.address.parse().unwrap();
         let mut client = socket.connect(address).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
+        // Or else it may not even be accepted yet when somebody looks whether it is gone.
+        client.readable().await.unwrap();
         client
     };
     // So many bytes at a time, with a pause after each time, until there are no more: how many there were.
@@ -222,11 +224,40 @@ async fn who_is_slow_has_all_of_an_answer_and_who_takes_next_to_nothing_is_hung_
     }
 }
 
+/// Bytes of a client's that the server has not read yet, wherever the kernel has them.
+fn unread(server: &Server, client: &TcpStream) -> u64 {
+    let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", server.pid()));
+    let table = table.expect("the server is there");
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+    let (here, there) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+    let (here, there) = (Some(here.port()), Some(there.port()));
+    let ends = table.lines().filter_map(|line| {
+        let [_, local, remote, _, queues, ..] = line.split_whitespace().collect::<Vec<_>>()[..]
+        else {
+            return None;
+        };
+        let (sent, received) = queues.split_once(':')?;
+        let bytes = match (port(local), port(remote)) {
+            ends if ends == (here, there) => sent,
+            ends if ends == (there, here) => received,
+            _ => return None,
+        };
+        u64::from_str_radix(bytes, 16).ok()
+    });
+    ends.sum()
+}
+
 /// A body is read before its call counts for anything, however slowly it comes, and whoever may call may have many on their way.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_bodies_hold_while_they_arrive_is_bounded() {
-    const HELD: usize = 3 * 1024 * 1024;
-    let settings = [("server.arriving_mb", "8"), ("pool.stem_min", "1")];
+    // Two of these are all there is room for.
+    const HELD: usize = 4 * 1024 * 1024;
+    const PIECE: usize = 100 * 1024;
+    let settings = [
+        ("server.arriving_mb", "8"),
+        ("server.body_timeout", "10m"),
+        ("pool.stem_min", "1"),
+    ];
     let server = Server::start(&settings);
     let code = "def handler(event, context): return len(event.get('body') or '')";
     let public = json!({"route": "/public", "memory": 256});
@@ -235,31 +266,54 @@ async fn what_bodies_hold_while_they_arrive_is_bounded() {
     let path = "/functions/public/execute";
     let whole = async || server.client.send(Method::POST, path, body.clone()).await;
     assert_eq!(whole().await.expect(200).json(), HELD);
-    let head = format!(
-        "POST /public HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
-        HELD + 1
-    );
+    let head = |length: usize| {
+        format!(
+            "POST /public HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
+        )
+    };
+    let begin = async |length: usize, first: &[u8]| {
+        let mut client = TcpStream::connect(&server.client.address).await.unwrap();
+        let text = [head(length).as_bytes(), first].concat();
+        client.write_all(&text).await.unwrap();
+        client
+    };
+    let status = async |client: &mut TcpStream| {
+        let mut answer = [0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
     let mut slow = Vec::new();
     for _ in 0..2 {
-        let mut client = TcpStream::connect(&server.client.address).await.unwrap();
-        client.write_all(head.as_bytes()).await.unwrap();
-        client.write_all(&vec![b'x'; HELD]).await.unwrap();
-        slow.push(client);
+        slow.push(begin(HELD + 1, &vec![b'x'; HELD]).await);
     }
-    // Others are told, once all that these have sent has been taken in; who needs no room never is.
+    // Before that nobody else may ask for room: it would be these who find none.
+    eventually("all of it to be read", || async {
+        slow.iter()
+            .all(|one| unread(&server, one) == 0)
+            .then_some(())
+    })
+    .await;
+    // Others are told; who needs no room never is.
     let refused = eventually("no room for one more", || async {
         let answer = whole().await;
         (answer.status == 429).then_some(answer)
     })
     .await;
     assert_eq!(refused.error(429)["reason"], "arriving");
-    let small = json!({"body": "x".repeat(8 * 1024)});
-    server.call("public", &small).await.expect(200);
+    let mut pieces = begin(PIECE + 1, &[b'x'; PIECE]).await;
+    eventually("its first piece to be read", || async {
+        (unread(&server, &pieces) == 0).then_some(())
+    })
+    .await;
+    pieces.write_all(b"x").await.unwrap();
+    assert_eq!(status(&mut pieces).await, "HTTP/1.1 429");
+    let mut at_once = begin(2, b"xx").await;
+    assert_eq!(status(&mut at_once).await, "HTTP/1.1 200");
     let counted = server
         .metrics()
         .await
         .sum("hearth_bodies_refused_total", &[]);
-    assert!(counted >= 1.0, "{counted}");
+    assert!(counted >= 2.0, "{counted}");
     // What they held is their call's from now on, or nobody's.
     slow[0].write_all(b"y").await.unwrap();
     drop(slow.pop());
@@ -267,9 +321,7 @@ async fn what_bodies_hold_while_they_arrive_is_bounded() {
         (whole().await.status == 200).then_some(())
     })
     .await;
-    let mut answer = vec![0; 12];
-    slow[0].read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer, b"HTTP/1.1 200");
+    assert_eq!(status(&mut slow[0]).await, "HTTP/1.1 200");
 }
 
 /// What a function says about its answer goes into the answer's head only if it can stand there.
