@@ -83,7 +83,8 @@ impl Connection {
     }
 
     /// The same, as far as the reactor knows, which costs nothing: the kernel is asked only of what it told. What came since its last turn is
-    /// seen later: an end by who sends, anything else as an answer to nothing that was asked.
+    /// seen later: an end by who sends, anything else by who waits for the answer, for whom it is the answer if it says it is. Only the
+    /// function's own code could have said it, which answers what it likes anyway.
     pub fn seems_quiet(&self) -> bool {
         let told = self.socket.try_io(Interest::READABLE, |socket| {
             peek(socket).map_err(io::Error::from)
