@@ -12,8 +12,6 @@ use crate::domain::key::Scope;
 /// An operation Hearth does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Do {
-    /// Not AWS's: where the URL of a function's code leads.,
-    /// The same for a layer's content.,
     AddLayerVersionPermission,
     AddPermission,
     CreateAlias,
@@ -31,7 +29,9 @@ pub enum Do {
     DeleteFunctionUrlConfig,
     DeleteLayerVersion,
     DeleteProvisionedConcurrencyConfig,
+    /// Not AWS's: where the URL of a function's code leads.
     DownloadCode,
+    /// The same for a layer's content.
     DownloadLayer,
     GetAccountSettings,
     GetAlias,
