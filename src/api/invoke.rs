@@ -56,6 +56,7 @@ pub async fn execute(
             return error::refused(&Problem::invalid(INVOCATION_TYPE.as_str(), wrong));
         }
     };
+    let raw = is_raw(asked.content_type);
     let qualifier = query.and_then(qualifier);
     let resolved = match queue.scheduler().resolve(name, qualifier.as_deref()) {
         Ok(resolved) => resolved,
@@ -76,19 +77,18 @@ pub async fn execute(
             idempotency,
             (wanted, resolved),
             headers,
-            later,
+            (raw, later),
             payload,
         ))
         .await;
     }
-    let raw = is_raw(asked.content_type);
     let trace = trace::begin(queue.scheduler(), headers, Face::Execute);
     if !later {
-        if let Some(fault) = over(PAYLOAD_MAX, &payload) {
-            return respond(refused(fault), Some(&resolved.target));
-        }
         let (scheduler, target) = (queue.scheduler(), &resolved.target);
-        let invocation = invocation(&resolved, payload, raw, trace);
+        let invocation = match admissible(&resolved, payload, raw, trace) {
+            Ok(invocation) => invocation,
+            Err(fault) => return respond(refused(fault), Some(target)),
+        };
         let id = invocation.request_id;
         // What of the answer's head is known beforehand is put together while the worker works.
         let (called, head) = tokio::join!(
@@ -142,14 +142,13 @@ async fn once(
     // What was asked for behind the name, and what it came to.
     (wanted, resolved): (&str, Resolved),
     headers: &HeaderMap,
-    later: bool,
+    (raw, later): (bool, bool),
     payload: Bytes,
 ) -> Response<Body> {
     let limit = if later { EVENT_MAX } else { PAYLOAD_MAX };
     if let Some(fault) = over(limit, &payload) {
         return refuse(fault);
     }
-    let raw = is_raw(headers.get(CONTENT_TYPE));
     let how = match (raw, later) {
         (false, false) => "json",
         (true, false) => "raw",
@@ -319,11 +318,23 @@ pub async fn call(
     raw: bool,
     trace: Option<Box<Trace>>,
 ) -> Called {
-    if let Some(fault) = over(PAYLOAD_MAX, &payload) {
-        return refused(fault);
+    match admissible(resolved, payload, raw, trace) {
+        Ok(invocation) => scheduler.invoke(&resolved.target, invocation).await,
+        Err(fault) => refused(fault),
     }
-    let invocation = invocation(resolved, payload, raw, trace);
-    scheduler.invoke(&resolved.target, invocation).await
+}
+
+/// The call, if its payload is no larger than a call's may be.
+fn admissible(
+    resolved: &Resolved,
+    payload: Bytes,
+    raw: bool,
+    trace: Option<Box<Trace>>,
+) -> Result<Invocation, Fault> {
+    match over(PAYLOAD_MAX, &payload) {
+        Some(fault) => Err(fault),
+        None => Ok(invocation(resolved, payload, raw, trace)),
+    }
 }
 
 /// The payload is bytes if it is declared so; everything else is JSON.

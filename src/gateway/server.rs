@@ -137,10 +137,7 @@ pub async fn run(
                         serve(connection, open, None).await;
                     }
                     Ok(Ok(Accepted::Http2(stream))) => {
-                        let underway = Underway::default();
-                        let stream = Watched::new(TokioIo::new(stream), underway.clone());
-                        let server = two(patience, underway.clone());
-                        let idle = Idle::new(underway, head_timeout);
+                        let (server, stream, idle) = two(stream, head_timeout, patience);
                         let connection = server.serve_connection(stream, service);
                         serve(connection, open, Some(idle)).await;
                     }
@@ -156,17 +153,14 @@ pub async fn run(
                 // Whoever has asked nothing yet does not hold up the end.
                 () = stop.cancelled() => return,
             };
-            let stream = TokioIo::new(stream);
             match spoke {
                 Ok(Ok(Protocol::Http1)) => {
                     let server = one(head_timeout);
-                    serve(server.serve_connection(stream, service), open, None).await;
+                    let connection = server.serve_connection(TokioIo::new(stream), service);
+                    serve(connection, open, None).await;
                 }
                 Ok(Ok(Protocol::Http2)) => {
-                    let underway = Underway::default();
-                    let stream = Watched::new(stream, underway.clone());
-                    let server = two(patience, underway.clone());
-                    let idle = Idle::new(underway, head_timeout);
+                    let (server, stream, idle) = two(stream, head_timeout, patience);
                     serve(server.serve_connection(stream, service), open, Some(idle)).await;
                 }
                 _ => tracing::debug!("connection without a request"),
@@ -239,13 +233,20 @@ fn one(head_timeout: Duration) -> http1::Builder {
     builder
 }
 
-/// The server of one connection that speaks HTTP/2.
-fn two(patience: Duration, underway: Underway) -> http2::Builder<Streams> {
+/// The server of one connection that speaks HTTP/2, the connection as it is watched, and how long it may carry nothing.
+fn two<S>(
+    stream: S,
+    head_timeout: Duration,
+    patience: Duration,
+) -> (http2::Builder<Streams>, Watched<TokioIo<S>>, Idle) {
+    let underway = Underway::default();
+    let watched = Watched::new(TokioIo::new(stream), underway.clone());
+    let idle = Idle::new(underway.clone(), head_timeout);
     let mut builder = http2::Builder::new(Streams { patience, underway });
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_MAX as u32)
         .keep_alive_interval(Some(H2_PING))
         .keep_alive_timeout(H2_PING);
-    builder
+    (builder, watched, idle)
 }

@@ -136,14 +136,20 @@ async fn hostile_requests_are_refused_and_change_nothing() {
     );
 }
 
-/// Answers that are larger than the kernel keeps for a client that takes nothing of them.
-#[tokio::test(flavor = "multi_thread")]
-async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
+/// A server with a warm function that answers as many bytes as it is told.
+async fn with_large_answers() -> Server {
     let server = Server::start(&SHORT);
     let code = "def handler(event, context): return 'x' * event";
     server.deploy("large", code, json!({"memory": 256})).await;
     server.call("large", &json!(1)).await.expect(200);
     server.settled(1).await;
+    server
+}
+
+/// Answers that are larger than the kernel keeps for a client that takes nothing of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
+    let server = with_large_answers().await;
     let before = descriptors(&server);
     let key = server.client.key.clone().unwrap();
     let request = format!(
@@ -172,11 +178,7 @@ async fn who_takes_nothing_of_an_answer_is_hung_up_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_slow_has_all_of_an_answer_and_who_takes_next_to_nothing_is_hung_up_on() {
     const SIZE: usize = 6_000_000;
-    let server = Server::start(&SHORT);
-    let code = "def handler(event, context): return 'x' * event";
-    server.deploy("large", code, json!({"memory": 256})).await;
-    server.call("large", &json!(1)).await.expect(200);
-    server.settled(1).await;
+    let server = with_large_answers().await;
     let before = descriptors(&server);
     let key = server.client.key.clone().unwrap();
     let request = format!(
