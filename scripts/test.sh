@@ -10,14 +10,22 @@ cd "$ROOT"
 unset HEARTH_URL HEARTH_KEY HEARTH_STATE_DIR DRY_RUN
 work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-test.XXXXXX")
 
-# Containers that a test left behind: a fault of the test or of what it tests, and removed. Looked for only in an engine of our own; in one
-# that was there before, they may be somebody else's. The instance of the README's commands goes on running, and is left alone.
-none_left() {
-    local ours containers
-    as_root test -s "$work/engine.record" || return 0
+# Names of the containers that Hearth's instances have, but for the instance of the README's commands, which goes on running.
+hearths_containers() {
+    local ours
     ours=$(as_root cat "$work/state/instance" 2>/dev/null || true)
-    mapfile -t containers < <(docker_within 30 ps -a --filter label=hearth.instance \
-        --format '{{.Names}} {{.Image}} of {{.Label "hearth.instance"}}, {{.Status}}' | grep -v " of ${ours:-nobody}, ")
+    docker_within 30 ps -a --filter label=hearth.instance \
+        --format '{{.Names}} {{.Image}} of {{.Label "hearth.instance"}}, {{.Status}}' | { grep -v " of ${ours:-nobody}, " || true; }
+}
+
+# Containers that a test left behind: a fault of the test or of what it tests, and removed. Looked for only in an engine of our own; in one
+# that was there before, they may be somebody else's, as are those that our own engine's data held when it was started.
+none_left() {
+    local name rest containers=()
+    as_root test -s "$work/engine.record" || return 0
+    while read -r name rest; do
+        grep -qxF "$name" "$work/before" || containers+=("$name $rest")
+    done < <(hearths_containers)
     [ "${#containers[@]}" -gt 0 ] || return 0
     echo "error: $1 left ${#containers[@]} containers behind"
     printf '    %s\n' "${containers[@]}"
@@ -76,6 +84,7 @@ tests() {
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
 scripts/setup.sh "$work/engine.record"
+hearths_containers | cut -d " " -f 1 >"$work/before"
 scripts/shims.sh
 scripts/dashboard.sh check
 

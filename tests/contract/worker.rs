@@ -319,6 +319,8 @@ impl Process {
             )
             .env("HEARTH_SOCKET", hearth.join("worker.sock"))
             .env("LAMBDA_TASK_ROOT", task)
+            // What a killed worker leaves there goes with the directory.
+            .env("TMPDIR", hearth)
             .envs(layers(hearth).then(|| ("HEARTH_OPT", hearth.join("opt"))))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
