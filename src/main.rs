@@ -7,6 +7,11 @@ use hearth::cli::error::{self, Error};
 use hearth::cli::output::Output;
 use hearth::cli::serve;
 
+/// Calls of many connections free what others allocated, which this one does in fewer steps than the system's, and it gives back what a burst
+/// of large answers took.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let Cli { global, command } = match Cli::parse_line(std::env::args_os()) {
         Ok(cli) => cli,

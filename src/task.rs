@@ -3,8 +3,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 
-use std::future::Future;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::task::Poll;
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
@@ -62,6 +64,31 @@ impl Drop for Counted {
     fn drop(&mut self) {
         metrics::task(self.0, -1.0);
     }
+}
+
+thread_local! {
+    /// What was polled last on this thread lets others go first.
+    static STANDS_BACK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets the tasks that are ready on this thread go first, and nobody else: unlike the runtime's own yield, it does not look for what has come
+/// meanwhile, which is a call of the system.
+pub async fn let_others_go() {
+    let mut stood_back = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut stood_back, true) {
+            return Poll::Ready(());
+        }
+        STANDS_BACK.set(true);
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Whether what was just polled did that, for who polls futures that wake themselves; asked once.
+pub fn stood_back() -> bool {
+    STANDS_BACK.take()
 }
 
 /// Runs blocking work on a thread where blocking is allowed.

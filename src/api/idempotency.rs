@@ -18,7 +18,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::api::body::Body;
 use crate::api::error::{self, Problem};
-use crate::api::invoke::{self, EXECUTED_VERSION, VERSION};
+use crate::api::invoke;
+use crate::api::label::{EXECUTED_VERSION, VERSION};
 use crate::clock;
 use crate::config;
 use crate::domain::fault::{Fault, Retry};

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
@@ -15,26 +14,21 @@ use utoipa::ToSchema;
 use crate::api::body::Body;
 use crate::api::error::{self, Problem};
 use crate::api::idempotency::{self, Gathered, Idempotency, Ran, Turn, Worked};
+use crate::api::label::{self, Head, SERVER_TIMING};
 use crate::api::trace;
 use crate::domain::event::State;
 use crate::domain::fault::Fault;
-use crate::domain::function::LATEST;
 use crate::domain::id::RequestId;
-use crate::domain::invocation::{Invocation, Phases, StartKind, StartReason};
+use crate::domain::invocation::{Invocation, Phases};
 use crate::domain::limits::{EVENT_MAX, PAYLOAD_MAX};
 use crate::domain::trace::{Face, Trace};
-use crate::domain::version::VersionId;
 use crate::queue::Queue;
 use crate::scheduler::{Answer, Called, Resolved, Scheduler, Target};
 use crate::store;
 use crate::telemetry::metrics;
 
-pub const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
-pub const START: HeaderName = HeaderName::from_static("x-hearth-start");
 /// As the AWS Lambda API has it.
 pub const INVOCATION_TYPE: HeaderName = HeaderName::from_static("x-amz-invocation-type");
-pub const VERSION: HeaderName = HeaderName::from_static("x-hearth-version");
-pub const EXECUTED_VERSION: HeaderName = HeaderName::from_static("x-amz-executed-version");
 
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -63,7 +57,7 @@ pub async fn execute(
         Err(unresolved) => {
             let mut response = error::refused(&unresolved.into());
             // No time went into it, and it says so as every answer to a call does.
-            let timing = server_timing(&Phases::default(), None);
+            let timing = label::server_timing(&Phases::default(), None);
             response.headers_mut().insert(SERVER_TIMING, timing);
             return response;
         }
@@ -94,7 +88,7 @@ pub async fn execute(
         let (called, head) = tokio::join!(
             biased;
             scheduler.invoke(target, invocation),
-            async { known(id, Some(target)) },
+            async { Head::of(id, Some(target)) },
         );
         return answer(head, called);
     }
@@ -360,11 +354,11 @@ fn refused(fault: Fault) -> Called {
 }
 
 fn respond(called: Called, target: Option<&Target>) -> Response<Body> {
-    answer(known(called.request_id, target), called)
+    answer(Head::of(called.request_id, target), called)
 }
 
-/// `head` is what was `known` of the call.
-fn answer(mut head: HeaderMap, called: Called) -> Response<Body> {
+/// `head` is what was known of the call.
+fn answer(head: Head, called: Called) -> Response<Body> {
     let Called {
         request_id,
         phases,
@@ -373,59 +367,30 @@ fn answer(mut head: HeaderMap, called: Called) -> Response<Body> {
         log_tail,
         ..
     } = called;
-    learnt(&mut head, &phases, start);
-    let (status, body) = match result {
-        Ok(answer) => (StatusCode::OK, answered(&mut head, answer, request_id)),
-        Err(fault) => failed(&mut head, &fault, &log_tail, request_id),
+    let (status, content_type, body, after) = match result {
+        Ok(answer) => {
+            let (content_type, body) = answered(answer, request_id);
+            (StatusCode::OK, content_type, body, None)
+        }
+        Err(fault) => {
+            let after = error::fault_retry_after(&fault);
+            let body = failed(&fault, &log_tail, request_id);
+            (error::fault_status(&fault), error::JSON, body, after)
+        }
     };
+    let mut headers = head.headers(&phases, start, Some(content_type));
+    if let Some(after) = after {
+        headers.insert(RETRY_AFTER, after);
+    }
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = head;
+    *response.headers_mut() = headers;
     response
 }
 
-/// What every answer to a call says beside what was answered: which call it was, where its time went and on what it ran.
-pub(super) fn label(
-    headers: &mut HeaderMap,
-    request_id: RequestId,
-    phases: &Phases,
-    start: Option<(StartKind, StartReason)>,
-    target: Option<&Target>,
-) {
-    headers.extend(known(request_id, target));
-    learnt(headers, phases, start);
-}
-
-/// The part of it that is known before the call.
-fn known(request_id: RequestId, target: Option<&Target>) -> HeaderMap {
-    // Room for the rest, too.
-    let mut headers = HeaderMap::with_capacity(6);
-    headers.insert(error::REQUEST_ID, error::request_id_value(request_id));
-    if let Some(target) = target {
-        let version = HeaderValue::from_str(target.digest.short()).expect("a digest is hex");
-        headers.insert(VERSION, version);
-        headers.insert(EXECUTED_VERSION, executed(target.version));
-    }
-    headers
-}
-
-/// The part that is known after it.
-fn learnt(headers: &mut HeaderMap, phases: &Phases, start: Option<(StartKind, StartReason)>) {
-    headers.insert(SERVER_TIMING, server_timing(phases, start));
-    if let Some((kind, _)) = start {
-        headers.insert(START, HeaderValue::from_static(kind.as_str()));
-    }
-}
-
-fn executed(version: VersionId) -> HeaderValue {
-    match version {
-        VersionId::Latest => HeaderValue::from_static(LATEST),
-        VersionId::Number(number) => number.into(),
-    }
-}
-
-fn answered(head: &mut HeaderMap, answer: Answer, request_id: RequestId) -> Body {
-    let (content_type, body) = match answer {
+/// What it is declared as, and the answer.
+fn answered(answer: Answer, request_id: RequestId) -> (HeaderValue, Body) {
+    match answer {
         Answer::Whole { body, raw: false } => (error::JSON, Body::Full(body)),
         Answer::Whole { body, raw: true } => (OCTETS, Body::Full(body)),
         Answer::Stream { content_type, body } => (
@@ -433,113 +398,26 @@ fn answered(head: &mut HeaderMap, answer: Answer, request_id: RequestId) -> Body
             HeaderValue::try_from(content_type).unwrap_or(OCTETS),
             Body::Stream { request_id, body },
         ),
-    };
-    head.insert(CONTENT_TYPE, content_type);
-    body
+    }
 }
 
-fn failed(
-    head: &mut HeaderMap,
-    fault: &Fault,
-    log_tail: &str,
-    request_id: RequestId,
-) -> (StatusCode, Body) {
+fn failed(fault: &Fault, log_tail: &str, request_id: RequestId) -> Body {
     let body = error::ErrorBody {
         error: error::fault_detail(fault, log_tail, request_id),
     };
-    head.insert(CONTENT_TYPE, error::JSON);
-    if let Some(after) = error::fault_retry_after(fault) {
-        head.insert(RETRY_AFTER, after);
-    }
-    let body = Body::Full(error::to_json(&body));
-    (error::fault_status(fault), body)
-}
-
-/// What `Text::put_start` says of a warm call.
-const WARM: &str = ", start;dur=0.000;desc=\"warm: idle\", init;dur=0.000";
-
-/// Where the time went, in milliseconds.
-fn server_timing(phases: &Phases, start: Option<(StartKind, StartReason)>) -> HeaderValue {
-    let mut text = Text::default();
-    text.put("queue;dur=");
-    text.put_millis(phases.queue);
-    match start {
-        // As most calls are: in one piece.
-        Some((StartKind::Warm, StartReason::Idle))
-            if phases.start.is_zero() && phases.init.is_zero() =>
-        {
-            text.put(WARM)
-        }
-        _ => text.put_start(phases, start),
-    }
-    text.put(", run;dur=");
-    text.put_millis(phases.run);
-    HeaderValue::from_bytes(&text.bytes[..text.length]).expect("digits and names are ASCII")
-}
-
-/// A header's text before it is one. By hand, because the formatting machinery takes longer than the rest of an answer's head.
-struct Text {
-    /// The longest is shorter.
-    bytes: [u8; 256],
-    length: usize,
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self {
-            bytes: [0; 256],
-            length: 0,
-        }
-    }
-}
-
-impl Text {
-    fn put(&mut self, part: &str) {
-        let end = self.length + part.len();
-        self.bytes[self.length..end].copy_from_slice(part.as_bytes());
-        self.length = end;
-    }
-
-    fn put_start(&mut self, phases: &Phases, start: Option<(StartKind, StartReason)>) {
-        self.put(", start;dur=");
-        self.put_millis(phases.start);
-        if let Some((kind, reason)) = start {
-            for part in [";desc=\"", kind.as_str(), ": ", reason.as_str(), "\""] {
-                self.put(part);
-            }
-        }
-        self.put(", init;dur=");
-        self.put_millis(phases.init);
-    }
-
-    /// Milliseconds with three digits behind the point.
-    fn put_millis(&mut self, time: Duration) {
-        let mut digits = [b'0'; 24];
-        // In 64 bits, which divide in one step: half a million years are enough.
-        let mut rest = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        let mut first = digits.len();
-        while rest > 0 || first > digits.len() - 5 {
-            first -= 1;
-            if first == digits.len() - 4 {
-                digits[first] = b'.';
-                continue;
-            }
-            digits[first] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        for digit in &digits[first..] {
-            self.bytes[self.length] = *digit;
-            self.length += 1;
-        }
-    }
+    Body::Full(error::to_json(&body))
 }
 
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::api::label::START;
     use crate::domain::fault::{Report, Throttle};
+    use crate::domain::invocation::{StartKind, StartReason};
 
     fn called(result: Result<Answer, Fault>) -> Called {
         Called {
@@ -594,20 +472,6 @@ mod tests {
             "queue;dur=0.000, start;dur=0.000, init;dur=0.000, run;dur=0.000"
         );
         assert!(!never_started.headers().contains_key(START));
-    }
-
-    #[test]
-    fn a_warm_call_is_said_in_one_piece_as_in_several() {
-        let mut text = Text::default();
-        let start = Some((StartKind::Warm, StartReason::Idle));
-        text.put_start(&Phases::default(), start);
-        assert_eq!(&text.bytes[..text.length], WARM.as_bytes());
-        let started = Phases {
-            init: Duration::from_millis(1),
-            ..Phases::default()
-        };
-        let timing = server_timing(&started, start);
-        assert!(timing.to_str().expect("text").contains("init;dur=1.000"));
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
+use crate::task;
+
 /// After so many polls in a row others have their turn.
 const IN_A_ROW: usize = 4;
 
@@ -64,6 +66,8 @@ impl<F: Future> Future for Repoll<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
         this.own.outer.register(context.waker());
+        // Whoever did so before is none of this.
+        task::stood_back();
         for _ in 0..IN_A_ROW {
             this.own.state.store(POLLED, Ordering::Release);
             let polled = this
@@ -75,6 +79,9 @@ impl<F: Future> Future for Repoll<F> {
             }
             if this.own.state.swap(RESTING, Ordering::AcqRel) == POLLED {
                 return Poll::Pending;
+            }
+            if task::stood_back() {
+                break;
             }
         }
         context.waker().wake_by_ref();
@@ -126,6 +133,18 @@ mod tests {
         assert_eq!(after(1), (1, 0));
         assert_eq!(after(IN_A_ROW), (1, 0));
         assert_eq!(after(IN_A_ROW + 1), (2, 1), "others have their turn");
+    }
+
+    #[test]
+    fn who_lets_others_go_first_is_not_polled_at_once() {
+        let woken = Arc::new(Counted::default());
+        let mut future = Repoll::new(task::let_others_go());
+        let waker = woken.clone().into();
+        let mut context = Context::from_waker(&waker);
+        assert!(Pin::new(&mut future).poll(&mut context).is_pending());
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(Pin::new(&mut future).poll(&mut context).is_ready());
+        assert_eq!(after(IN_A_ROW), (1, 0), "nobody else is held up by it");
     }
 
     #[test]

@@ -41,6 +41,9 @@ impl Segment {
     /// The name, decoded, in the path that was routed.
     pub fn of(self, path: &str) -> Cow<'_, str> {
         let text = path.get(self.from..self.to).unwrap_or_default();
+        if is_plain(text) {
+            return Cow::Borrowed(text);
+        }
         // That it is UTF-8 was seen when it was routed.
         percent_decode_str(text).decode_utf8_lossy()
     }
@@ -114,11 +117,18 @@ fn executed(path: &str) -> Option<Segment> {
         return None;
     }
     // Decoded once: what comes out is a name, whatever it looks like.
-    percent_decode_str(name).decode_utf8().ok()?;
+    if !is_plain(name) {
+        percent_decode_str(name).decode_utf8().ok()?;
+    }
     Some(Segment {
         from: BEFORE.len(),
         to: BEFORE.len() + name.len(),
     })
+}
+
+/// Nothing in it is encoded.
+fn is_plain(text: &str) -> bool {
+    !text.as_bytes().contains(&b'%')
 }
 
 #[cfg(test)]

@@ -1,12 +1,9 @@
 //! The listener and its connections: HTTP/1.1 and HTTP/2 on one port, with or without TLS, a bound on how many there are, and an orderly end.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use http::Request;
-use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +17,7 @@ use crate::clock;
 use crate::gateway::addresses::Addresses;
 use crate::gateway::connection::{Door, Idle, Underway, Watched, serve};
 use crate::gateway::service::Gateway;
-use crate::gateway::taking::{Streams, Taken};
+use crate::gateway::taking::Streams;
 use crate::gateway::timer::HeadTimer;
 use crate::gateway::tls::{Accepted, H2_PREFACE, Tls};
 use crate::task;
@@ -119,10 +116,7 @@ pub async fn run(
         let (stop, tls) = (stop.clone(), options.tls.clone());
         task::spawn(task::Kind::Local, "connection", async move {
             let _held = (place, share);
-            let service = service_fn(move |request: Request<Incoming>| {
-                let gateway = gateway.clone();
-                async move { Ok::<_, Infallible>(gateway.handle(request, peer).await.map(Taken::from)) }
-            });
+            let service = service_fn(move |request| gateway.handle(request, peer));
             if let Some(tls) = tls {
                 let accepted = tokio::select! {
                     biased;

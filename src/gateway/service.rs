@@ -1,7 +1,9 @@
 //! One request: who is it from, which face is it for, and that face's answer. Warm path for calls: no task, no channel and no
 //! lock between the connection and the scheduler.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,7 @@ use crate::gateway::keys::Failure;
 use crate::gateway::route::{Route, Segment, route};
 use crate::gateway::screen::Seen;
 use crate::gateway::slowdown::{Slowdown, Verdict};
+use crate::gateway::taking::Taken;
 use crate::gateway::{body, keys};
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
@@ -74,8 +77,44 @@ pub struct Gateway {
 /// Answers to wrong keys that are held back at the same time.
 pub const HELD_MAX: usize = 256;
 
+/// What is to be done for the answer to a request whose head has been looked at.
+enum Begun {
+    Answered(Response<Body>),
+    /// A function is called.
+    Call(Segment, Parts, Incoming),
+    /// Boxed, so that calls carry nothing of it.
+    Other(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
+}
+
+impl Begun {
+    fn other(answer: impl Future<Output = Response<Body>> + Send + 'static) -> Self {
+        Self::Other(Box::pin(answer))
+    }
+}
+
 impl Gateway {
-    pub async fn handle(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+    /// One request, up to its answer. Its head is looked at before there is a future, and what that finds is all the future has of it: every
+    /// function that a request or a large future is moved through copies it.
+    pub fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> impl Future<Output = Result<Response<Taken>, Infallible>> + Send + use<> {
+        let (face, begun) = self.begin(request, peer);
+        let gateway = self.clone();
+        async move {
+            let response = match begun {
+                Begun::Answered(response) => response,
+                Begun::Call(name, ref head, body) => gateway.execute(name, head, body).await,
+                Begun::Other(answer) => answer.await,
+            };
+            metrics::http(face, response.status().as_u16() / 100);
+            Ok(response.map(Taken::from))
+        }
+    }
+
+    /// Which face a request is for, and what is to be done for its answer.
+    fn begin(self: &Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> (&'static str, Begun) {
         let seen = Seen::of(request.headers());
         let host = session::named(seen.host.first(), request.uri());
         let route = match address::of_host(host) {
@@ -94,40 +133,48 @@ impl Gateway {
             _ => seen.own(&request),
         });
         let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
-        let response = if let Err(problem) = screened {
+        let gateway = || self.clone();
+        let begun = if let Err(problem) = screened {
             let mut response = refused(&problem);
             // Where this request ends may be the very thing that is in doubt: what comes behind it is not read. HTTP/2 has frames.
             if request.version() < Version::HTTP_2 {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            response
+            Begun::Answered(response)
         } else if unread() {
-            refused(&Problem::StoreUnavailable)
+            Begun::Answered(refused(&Problem::StoreUnavailable))
         } else if aws {
-            Box::pin(self.lambda(route, request, peer)).await
+            let gateway = gateway();
+            Begun::other(async move { gateway.lambda(route, request, peer).await })
         } else if route.is_open() {
-            Box::pin(self.answer(route, request, peer)).await
+            let gateway = gateway();
+            Begun::other(async move { gateway.answer(route, request, peer).await })
         } else {
             match self.admitted(&request, &seen) {
                 Ok(grant) => match (self.permits(&grant, &request), route) {
-                    (Err(denied), _) => error::refused(&denied.into()),
-                    // In this future, and its request taken apart here: every function that a request is moved through copies it.
+                    (Err(denied), _) => Begun::Answered(error::refused(&denied.into())),
                     (Ok(()), Route::Execute(name)) => {
                         let (head, body) = request.into_parts();
-                        self.execute(name, &head, body).await
+                        Begun::Call(name, head, body)
                     }
-                    // Boxed, so that calls carry nothing of it.
-                    (Ok(()), route) => Box::pin(self.answer_to(grant, route, request, peer)).await,
+                    (Ok(()), route) => {
+                        let gateway = gateway();
+                        Begun::other(
+                            async move { gateway.answer_to(grant, route, request, peer).await },
+                        )
+                    }
                 },
                 Err(failure) => {
-                    let (headers, version) = (request.headers(), request.version());
-                    Box::pin(self.turned_away(failure, peer, headers, version)).await
+                    let gateway = gateway();
+                    Begun::other(async move {
+                        let (headers, version) = (request.headers(), request.version());
+                        gateway.turned_away(failure, peer, headers, version).await
+                    })
                 }
             }
         };
-        metrics::http(face, response.status().as_u16() / 100);
-        response
+        (face, begun)
     }
 
     /// AWS's API finds out itself who asks, unless the request carries a key like one for the native face. So does a function URL, if it matters

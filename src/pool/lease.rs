@@ -110,8 +110,9 @@ impl Pool {
                         Ok(handed) => handed?,
                         Err(_closed) => return Err(Failed::unstarted(Fault::Draining)),
                     };
-                    let origin = Origin::handed(&handed, clock::now().saturating_duration_since(since));
-                    return Ok((self.lease(slot, handed.worker, guard, clock::now()), origin));
+                    let now = clock::now();
+                    let origin = Origin::handed(&handed, now.saturating_duration_since(since));
+                    return Ok((self.lease(slot, handed.worker, guard, now), origin));
                 }
                 () = tokio::time::sleep_until(look_again.min(deadline).into()) => {
                     let now = clock::now();

@@ -52,6 +52,7 @@ use crate::scheduler::record::{Call, Record, Summary};
 use crate::scheduler::share::Share;
 use crate::scheduler::totals::{Part, Totals};
 use crate::secrets::Secrets;
+use crate::task;
 use crate::telemetry::metrics::{self, FunctionMeters};
 use crate::telemetry::traces::Tracer;
 use crate::worker::specialise::Blueprint;
@@ -587,7 +588,7 @@ impl Scheduler {
         }
         if kind == Some(StartKind::Warm) && !called.phases.queue.is_zero() {
             // Its worker is the next one's in line by now, who goes first: it then has work while this answer is written.
-            tokio::task::yield_now().await;
+            task::let_others_go().await;
         }
         called
     }

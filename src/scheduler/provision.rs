@@ -193,7 +193,7 @@ impl Scheduler {
             // What the version has to itself may be with another process, and is its own however much the others use.
             let admitted = match others {
                 None => share.admit(own, deadline).await,
-                Some(others) => share.admit_at_either(own, others, deadline).await,
+                Some(others) => Box::pin(share.admit_at_either(own, others, deadline)).await,
             };
             return admitted.map(|(permit, term)| (permit, Some(term)));
         }

@@ -14,7 +14,7 @@ use crate::domain::invocation::Invocation;
 use crate::domain::limits::{ANSWER_MAX, Mebibytes};
 use crate::engine::{self, ContainerId, Engine};
 use crate::worker::Worker;
-use crate::worker::connection;
+use crate::worker::connection::{self, Rest};
 use crate::worker::frame::{self, Frame, Kind};
 use crate::worker::message;
 
@@ -95,13 +95,19 @@ pub async fn begin(
         ..
     } = invocation;
     let connection = &mut worker.connection;
-    let exchange = async {
-        connection
-            .send_invoke(stream, unix_ms, *request_id, context, payload, *raw)
-            .await?;
-        connection.receive().await
+    let begun = connection.begin_invoke(stream, unix_ms, *request_id, context, payload, *raw);
+    let exchanged = match begun {
+        Ok(Rest::Nothing) => worker.patience.until(deadline, connection.receive()).await,
+        Ok(rest) => {
+            let exchange = async {
+                connection.send_rest(rest, payload).await?;
+                connection.receive().await
+            };
+            // Boxed, so that calls which are sent at once carry nothing of it.
+            Box::pin(worker.patience.until(deadline, exchange)).await
+        }
+        Err(error) => Ok(Err(error)),
     };
-    let exchanged = worker.patience.until(deadline, exchange).await;
     let now = clock::now();
     let step = match exchanged {
         Ok(Ok(frame)) => {

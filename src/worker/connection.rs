@@ -42,6 +42,18 @@ pub struct Connection {
     output: BytesMut,
 }
 
+/// What is left of an invocation to be sent.
+#[derive(Debug, Clone, Copy)]
+pub enum Rest {
+    Nothing,
+    From {
+        /// Of the buffer.
+        written: usize,
+        /// The payload is in the buffer, too.
+        copied: bool,
+    },
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the worker closed the connection")]
@@ -107,7 +119,8 @@ impl Connection {
         write_all(socket, &self.output).await.map_err(broken)
     }
 
-    pub async fn send_invoke(
+    /// Sends an invocation, if there is room for it, as there mostly is: who calls then has nothing of the waiting in its future.
+    pub fn begin_invoke(
         &mut self,
         stream: u32,
         deadline_unix_ms: u64,
@@ -115,7 +128,7 @@ impl Connection {
         context: &[u8],
         payload: &[u8],
         raw: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<Rest, Error> {
         let length = message::invoke_head_len(context.len()) + payload.len();
         let flags = if raw { frame::RAW } else { 0 };
         self.output.clear();
@@ -134,6 +147,18 @@ impl Connection {
                 other => other,
             })?,
         };
+        if copied && written == self.output.len() {
+            return Ok(Rest::Nothing);
+        }
+        Ok(Rest::From { written, copied })
+    }
+
+    /// Sends what there was no room for of the invocation with this payload.
+    pub async fn send_rest(&mut self, rest: Rest, payload: &[u8]) -> Result<(), Error> {
+        let Rest::From { written, copied } = rest else {
+            return Ok(());
+        };
+        let socket = self.socket.get_ref();
         let rest = &self.output[written..];
         let sent = write_all(socket, rest).await.map_err(broken);
         sent.map_err(|error| match error {
@@ -144,6 +169,20 @@ impl Connection {
             write_all(socket, payload).await.map_err(broken)?;
         }
         Ok(())
+    }
+
+    /// Sends an invocation, however long that takes.
+    pub async fn send_invoke(
+        &mut self,
+        stream: u32,
+        deadline_unix_ms: u64,
+        request_id: RequestId,
+        context: &[u8],
+        payload: &[u8],
+        raw: bool,
+    ) -> Result<(), Error> {
+        let begun = self.begin_invoke(stream, deadline_unix_ms, request_id, context, payload, raw);
+        self.send_rest(begun?, payload).await
     }
 
     /// The next frame. Cancel-safe.

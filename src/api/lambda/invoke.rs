@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::api::body::Body;
 use crate::api::error::{JSON, request_id_value};
-use crate::api::invoke::label;
+use crate::api::label::label;
 use crate::api::lambda::errors::{REQUEST_ID, RESERVED, Refusal};
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
@@ -164,7 +164,7 @@ impl Call {
             called.request_id,
             &called.phases,
             called.start,
-            Some(&self.target),
+            &self.target,
         );
         headers.insert(REQUEST_ID, request_id_value(called.request_id));
         headers.insert(read::RUNTIME, ascii(self.target.function.runtime.as_str()));

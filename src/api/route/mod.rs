@@ -17,9 +17,10 @@ use http::{Method, Response, StatusCode};
 use serde::Serialize;
 
 use crate::api::body::Body;
+use crate::api::label::{SERVER_TIMING, label};
 use crate::api::route::answer::Head;
 use crate::api::route::event::{At, Request};
-use crate::api::{error, invoke, trace};
+use crate::api::{error, trace};
 use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::id::RequestId;
@@ -155,12 +156,12 @@ pub(in crate::api) async fn call(
     });
     let headers = response.headers_mut();
     let own_id = headers.remove(error::REQUEST_ID);
-    let own_timing = headers.remove(invoke::SERVER_TIMING);
-    invoke::label(headers, request_id, &phases, start, Some(target));
+    let own_timing = headers.remove(SERVER_TIMING);
+    label(headers, request_id, &phases, start, target);
     headers.insert(AMZN_REQUEST_ID, error::request_id_value(request_id));
     // A function may pass on its caller's id, and tell its own times.
     own_id.map(|own| headers.insert(error::REQUEST_ID, own));
-    own_timing.map(|own| headers.append(invoke::SERVER_TIMING, own));
+    own_timing.map(|own| headers.append(SERVER_TIMING, own));
     response
 }
 
