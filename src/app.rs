@@ -282,7 +282,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             tls.is_some(),
             config.server.body_timeout,
             arriving.clone(),
-        ),
+        )
+        .context("no code can be fetched")?,
         control: control::router(control),
         keys,
         rendered,

@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, Server,
+    Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, S3, Server,
     Store, Tls, Traces, Urls, Worker,
 };
 use crate::domain::aws::Place;
@@ -275,9 +275,34 @@ fn is_domain(text: &str) -> bool {
     text.len() <= 180 && text.split('.').all(label)
 }
 
+fn region(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let good = !text.is_empty() && text.len() <= 32 && text.chars().all(good);
+    good.then(|| text.to_owned())
+        .ok_or_else(|| format!("{text:?} is no region, expected one like us-east-1"))
+}
+
 /// Where a collector is; without a path it is where collectors have it.
 fn endpoint(url: &str) -> Result<String, String> {
-    let wrong = |what: &str| format!("{what}, expected a URL like http://127.0.0.1:4318/v1/traces");
+    let like = "http://127.0.0.1:4318/v1/traces";
+    match web_path(url, like, "traces.headers")? {
+        "" => Ok(format!("{}/v1/traces", url.trim_end_matches('/'))),
+        _ => Ok(url.to_owned()),
+    }
+}
+
+/// Where a store that speaks S3 is.
+fn bucket_endpoint(url: &str) -> Result<String, String> {
+    web_path(url, "http://127.0.0.1:9000", "aws.s3.secret_key")?;
+    match url.contains(['?', '#']) {
+        true => Err("has more in it than a host and a path".into()),
+        false => Ok(url.trim_end_matches('/').to_owned()),
+    }
+}
+
+/// The path of a URL, without the slash it begins with. `like` is what is expected, `secrets` is where its passwords belong.
+fn web_path<'a>(url: &'a str, like: &str, secrets: &str) -> Result<&'a str, String> {
+    let wrong = |what: &str| format!("{what}, expected a URL like {like}");
     let rest = url
         .strip_prefix("http://")
         .or_else(|| url.strip_prefix("https://"));
@@ -287,11 +312,10 @@ fn endpoint(url: &str) -> Result<String, String> {
     match () {
         () if url.contains(strange) => Err(wrong("has characters that belong into no URL")),
         () if host.is_empty() || host.starts_with(':') => Err(wrong("names no host")),
-        () if host.contains('@') => {
-            Err("has a password in it, which belongs into traces.headers".into())
-        }
-        () if path.is_empty() => Ok(format!("{}/v1/traces", url.trim_end_matches('/'))),
-        () => Ok(url.to_owned()),
+        () if host.contains('@') => Err(format!(
+            "has a password in it, which belongs into {secrets}"
+        )),
+        () => Ok(path),
     }
 }
 
@@ -392,15 +416,11 @@ impl Reader<'_> {
     }
 
     fn aws(&mut self) -> Aws {
+        let region = self.text("aws.region", region);
         Aws {
+            s3: self.s3(&region),
             place: Place {
-                region: self.text("aws.region", |text| {
-                    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-                    let good = !text.is_empty() && text.len() <= 32 && text.chars().all(good);
-                    good.then(|| text.to_owned()).ok_or_else(|| {
-                        format!("{text:?} is no region, expected one like us-east-1")
-                    })
-                }),
+                region,
                 account: self.text("aws.account", |text| {
                     let good = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
                     good.then(|| text.to_owned())
@@ -435,6 +455,41 @@ impl Reader<'_> {
                 }),
             },
         }
+    }
+
+    fn s3(&mut self, region_of_all: &str) -> Option<S3> {
+        let endpoint = self.text("aws.s3.endpoint", |text| match text {
+            "" => Ok(None),
+            url => bucket_endpoint(url).map(Some),
+        });
+        let access_key = self.text("aws.s3.access_key", |text| {
+            let good = text.chars().all(|c| c.is_ascii_graphic() && c != ',');
+            good.then(|| text.to_owned())
+                .ok_or_else(|| "has characters that no access key has".into())
+        });
+        let secret_key = self.text("aws.s3.secret_key", |text| Ok(text.to_owned()));
+        let s3 = S3 {
+            endpoint: endpoint.clone().unwrap_or_default(),
+            region: self.text("aws.s3.region", |text| match text {
+                "" => Ok(region_of_all.to_owned()),
+                text => region(text),
+            }),
+            timeout: self.time("aws.s3.timeout"),
+            access_key,
+            secret_key,
+        };
+        endpoint.as_ref()?;
+        for (key, value) in [
+            ("aws.s3.access_key", &s3.access_key),
+            ("aws.s3.secret_key", &s3.secret_key),
+        ] {
+            if value.is_empty() {
+                let what = "is empty, but aws.s3.endpoint is given";
+                let origin = &self.values.get(key).origin;
+                self.faults.push(Fault::of(key, origin, what));
+            }
+        }
+        Some(s3)
     }
 
     fn traces(&mut self) -> Option<Traces> {
@@ -549,6 +604,28 @@ mod tests {
             "http://o.example/a b",
         ] {
             assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_store_is_a_host_and_perhaps_a_path() {
+        for (url, kept) in [
+            ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+            ("https://s3.example/", "https://s3.example"),
+            ("https://o.example/own/s3/", "https://o.example/own/s3"),
+        ] {
+            assert_eq!(bucket_endpoint(url).as_deref(), Ok(kept));
+        }
+        for bad in [
+            "s3.example",
+            "s3://code",
+            "http://",
+            "http://key:secret@s3.example",
+            "http://s3.example/?x=1",
+            "http://s3.example#x",
+        ] {
+            let said = bucket_endpoint(bad).expect_err(bad);
+            assert!(!said.contains("key:secret"), "{said}");
         }
     }
 

@@ -209,6 +209,30 @@ pub struct Aws {
     /// Of functions that such a client makes.
     pub network: Network,
     pub urls: Urls,
+    /// Where code lies that is not sent; `None` is nowhere.
+    pub s3: Option<S3>,
+}
+
+/// A store that speaks S3.
+#[derive(Clone, PartialEq, Eq)]
+pub struct S3 {
+    /// Without a slash at its end.
+    pub endpoint: String,
+    pub access_key: String,
+    pub secret_key: String,
+    pub region: String,
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for S3 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3")
+            .field("endpoint", &self.endpoint)
+            .field("access_key", &self.access_key)
+            .field("region", &self.region)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What function URLs look like.

@@ -159,6 +159,10 @@ fn describe() -> [&'static str; 4] {
             "Calls to the store that failed, by operation.",
         ),
         (
+            "hearth_code_fetches_total",
+            "Code that was to come from a bucket, by outcome: ok, refused (not there, too large, not for this key), failed (the store).",
+        ),
+        (
             "hearth_spans_total",
             "Spans of traced calls, by outcome: sent, refused, and dropped because of queue_full, unreachable, stopped.",
         ),
@@ -606,6 +610,11 @@ pub fn delivered(destination: &'static str, ok: bool) {
 /// What was done for a call with an idempotency key.
 pub fn idempotent_call(outcome: &'static str) {
     metrics::counter!("hearth_idempotent_calls_total", "outcome" => outcome).increment(1);
+}
+
+/// Code was fetched from a bucket, or not.
+pub fn code_fetched(outcome: &'static str) {
+    metrics::counter!("hearth_code_fetches_total", "outcome" => outcome).increment(1);
 }
 
 /// What became of spans.

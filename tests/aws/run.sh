@@ -28,6 +28,9 @@ fi
 export SAM_DIR=$built/aws-sam
 pip_tool "$SAM_DIR" tests/aws/sam.txt "the SAM CLI"
 
+# A store that code is fetched from.
+pip_tool "$built/aws-s3" tests/aws/s3.txt "a server of S3"
+
 # AWS's client for Node.js is compiled where it is installed.
 for program in autoreconf libtoolize cmake g++ make; do
     command -v "$program" >/dev/null || { install_packages autoconf automake libtool cmake g++ make && break; }
@@ -37,8 +40,25 @@ build_server
 # Not the place that is the default: whatever names a function has to know where it is.
 export AWS_TEST_REGION=eu-west-3 AWS_TEST_ACCOUNT=210987654321
 runtimes/provided/contract/build.sh
+export S3_STORE=$work/s3.json
+"$built/aws-s3/bin/python" tests/aws/s3.py "$S3_STORE" >"$work/s3.log" 2>&1 &
+store=$!
+disown "$store"
+end_store() {
+    local status=$?
+    # It may stand still.
+    kill -KILL "$store" 2>/dev/null
+    end_suite "$status"
+}
+trap end_store EXIT
+wait_for 60 test -s "$S3_STORE" || die "no store: $(tail -n 5 "$work/s3.log")"
+read -r s3_endpoint s3_key s3_secret < <(python3 -c 'import json, sys
+told = json.load(open(sys.argv[1]))
+print(told["endpoint"], *told["hearth"])' "$S3_STORE")
 serve 127.0.0.1:0 --set pool.stem_min=1 --set pool.stem_max=2 \
     --set "aws.region=$AWS_TEST_REGION" --set "aws.account=$AWS_TEST_ACCOUNT" \
+    --set "aws.s3.endpoint=$s3_endpoint" --set "aws.s3.access_key=$s3_key" --set "aws.s3.secret_key=$s3_secret" \
+    --set aws.s3.timeout=10s \
     --set "aws.destinations=arn:aws:sqs:$AWS_TEST_REGION:$AWS_TEST_ACCOUNT:failed=function:failed"
 await_server
 # What a user's shell gets, and nothing of the user's own settings for AWS.

@@ -154,9 +154,9 @@ class Making(Case):
     def test_code_from_elsewhere(self):
         message = self.refused(
             "InvalidParameterValueException", 400, LAMBDA.create_function,
-            FunctionName="wrong", Runtime="python3.13", Role=ROLE, Handler="app.handler", Code={"S3Bucket": "bucket", "S3Key": "key"},
+            FunctionName="wrong", Runtime="python3.13", Role=ROLE, Handler="app.handler", Code={"S3Bucket": "code", "S3Key": "key"},
         )
-        self.assertIn("S3", message)
+        self.assertIn("S3 Error Code: NoSuchKey", message)
         message = self.refused(
             "InvalidParameterValueException", 400, LAMBDA.update_function_code,
             FunctionName=self.function(), ZipFile=package(ECHO), S3Bucket="bucket", S3Key="key",

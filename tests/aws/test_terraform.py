@@ -64,6 +64,26 @@ class Terraform(Case):
         for gone in (name, f"{name}-plain"):
             self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=gone)
 
+    def test_code_by_way_of_a_bucket(self):
+        with open(os.environ["S3_STORE"]) as file:
+            store = json.load(file)
+        shutil.copy(pathlib.Path(__file__).parent / "terraform" / "bucket" / "main.tf", self.folder)
+        key, secret = store["owner"]
+        self.values |= {"store": store["endpoint"], "store_key": key, "store_secret": secret}
+        self.terraform("init", "-input=false")
+        self.terraform("apply", "-input=false", "-auto-approve")
+        name = self.values["name"]
+        self.assertEqual(self.call(name, {"who": "Ada"})[0], "hello Ada")
+        self.same()
+        # Another object is another version of it, and new code of the function that there is.
+        (self.folder / "code.zip").write_bytes(package(CODE.replace("' '", "', '")))
+        applied = self.terraform("apply", "-input=false", "-auto-approve").stdout
+        self.assertIn("0 added, 2 changed, 0 destroyed", applied)
+        self.assertEqual(self.call(name, {"who": "Ada"})[0], "hello, Ada")
+        self.same()
+        self.terraform("destroy", "-auto-approve")
+        self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=name)
+
     def same(self):
         plan = self.terraform("plan", "-input=false", "-detailed-exitcode", codes=(0, 2))
         self.assertEqual(plan.returncode, 0, plan.stdout)

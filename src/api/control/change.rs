@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::api::control::image;
@@ -138,6 +139,8 @@ pub enum Source {
     Inline(String),
     /// Base64 of a zip, not decoded yet.
     Zip(String),
+    /// A zip from elsewhere.
+    Fetched(Bytes),
     Path(PathBuf),
     /// Looked for by `Deploy`.
     Image(image::Wish),
@@ -147,7 +150,7 @@ impl Source {
     /// The field it was given in.
     pub fn field(&self) -> &'static str {
         match self {
-            Source::Inline(_) | Source::Zip(_) => "code",
+            Source::Inline(_) | Source::Zip(_) | Source::Fetched(_) => "code",
             Source::Path(_) => "code_path",
             Source::Image(_) => image::FIELD,
         }

@@ -33,7 +33,9 @@ pub enum Error {
 pub enum Incoming {
     /// Text, and where it is written to.
     Inline(String, SourceFile),
+    /// In base64.
     Zip(String),
+    Fetched(Bytes),
     Path(PathBuf),
     Image(Image),
 }
@@ -43,14 +45,21 @@ pub fn pack(code: Incoming, places: &Places) -> Result<Package, Error> {
         name: name.into(),
         executable: false,
     };
-    let (zip, origin) = match code {
-        Incoming::Inline(text, file) => (package::pack_inline(&file, &text)?, Origin::Inline),
-        Incoming::Zip(text) => (decode(text)?, Origin::Zip),
-        Incoming::Path(path) => (package::pack_path(&path, places)?, Origin::Path(path)),
+    let (zip, origin): (Bytes, _) = match code {
+        Incoming::Inline(text, file) => {
+            let zip = package::pack_inline(&file, &text)?;
+            (zip.into(), Origin::Inline)
+        }
+        Incoming::Zip(text) => (decode(text)?.into(), Origin::Zip),
+        Incoming::Fetched(zip) => (zip, Origin::Zip),
+        Incoming::Path(path) => {
+            let zip = package::pack_path(&path, places)?;
+            (zip.into(), Origin::Path(path))
+        }
         Incoming::Image(image) => {
             let text = serde_json::json!({"id": image.built.id, "settings": image.settings});
             let zip = package::pack_inline(&file("image.json"), &text.to_string())?;
-            (zip, Origin::Image(Box::new(image)))
+            (zip.into(), Origin::Image(Box::new(image)))
         }
     };
     let summary = package::inspect(&zip)?;
@@ -60,10 +69,7 @@ pub fn pack(code: Incoming, places: &Places) -> Result<Package, Error> {
         unpacked_size: Some(summary.unpacked_size),
         origin,
     };
-    Ok(Package {
-        code,
-        zip: zip.into(),
-    })
+    Ok(Package { code, zip })
 }
 
 /// The file inline code is written to.

@@ -125,7 +125,7 @@ impl Draft {
             (Some(Source::Inline(_)), Some(runtime)) => Some(runtime.default_handler.clone()),
             // Until the image is known.
             (Some(Source::Image(_)), _) => Some(String::new()),
-            (Some(Source::Zip(_) | Source::Path(_)), _)
+            (Some(Source::Zip(_) | Source::Fetched(_) | Source::Path(_)), _)
                 if change.handler.is_none() && !faults.has("handler") =>
             {
                 faults.add("handler", "is required unless the code is given inline");
@@ -324,6 +324,7 @@ fn packed(
         // Nowhere to write it to; the fault that caused this is there already.
         (Source::Inline(_), _, _) => return Ok(None),
         (Source::Zip(text), _, _) => Incoming::Zip(text),
+        (Source::Fetched(zip), _, _) => Incoming::Fetched(zip),
         (Source::Path(path), _, _) => Incoming::Path(path),
         // What there is of it is known when it was found.
         (Source::Image(_), _, _) => return Ok(None),

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use crate::api::access::Caller;
 use crate::api::control::Control;
 use crate::api::control::change::{Fields, description, text};
+use crate::api::control::code::Incoming;
 use crate::api::control::deploy::layers::Wanted;
 use crate::api::control::functions::json;
 use crate::api::control::intake::{Name, Query};
@@ -181,7 +182,9 @@ pub async fn publish(
     let (wanted, zip) = read(&upload.bytes)?;
     caller.may_with(Scope::Deploy, wanted.name.as_str())?;
     let room = Some(upload.room);
-    let published = control.deploy.publish_layer(wanted, ("zip", zip), room);
+    let published = control
+        .deploy
+        .publish_layer(wanted, ("zip", Incoming::Zip(zip)), room);
     let version = published.await?;
     Ok(json(StatusCode::CREATED, &LayerDocument::of(&version)))
 }

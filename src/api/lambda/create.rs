@@ -9,10 +9,11 @@ use crate::api::body::Body;
 use crate::api::control::change::{self, Change, Faults};
 use crate::api::control::deploy::versions::Publish;
 use crate::api::control::draft::Draft;
+use crate::api::error::Problem;
 use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
-use crate::api::lambda::origin::Origin;
+use crate::api::lambda::origin::{Code, Origin};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::Wish;
 use crate::api::lambda::{Asked, Lambda, absent, json, layers, names, read, runtimes, versions};
@@ -61,7 +62,7 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     let publish = fields.flag("Publish")?;
     let is_image = package.as_deref() == Some("Image");
     let source_kms_key = origin.kms_key.clone();
-    let source = match is_image {
+    let code = match is_image {
         true if wish.is_of_zip() => return Err(Refusal::parameter(ZIP_IN_IMAGE)),
         true => origin.image(wish.image.clone().unwrap_or_default())?,
         false => origin.package()?,
@@ -81,6 +82,13 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     let find = |name| runtimes::find(name, &face.control.runtimes, &face.settings);
     let manifest = runtime.map(find).transpose()?;
     let layers = layers::wanted(face, None, &asked.caller, wish.layers.as_deref()).await?;
+    // Nothing is fetched for a function that cannot be made.
+    if let (Code::There(_), Some(there)) = (&code, face.latest(&named)) {
+        let by = there.function.id.clone();
+        let name = named.name;
+        return Err(Problem::NameTaken { name, by }.into());
+    }
+    let source = code.bring(face, &mut asked).await?;
     let change = Change {
         layers,
         name: Some(

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::api::body::Body;
 use crate::api::error::{self, FieldFault, Problem};
+use crate::api::lambda::bucket;
 use crate::api::lambda::sigv4;
 use crate::domain::id::RequestId;
 use crate::domain::limits::PACKAGE_PACKED_MAX;
@@ -147,6 +148,13 @@ impl Refusal {
         Self::lower(status, "RequestEntityTooLargeException", message)
     }
 
+    /// A package that is too large before it is unpacked.
+    fn large_zip() -> Self {
+        let message = format!("Zipped size must be smaller than {PACKAGE_PACKED_MAX} bytes");
+        let status = StatusCode::PAYLOAD_TOO_LARGE;
+        Self::bare(status, "RequestEntityTooLargeException", message)
+    }
+
     /// `reason` is AWS's word for the limit.
     pub fn throttled(reason: &'static str, message: impl Into<String>) -> Self {
         let status = StatusCode::TOO_MANY_REQUESTS;
@@ -259,17 +267,34 @@ impl From<sigv4::Error> for Refusal {
     }
 }
 
+/// What came of code that is in a bucket.
+impl From<bucket::Error> for Refusal {
+    fn from(error: bucket::Error) -> Self {
+        use bucket::Error;
+        match error {
+            Error::Ambiguous(_) => Self::parameter(format!("S3Key cannot be asked for: {error}.")),
+            Error::Refused { code, message } => Self::parameter(format!(
+                "Error occurred while GetObject. S3 Error Code: {code}. S3 Error Message: {message}"
+            )),
+            Error::Denied { object, message } => Self::denied(format!(
+                "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for {object}. S3 Error Code: AccessDenied. S3 Error Message: {message}"
+            )),
+            Error::TooLarge { .. } => Self::large_zip(),
+            Error::NoRoom(problem) => problem.into(),
+            // Nothing of it is the caller's doing, and it may pass.
+            Error::Key { .. } | Error::Store(_) => {
+                Self::service(format!("The code could not be fetched: {error}."))
+            }
+        }
+    }
+}
+
 /// What the parts below both faces refuse. What AWS has an own text for is said by whoever knows the function.
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let message = problem.to_string();
         match problem {
-            Problem::Invalid(faults) if faults.iter().any(is_large_zip) => {
-                let message =
-                    format!("Zipped size must be smaller than {PACKAGE_PACKED_MAX} bytes");
-                let status = StatusCode::PAYLOAD_TOO_LARGE;
-                Self::bare(status, "RequestEntityTooLargeException", message)
-            }
+            Problem::Invalid(faults) if faults.iter().any(is_large_zip) => Self::large_zip(),
             Problem::Invalid(faults) => Self::parameter(invalid(&faults)),
             Problem::Malformed { .. } => Self::serialization(message),
             Problem::TooLarge { limit } => Self::too_large(format!(

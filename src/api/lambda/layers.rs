@@ -108,7 +108,7 @@ pub(super) async fn publish(face: &Lambda, mut asked: Asked) -> Result<Response<
     let origin = Origin::read(&mut content)?;
     fields.close(content);
     fields.finish()?;
-    let zip = origin.zip("Content", "Please provide a source for layer content.")?;
+    let content = origin.content("Please provide a source for layer content.")?;
     let wanted = Wanted {
         name,
         description: description.unwrap_or_default(),
@@ -116,6 +116,7 @@ pub(super) async fn publish(face: &Lambda, mut asked: Asked) -> Result<Response<
         runtimes,
         architectures,
     };
+    let zip = content.bring(face, &mut asked).await?;
     let (deploy, room) = (&face.control.deploy, asked.room);
     let version = deploy.publish_layer(wanted, ("code", zip), room).await?;
     let asker = (&asked.caller, &asked.parts);

@@ -7,6 +7,7 @@ pub mod account;
 pub mod aliases;
 pub mod auth;
 pub mod body;
+pub mod bucket;
 pub mod change;
 pub mod code;
 pub mod create;
@@ -77,6 +78,8 @@ pub struct Lambda {
     tls: bool,
     body_timeout: Duration,
     arriving: Arc<Room>,
+    /// What brings code that is not sent.
+    bucket: Option<Arc<bucket::Client>>,
     /// Whether hosts of function URLs are names on this machine; not asked before it matters.
     names_lead_here: Arc<OnceCell<bool>>,
 }
@@ -114,15 +117,17 @@ impl Lambda {
         tls: bool,
         body_timeout: Duration,
         arriving: Arc<Room>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, bucket::NoEndpoint> {
+        let bucket = settings.s3.as_ref().map(bucket::Client::new).transpose()?;
+        Ok(Self {
             control,
             settings: Arc::new(settings),
             tls,
             body_timeout,
             arriving,
+            bucket: bucket.map(Arc::new),
             names_lead_here: Arc::default(),
-        }
+        })
     }
 
     /// The answer to a request, or why nobody knows who sent it. A grant that is in its extensions was found by other means than a signature.

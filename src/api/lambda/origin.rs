@@ -1,11 +1,16 @@
 //! Where code is to come from, as CreateFunction, UpdateFunctionCode and PublishLayerVersion say it. All that is said is checked, whichever of
-//! it is used; what lies in a bucket is not fetched.
+//! it is used. What lies in a bucket is fetched only when all else is known to be right.
+
+use bytes::Bytes;
 
 use crate::api::control::change::Source;
+use crate::api::control::code::Incoming;
 use crate::api::control::image;
+use crate::api::lambda::bucket::Object;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::settings::resource;
+use crate::api::lambda::{Asked, Lambda};
 use crate::domain::image::{Settings, is_name};
 
 const BUCKET: &str = r"[0-9A-Za-z\.\-_]*(?<!\.)";
@@ -18,36 +23,94 @@ pub(super) struct Origin {
     /// In base64. It may be tens of megabytes, so it is moved and not copied.
     zip: Option<String>,
     image: Option<String>,
-    /// The fields that name a place elsewhere.
-    elsewhere: Vec<&'static str>,
+    bucket: Option<String>,
+    key: Option<String>,
+    version: Option<String>,
     /// What the package is to be encrypted with on AWS.
     pub kms_key: Option<String>,
+}
+
+/// A zip, or where it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Package {
+    /// In base64.
+    Sent(String),
+    There(Object),
+}
+
+/// What a function is to be made of, or where that is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    Here(Source),
+    There(Object),
+}
+
+impl Package {
+    /// Of the request nothing is needed any more.
+    pub(super) async fn bring(self, face: &Lambda, asked: &mut Asked) -> Result<Incoming, Refusal> {
+        match self {
+            Package::Sent(zip) => Ok(Incoming::Zip(zip)),
+            Package::There(object) => {
+                let zip = fetch(face, asked, &object).await?;
+                Ok(Incoming::Fetched(zip))
+            }
+        }
+    }
+}
+
+impl Code {
+    /// Of the request nothing is needed any more.
+    pub(super) async fn bring(self, face: &Lambda, asked: &mut Asked) -> Result<Source, Refusal> {
+        match self {
+            Code::Here(source) => Ok(source),
+            Code::There(object) => {
+                let zip = fetch(face, asked, &object).await?;
+                Ok(Source::Fetched(zip))
+            }
+        }
+    }
+}
+
+async fn fetch(face: &Lambda, asked: &mut Asked, object: &Object) -> Result<Bytes, Refusal> {
+    let Some(bucket) = &face.bucket else {
+        return Err(Refusal::parameter(
+            "Code from S3Bucket is not supported by this Hearth: send it as ZipFile, or have aws.s3.endpoint in its configuration name the store that has it.",
+        ));
+    };
+    // What waits for room has none itself, or those that wait could keep it from each other.
+    asked.body = Bytes::new();
+    asked.room = None;
+    let (bytes, room) = bucket.fetch(object, &face.control.room).await?;
+    asked.room = Some(room);
+    Ok(bytes)
 }
 
 impl Origin {
     pub(super) fn read(fields: &mut Fields) -> Result<Self, Refusal> {
         let zip = fields.text("ZipFile")?;
-        let mut elsewhere = Vec::new();
         let (least, most) = BUCKET_LENGTH;
         let bucket = fields.formed("S3Bucket", most, BUCKET, |text| {
             let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             text.chars().all(good) && !text.ends_with('.')
         })?;
-        if let Some(text) = bucket {
-            fields.at_least("S3Bucket", &text, least);
-            elsewhere.push("S3Bucket");
+        if let Some(text) = &bucket {
+            fields.at_least("S3Bucket", text, least);
         }
-        for field in ["S3Key", "S3ObjectVersion"] {
-            if let Some(text) = fields.up_to(field, KEY_MAX)? {
-                fields.at_least(field, &text, 1);
-                elsewhere.push(field);
+        let mut named = |field| {
+            let text = fields.up_to(field, KEY_MAX)?;
+            if let Some(text) = &text {
+                fields.at_least(field, text, 1);
             }
-        }
+            Ok::<_, Refusal>(text)
+        };
+        let (key, version) = (named("S3Key")?, named("S3ObjectVersion")?);
         fields.one_of("S3ObjectStorageMode", &["COPY", "REFERENCE"])?;
         Ok(Self {
             zip,
             image: fields.text("ImageUri")?,
-            elsewhere,
+            bucket,
+            key,
+            version,
             kms_key: resource(fields, "SourceKMSKeyArn")?.filter(|arn| !arn.is_empty()),
         })
     }
@@ -57,37 +120,45 @@ impl Origin {
     }
 
     /// A function's package.
-    pub(super) fn package(self) -> Result<Source, Refusal> {
-        if self.zip.is_some() && !self.elsewhere.is_empty() {
+    pub(super) fn package(self) -> Result<Code, Refusal> {
+        if self.zip.is_some() && (self.is_elsewhere() || self.version.is_some()) {
             return Err(Refusal::parameter(
                 "Please do not provide other FunctionCode parameters when providing a ZipFile.",
             ));
         }
         // With an image alone, AWS finds none.
-        let zip = self.zip("Code", "Please provide a source for function code.")?;
-        Ok(Source::Zip(zip))
-    }
-
-    /// What was sent; `what` it is, and what to say if nothing was.
-    pub(super) fn zip(self, what: &str, nothing: &str) -> Result<String, Refusal> {
-        let place = self.elsewhere.first().filter(|f| **f != "S3ObjectVersion");
-        match (self.zip, place) {
-            (Some(zip), _) => Ok(zip),
-            (None, Some(field)) => Err(Refusal::parameter(format!(
-                "{what} from {field} is not supported by Hearth: send it as ZipFile."
-            ))),
-            (None, None) => Err(Refusal::parameter(nothing)),
+        match self.content("Please provide a source for function code.")? {
+            Package::Sent(zip) => Ok(Code::Here(Source::Zip(zip))),
+            Package::There(object) => Ok(Code::There(object)),
         }
     }
 
+    /// A package; `nothing` is what to say if there is none.
+    pub(super) fn content(self, nothing: &str) -> Result<Package, Refusal> {
+        match (self.zip, self.bucket, self.key) {
+            (Some(zip), _, _) => Ok(Package::Sent(zip)),
+            (None, Some(bucket), Some(key)) => Ok(Package::There(Object {
+                bucket,
+                key,
+                version: self.version,
+            })),
+            (None, _, _) => Err(Refusal::parameter(nothing)),
+        }
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.bucket.is_some() || self.key.is_some()
+    }
+
     /// The image that a function is to be made of.
-    pub(super) fn image(self, settings: Settings) -> Result<Source, Refusal> {
+    pub(super) fn image(self, settings: Settings) -> Result<Code, Refusal> {
+        let elsewhere = self.is_elsewhere();
         let uri = self.image.ok_or_else(|| {
             Refusal::parameter(
                 "Please provide ImageUri when creating a function with packageType Image.",
             )
         })?;
-        if self.zip.is_some() || self.elsewhere.iter().any(|f| *f != "S3ObjectVersion") {
+        if self.zip.is_some() || elsewhere {
             return Err(Refusal::parameter(
                 "Please don't provide ZipFile or S3 when creating a function with packageType Image.",
             ));
@@ -96,10 +167,11 @@ impl Origin {
     }
 
     /// The image in the place of the one there is.
-    pub(super) fn other_image(self) -> Result<Source, Refusal> {
-        let bucket = self.elsewhere.contains(&"S3Bucket");
+    pub(super) fn other_image(self) -> Result<Code, Refusal> {
         match self.image {
-            Some(uri) if self.zip.is_none() && !bucket => named(uri, Settings::default()),
+            Some(uri) if self.zip.is_none() && self.bucket.is_none() => {
+                named(uri, Settings::default())
+            }
             _ => Err(Refusal::parameter(
                 "Please provide ImageUri when updating a function with packageType Image.",
             )),
@@ -107,17 +179,17 @@ impl Origin {
     }
 }
 
-fn named(uri: String, settings: Settings) -> Result<Source, Refusal> {
+fn named(uri: String, settings: Settings) -> Result<Code, Refusal> {
     if !is_name(&uri) {
         return Err(Refusal::parameter(format!(
             "Source image {uri} is not valid. Provide a valid source image."
         )));
     }
-    Ok(Source::Image(image::Wish {
+    Ok(Code::Here(Source::Image(image::Wish {
         uri,
         id: None,
         settings,
-    }))
+    })))
 }
 
 #[cfg(test)]
@@ -173,18 +245,29 @@ mod tests {
 
     #[test]
     fn one_of_them_is_used() {
-        let package = |body: &str| match read(body).and_then(Origin::package) {
-            Ok(Source::Zip(zip)) => Ok(zip),
-            Ok(_) => Err("another source".into()),
-            Err(refusal) => Err(refusal.message),
+        let package = |body: &str| {
+            let package = read(body).and_then(Origin::package);
+            package.map_err(|refusal| refusal.message)
         };
         let sent = r#"{"ZipFile": "eA==", "S3ObjectStorageMode": "COPY", "SourceKMSKeyArn": ""}"#;
-        assert_eq!(package(sent), Ok("eA==".into()));
+        assert_eq!(package(sent), Ok(Code::Here(Source::Zip("eA==".into()))));
+        let there = r#"{"S3Bucket": "code", "S3Key": "a/b.zip", "S3ObjectVersion": "7"}"#;
+        let object = Object {
+            bucket: "code".into(),
+            key: "a/b.zip".into(),
+            version: Some("7".into()),
+        };
+        assert_eq!(package(there), Ok(Code::There(object)));
         for (body, words) in [
             ("{}", "provide a source"),
             (r#"{"ImageUri": "x"}"#, "provide a source"),
             (r#"{"S3ObjectVersion": "1"}"#, "provide a source"),
-            (r#"{"S3Key": "k"}"#, "Code from S3Key is not supported"),
+            (r#"{"S3Key": "k"}"#, "provide a source"),
+            (r#"{"S3Bucket": "bucket"}"#, "provide a source"),
+            (
+                r#"{"ZipFile": "eA==", "S3Key": "k"}"#,
+                "do not provide other",
+            ),
             (
                 r#"{"ZipFile": "eA==", "S3ObjectVersion": "1"}"#,
                 "do not provide other",

@@ -1,6 +1,7 @@
 //! The face over a whole instance without containers: what is created is shown, what is wrong is said in AWS's words. What AWS's own clients
 //! make of it, `tests/aws` tries.
 
+mod bucket;
 mod layers;
 
 use std::io::Write;
@@ -63,6 +64,7 @@ impl Face {
         let world = World::empty();
         let room = Arc::new(Room::new(usize::MAX));
         let lambda = Lambda::new(world.control.clone(), settings, false, DEADLINE, room);
+        let lambda = lambda.expect("its settings can be used");
         let caller = signer(&world, &world.keys, Wish::admin());
         Self {
             world,

@@ -13,7 +13,7 @@ use crate::api::lambda::document::{self, Moment};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::Named;
-use crate::api::lambda::origin::Origin;
+use crate::api::lambda::origin::{Code, Origin};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::{self, Wish};
 use crate::api::lambda::{Asked, Lambda, create, json, layers, read, runtimes, versions};
@@ -37,7 +37,7 @@ pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Bod
     unpublished(&named)?;
     let made = target.published().head.last;
     let source_kms_key = origin.kms_key.clone();
-    let source = match target.function.image() {
+    let code = match target.function.image() {
         Some(_) => origin.other_image()?,
         None if origin.is_image() => {
             return Err(Refusal::parameter(
@@ -46,6 +46,11 @@ pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Bod
         }
         None => origin.package()?,
     };
+    // Once more in the function's turn; but nothing is fetched for what will be refused.
+    if matches!(code, Code::There(_)) {
+        unchanged(&target.function, made, revision.as_deref())?;
+    }
+    let source = code.bring(face, &mut asked).await?;
     let function = {
         let make = move |current: &Function, rules: crate::api::control::draft::Rules<'_>| {
             unchanged(current, made, revision.as_deref())?;

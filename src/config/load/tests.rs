@@ -320,6 +320,32 @@ fn set_flags_split_at_the_first_equals_sign() {
 }
 
 #[test]
+fn a_store_for_code_is_whole_or_not_there() {
+    let none = load(sources(None, &[], &[("aws.s3.access_key", "k")])).expect("no faults");
+    assert_eq!(none.aws.s3, None);
+    let flags = [
+        ("aws.region", "eu-west-3"),
+        ("aws.s3.endpoint", "http://127.0.0.1:9000/"),
+        ("aws.s3.access_key", "k"),
+    ];
+    let secret = [("HEARTH_AWS_S3_SECRET_KEY", "hidden")];
+    let config = load(sources(None, &secret, &flags)).expect("no faults");
+    assert!(!format!("{config:?}").contains("hidden"));
+    let s3 = config.aws.s3.expect("is there");
+    assert_eq!(s3.endpoint, "http://127.0.0.1:9000");
+    assert_eq!(
+        (s3.region.as_str(), s3.secret_key.as_str()),
+        ("eu-west-3", "hidden")
+    );
+    let found = load(sources(None, &[], &flags)).expect_err("has faults");
+    let found: Vec<_> = found.0.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        ["aws.s3.secret_key (the default): is empty, but aws.s3.endpoint is given"]
+    );
+}
+
+#[test]
 fn the_dump_names_the_origin_of_what_differs() {
     let file = file("[server]\nthreads = 3\n");
     let environment = [("HEARTH_LOG_FORMAT", "json")];

@@ -66,17 +66,15 @@ impl Deploy {
         self.measure(&mut draft.function).await
     }
 
-    /// Publishes base64 of a zip under the next number of a layer. What is wrong with the zip is a fault of `field`. `room` is held to the end.
+    /// Publishes a zip under the next number of a layer. What is wrong with the zip is a fault of `field`. `room` is held to the end.
     pub async fn publish_layer(
         self: &Arc<Self>,
         wanted: Wanted,
-        (field, zip): (&'static str, String),
+        (field, zip): (&'static str, Incoming),
         room: Option<OwnedSemaphorePermit>,
     ) -> Result<Version, Problem> {
         let places = self.places.clone();
-        let packed = task::blocking("pack layer", move || {
-            code::pack(Incoming::Zip(zip), &places)
-        });
+        let packed = task::blocking("pack layer", move || code::pack(zip, &places));
         let package = packed.await.map_err(|error| match &error {
             code::Error::Package(package) if package.blame() == Blame::Platform => {
                 tracing::error!(%error, "a layer could not be packed");

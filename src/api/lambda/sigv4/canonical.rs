@@ -7,12 +7,12 @@ use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Everything but the unreserved characters of RFC 3986.
-const STRICT: &AsciiSet = &NON_ALPHANUMERIC
+pub const STRICT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-const PATH: &AsciiSet = &STRICT.remove(b'/');
+pub const PATH: &AsciiSet = &STRICT.remove(b'/');
 
 /// What is signed of a request. `host` is what the client called the server, which HTTP/2 has in no header.
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,7 @@
 
 pub mod canonical;
 pub mod chunked;
+pub mod outgoing;
 pub mod presign;
 #[cfg(test)]
 mod tests;

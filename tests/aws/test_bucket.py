@@ -1,0 +1,187 @@
+"""Code that lies in a bucket, as most people deploy it: of a store that speaks S3 and looks at every signature (`s3.py`)."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import signal
+import urllib.request
+import uuid
+import zipfile
+
+import boto3
+from botocore.config import Config
+
+from support import ECHO, LAMBDA, REGION, ROLE, Case, aws, client, package
+
+with open(os.environ["S3_STORE"]) as file:
+    STORE = json.load(file)
+S3 = boto3.client(
+    "s3", endpoint_url=STORE["endpoint"], region_name=REGION, config=Config(s3={"addressing_style": "path"}),
+    aws_access_key_id=STORE["owner"][0], aws_secret_access_key=STORE["owner"][1],
+)
+FUNCTION = {"Runtime": "python3.13", "Handler": "app.handler", "Role": ROLE}
+GONE = "Error occurred while GetObject. S3 Error Code: {}. S3 Error Message: {}"
+
+
+def says(word):
+    return f"def handler(event, context):\n    return '{word}'\n"
+
+
+class Bucket(Case):
+    def put(self, code, key=None, bucket="code"):
+        """An object of this code; what names it in a request."""
+        key = key or f"{uuid.uuid4().hex}/app.zip"
+        zipped = code if isinstance(code, bytes) else package(code)
+        put = S3.put_object(Bucket=bucket, Key=key, Body=zipped)
+        self.version = put.get("VersionId")
+        return {"S3Bucket": bucket, "S3Key": key}
+
+    def created(self, **code):
+        name = self.name()
+        return name, LAMBDA.create_function(FunctionName=name, Code=code, **FUNCTION)
+
+    def test_a_function_is_made_of_it(self):
+        zipped = package(ECHO)
+        place = self.put(zipped)
+        name, made = self.created(**place)
+        sha = base64.b64encode(hashlib.sha256(zipped).digest()).decode()
+        self.assertEqual((made["CodeSha256"], made["CodeSize"], made["State"]), (sha, len(zipped), "Pending"))
+        self.assertEqual(self.call(name, {"a": 1})[0], {"a": 1})
+        # It is a copy.
+        S3.delete_object(Bucket=place["S3Bucket"], Key=place["S3Key"])
+        code = LAMBDA.get_function(FunctionName=name)["Code"]
+        self.assertEqual(code["RepositoryType"], "S3")
+        with urllib.request.urlopen(code["Location"], timeout=30) as response:
+            self.assertEqual(response.read(), zipped)
+
+    def test_keys_are_taken_as_they_are(self):
+        for key in ("a b/ü+%~(1)&=?#.zip", "/lead//double.zip", "%2e%2E/x.zip", "a/..b/...zip", "🍵 & <tea>.zip", "x" * 1000 + ".zip"):
+            with self.subTest(key=key):
+                place = self.put(says(key[0]), key)
+                name, _ = self.created(**place)
+                self.assertEqual(self.call(name)[0], key[0])
+
+    def test_new_code_and_versions_of_the_object(self):
+        place = self.put(says("one"))
+        first = self.version
+        name, made = self.created(**place)
+        self.put(says("two"), place["S3Key"])
+        dry = LAMBDA.update_function_code(FunctionName=name, DryRun=True, **place)
+        self.assertNotEqual(dry["CodeSha256"], made["CodeSha256"])
+        now = LAMBDA.get_function_configuration(FunctionName=name)
+        self.assertEqual(now["CodeSha256"], made["CodeSha256"])
+        said = self.refused(
+            "PreconditionFailedException", 412, LAMBDA.update_function_code, FunctionName=name, RevisionId=str(uuid.uuid4()), **place
+        )
+        self.assertIn("The Revision Id provided does not match", said)
+        updated = LAMBDA.update_function_code(FunctionName=name, RevisionId=now["RevisionId"], Publish=True, **place)
+        self.assertEqual((updated["CodeSha256"], updated["Version"]), (dry["CodeSha256"], "1"))
+        self.assertEqual(self.call(name)[0], "two")
+        LAMBDA.update_function_code(FunctionName=name, S3ObjectVersion=first, **place)
+        self.assertEqual(self.call(name)[0], "one")
+        self.assertEqual(self.call(name, Qualifier="1")[0], "two")
+        said = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.update_function_code, FunctionName=name, S3ObjectVersion="nonesuch", **place
+        )
+        self.assertEqual(said, GONE.format("NoSuchVersion", "The specified version does not exist."))
+        self.assertEqual(self.call(name)[0], "one")
+
+    def test_a_layer_is_made_of_it(self):
+        name = self.name()
+        place = self.put({"python/words.py": "GREETING = 'good day'\n"})
+        layer = LAMBDA.publish_layer_version(LayerName=name, Content=place, CompatibleRuntimes=["python3.13"])
+        self.addCleanup(LAMBDA.delete_layer_version, LayerName=name, VersionNumber=1)
+        code = {"app.py": "import words\ndef handler(event, context):\n    return words.GREETING\n"}
+        function = self.function(code, Layers=[layer["LayerVersionArn"]])
+        self.assertEqual(self.call(function)[0], "good day")
+        with urllib.request.urlopen(layer["Content"]["Location"], timeout=30) as response:
+            self.assertEqual(len(response.read()), layer["Content"]["CodeSize"])
+        said = self.refused(
+            "InvalidParameterValueException", 400, LAMBDA.publish_layer_version, LayerName=name, Content={"S3Bucket": "code", "S3Key": "no"}
+        )
+        self.assertEqual(said, GONE.format("NoSuchKey", "The specified key does not exist."))
+        self.assertEqual([v["Version"] for v in LAMBDA.list_layer_versions(LayerName=name)["LayerVersions"]], [1])
+
+    def test_what_is_not_there(self):
+        name = self.function(says("one"))
+        hidden = self.put(ECHO, bucket="private")
+        for place, kind, status, said in (
+            ({"S3Bucket": "code", "S3Key": "no"}, "InvalidParameterValueException", 400, GONE.format("NoSuchKey", "The specified key does not exist.")),
+            (
+                {"S3Bucket": "there-is-none", "S3Key": "no"}, "InvalidParameterValueException", 400,
+                GONE.format("NoSuchBucket", "The specified bucket does not exist"),
+            ),
+            (
+                hidden, "AccessDeniedException", 403,
+                "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for "
+                f"private/{hidden['S3Key']}. S3 Error Code: AccessDenied. S3 Error Message: Access Denied",
+            ),
+            (
+                self.put(b"no zip"), "InvalidParameterValueException", 400,
+                "Could not unzip uploaded file. Please check your file, then try to upload again.",
+            ),
+            ({"S3Bucket": "code"}, "InvalidParameterValueException", 400, "Please provide a source for function code."),
+        ):
+            with self.subTest(place=place):
+                self.assertEqual(self.refused(kind, status, LAMBDA.update_function_code, FunctionName=name, **place), said)
+                self.assertEqual(self.refused(kind, status, LAMBDA.create_function, FunctionName=name + "-2", Code=place, **FUNCTION), said)
+        self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=name + "-2")
+        self.assertEqual(self.call(name)[0], "one")
+
+    def test_as_large_as_what_is_sent(self):
+        noise = os.urandom(50 * 1024 * 1024)
+        name, made = self.created(**self.put({"app.py": says("large"), "noise": noise[: 49 * 1024 * 1024]}))
+        self.assertGreater(made["CodeSize"], 49 * 1024 * 1024)
+        self.assertEqual(self.call(name)[0], "large")
+        place = self.put({"app.py": says("x"), "noise": noise})
+        said = self.refused("RequestEntityTooLargeException", 413, LAMBDA.update_function_code, FunctionName=name, **place)
+        self.assertEqual(said, "Zipped size must be smaller than 52428800 bytes")
+        # A fifth of that when it is packed.
+        pieces = b"".join(noise[at : at + 4096] * 8 for at in range(0, 251 * 128 * 1024, 4096))
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            file.writestr("app.py", says("x"))
+            file.writestr("pieces", pieces)
+        self.assertLess(len(archive.getvalue()), 50 * 1024 * 1024)
+        place = self.put(archive.getvalue())
+        said = self.refused("InvalidParameterValueException", 400, LAMBDA.update_function_code, FunctionName=name, **place)
+        self.assertEqual(said, "Unzipped size must be smaller than 262144000 bytes")
+
+    def test_a_store_that_stands_still(self):
+        place = self.put(says("one"))
+        name = self.function(says("zero"))
+        self.addCleanup(os.kill, STORE["pid"], signal.SIGCONT)
+        os.kill(STORE["pid"], signal.SIGSTOP)
+        said = self.refused("ServiceException", 500, LAMBDA.update_function_code, FunctionName=name, **place)
+        self.assertIn("could not be fetched", said)
+        self.assertEqual(self.call(name)[0], "zero")
+        os.kill(STORE["pid"], signal.SIGCONT)
+        LAMBDA.update_function_code(FunctionName=name, **place)
+        self.assertEqual(self.call(name)[0], "one")
+        request = urllib.request.Request(os.environ["HEARTH_URL"] + "/metrics", headers={"Authorization": f"Bearer {os.environ['HEARTH_KEY']}"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            text = response.read().decode()
+        for outcome in ("ok", "failed"):
+            self.assertRegex(text, f'hearth_code_fetches_total{{outcome="{outcome}"}} [1-9]')
+
+    def test_a_key_for_one_function_and_one_for_none(self):
+        place = self.put(ECHO)
+        name = self.function(ECHO)
+        other = client(aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x")
+        self.refused("UnrecognizedClientException", 403, other.update_function_code, FunctionName=name, **place)
+
+    def test_the_cli(self):
+        name = self.name()
+        place = self.put(says("one"))
+        where = f"S3Bucket={place['S3Bucket']},S3Key={place['S3Key']}"
+        aws(
+            "create-function", "--function-name", name, "--runtime", "python3.13", "--handler", "app.handler", "--role", ROLE, "--code", where
+        )
+        aws("wait", "function-active-v2", "--function-name", name)
+        self.assertEqual(self.call(name)[0], "one")
+        place = self.put(says("two"))
+        aws("update-function-code", "--function-name", name, "--s3-bucket", place["S3Bucket"], "--s3-key", place["S3Key"])
+        aws("wait", "function-updated-v2", "--function-name", name)
+        self.assertEqual(self.call(name)[0], "two")
