@@ -25,7 +25,7 @@ use crate::runtime::manifest::Manifest;
 use crate::task;
 use crate::telemetry::metrics;
 use crate::worker::boot;
-use crate::worker::{Remains, Worker};
+use crate::worker::{NETWORK_ENDED, Remains, Worker};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Unpacked code nobody has deployed any more is looked for every so many ticks.
@@ -52,7 +52,7 @@ pub enum Event {
         took: Duration,
         result: Result<Box<Worker>, boot::Error>,
     },
-    /// A container's processes ended.
+    /// A worker's processes ended, or its network.
     Gone(WorkerId),
     ClearAway(Leaving),
     ClearFailed(Leaving),
@@ -168,8 +168,15 @@ impl Keeper {
             }
             Event::Gone(id) => {
                 if let Some(worker) = self.pool.index.take_dead(&id) {
-                    metrics::worker_lost("died_idle");
-                    tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
+                    let how = worker.ended_by("died_idle");
+                    metrics::worker_lost(how);
+                    match how {
+                        "died_idle" => {
+                            tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
+                        }
+                        // Whoever noticed has warned.
+                        _ => tracing::info!(worker = %id, how, "idle worker is replaced"),
+                    }
                     self.clear(worker.remains.clone());
                     self.refill(&worker.runtime);
                     // It may have been one of those that are kept ready.
@@ -426,7 +433,10 @@ impl Keeper {
         if worker.is_gone() {
             self.clear(worker.remains.clone());
             if urgency != Urgency::Refill {
-                let gone = "its log or its network ended as it came";
+                let gone = match worker.ended_by("died") {
+                    NETWORK_ENDED => "its network ended as it came",
+                    _ => "its log ended as it came",
+                };
                 self.fail_next(key, Fault::StartFailed(gone.into()));
             }
             return;
