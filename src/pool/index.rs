@@ -20,6 +20,7 @@ use crate::pool::evict;
 use crate::pool::ledger::{Entry as LedgerEntry, Ledger, NotStem};
 use crate::pool::policy::{Costs, Urgency};
 use crate::pool::state::{Counts, Full, Given, Need, State, Ticket};
+use crate::pool::still::Idle;
 use crate::runtime::Catalog;
 use crate::telemetry::metrics;
 use crate::worker::specialise::Blueprint;
@@ -350,6 +351,17 @@ impl Slot {
             .idle()
             .map(|worker| worker.remains.id.clone())
             .collect()
+    }
+
+    /// The same, as they are looked at.
+    pub(super) fn idle_now(&self) -> Vec<Idle> {
+        let state = self.state.lock();
+        let idle = state.idle().map(|worker| Idle {
+            function: self.blueprint.function.name.clone(),
+            remains: worker.remains.clone(),
+            gone: worker.gone.clone(),
+        });
+        idle.collect()
     }
 
     fn closed(&self) -> bool {

@@ -32,6 +32,8 @@ const TICK: Duration = Duration::from_secs(1);
 const CODE_TICKS: u64 = 300;
 /// Containers nobody knows are looked for every so many ticks, and those that have to be there.
 const ORPHAN_TICKS: u64 = 15;
+/// Idle workers that stand still, too.
+const STILL_TICKS: u64 = 5;
 /// A container the engine would not remove is tried again after this.
 const CLEAR_AGAIN: Duration = Duration::from_secs(5);
 /// After failed refills the next one waits, at most this long.
@@ -74,6 +76,8 @@ struct Keeper {
     clock: clock::Watch,
     /// The last search for containers nobody knows.
     orphans: Option<JoinHandle<Option<()>>>,
+    /// The last look at idle workers.
+    still: Option<JoinHandle<Option<()>>>,
 }
 
 /// What a runtime's stem pool is to hold, and how its filling goes.
@@ -108,6 +112,7 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
         ticks: 0,
         clock: clock::Watch::begin(),
         orphans: None,
+        still: None,
         pool,
     };
     let mut tick = tokio::time::interval(TICK);
@@ -232,6 +237,9 @@ impl Keeper {
         if self.ticks.is_multiple_of(ORPHAN_TICKS) {
             self.remove_orphans();
         }
+        if self.ticks.is_multiple_of(STILL_TICKS) {
+            self.check_idle();
+        }
         if self.ticks.is_multiple_of(CODE_TICKS) {
             self.forget_code();
         }
@@ -280,6 +288,16 @@ impl Keeper {
                 pool.check_holders().await;
             },
         ));
+    }
+
+    /// Takes out idle workers that somebody stopped or paused.
+    fn check_idle(&mut self) {
+        if self.still.as_ref().is_some_and(|last| !last.is_finished()) {
+            return;
+        }
+        let pool = self.pool.clone();
+        let check = async move { pool.check_idle().await };
+        self.still = Some(task::spawn(task::Kind::Local, "check idle", check));
     }
 
     /// Requests as many stem workers as the runtime lacks.

@@ -12,6 +12,10 @@ pub enum End {
     Log = 1,
     /// The container that held its network has ended, and it has none.
     Network = 2,
+    /// Somebody stopped its processes.
+    Stopped = 3,
+    /// Somebody paused its container.
+    Frozen = 4,
 }
 
 impl Gone {
@@ -32,7 +36,9 @@ impl Gone {
         match self.0.load(Ordering::Acquire) {
             0 => None,
             1 => Some(End::Log),
-            _ => Some(End::Network),
+            2 => Some(End::Network),
+            3 => Some(End::Stopped),
+            _ => Some(End::Frozen),
         }
     }
 }
@@ -43,7 +49,7 @@ mod tests {
 
     #[test]
     fn what_came_first_is_why() {
-        let all = [End::Log, End::Network];
+        let all = [End::Log, End::Network, End::Stopped, End::Frozen];
         for (first, then) in all.into_iter().flat_map(|a| all.map(|b| (a, b))) {
             let gone = Gone::default();
             assert_eq!((gone.is_so(), gone.why()), (false, None));

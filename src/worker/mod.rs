@@ -88,6 +88,8 @@ impl Worker {
     pub fn ended_by(&self, unless_known: &'static str) -> &'static str {
         match self.gone.why() {
             Some(End::Network) => NETWORK_ENDED,
+            Some(End::Stopped) => Standstill::Stopped.as_str(),
+            Some(End::Frozen) => Standstill::Frozen.as_str(),
             Some(End::Log) | None => unless_known,
         }
     }
