@@ -491,8 +491,8 @@ impl Queue {
         let event = &claimed.event;
         let Some(latest) = subject else {
             return Err(Fault::NotFound(match &event.destination {
-                Some(to) => to.to_string(),
-                None => event.name.to_string(),
+                Some(Destination::Function(name, _)) => name.to_string(),
+                _ => event.name.to_string(),
             }));
         };
         let missing = |function: &FunctionName, qualifier: String| Fault::NoVersion {
