@@ -573,7 +573,11 @@ impl Keeper {
             .pool
             .holders
             .lock()
-            .extract_if(|id, _| !wanted(id))
+            // One that somebody is just starting would be nobody's: its turn comes when it is there, or nobody starts it any more.
+            .extract_if(|id, holder| {
+                let settled = holder.container.initialized() || Arc::strong_count(holder) == 1;
+                settled && !wanted(id)
+            })
             .collect();
         unwanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (function, holder) in unwanted {

@@ -155,6 +155,12 @@ fn a_network_holder_outlives_a_refused_start() {
     }
 }
 
+/// Its function was deleted meanwhile, and nobody knew it any more when it was there.
+#[test]
+fn a_network_holder_that_is_being_started_is_not_forgotten() {
+    check(5197, &world::run(5197));
+}
+
 /// A start that came to nothing because of it was forgotten, and whoever waited for it waited on.
 #[test]
 fn a_worker_whose_network_ended_as_it_came_is_no_start() {
