@@ -19,10 +19,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::arriving::Room;
 use crate::api::control::{self, Control};
 use crate::api::keys::Keys;
 use crate::api::lambda::Lambda;
+use crate::api::room::Room;
 use crate::app::admin::AdminKey;
 use crate::app::ending::{Signals, finished};
 use crate::clock;
@@ -294,6 +294,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         },
         body_timeout: config.server.body_timeout,
         arriving,
+        untaken: Arc::new(Room::new(config.server.untaken_bytes)),
         slowdown: Arc::new(Mutex::new(Slowdown::new(config.server.failed_keys))),
         held: Arc::new(Semaphore::new(service::HELD_MAX)),
         sessions: Arc::default(),

@@ -167,6 +167,8 @@ pub enum Problem {
     Contended,
     #[error("too many changes are being made at the same time")]
     Busy,
+    #[error("answers that this client has not taken hold all the memory they may")]
+    Untaken,
     #[error("too many asynchronous calls are waiting")]
     TooManyEvents,
     #[error("the first call with this idempotency key is still running")]
@@ -212,7 +214,7 @@ impl Problem {
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
             Problem::Unauthorized => StatusCode::UNAUTHORIZED,
-            Problem::TooManyWrongKeys { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Problem::TooManyWrongKeys { .. } | Problem::Untaken => StatusCode::TOO_MANY_REQUESTS,
             Problem::ScopeMissing(_) | Problem::FunctionNotAllowed { .. } => StatusCode::FORBIDDEN,
             Problem::NoFunction(_)
             | Problem::NoInvocation(_)
@@ -294,6 +296,7 @@ impl Problem {
             Problem::Stale { .. } => "stale_revision",
             Problem::Contended => "contended",
             Problem::Busy => "busy",
+            Problem::Untaken => "untaken",
             Problem::TooManyEvents => "too_many_events",
             Problem::IdempotencyInProgress => "idempotency_in_progress",
             Problem::IdempotencyKeyReused => "idempotency_key_reused",
@@ -320,6 +323,7 @@ impl Problem {
             Problem::BodyIncomplete(_)
             | Problem::Contended
             | Problem::Busy
+            | Problem::Untaken
             | Problem::TooManyEvents
             | Problem::IdempotencyInProgress
             | Problem::TooManyIdempotencyKeys

@@ -104,6 +104,7 @@ fn because(start: &Value) -> String {
             )
         }
         "crashed" => format!("its last worker crashed at {at}: {}", text("ended_by")),
+        "network_ended" => format!("what held its network had ended, noticed at {at}"),
         "cancelled" => format!("its last worker was killed at {at}: {}", text("ended_by")),
         other => other.to_owned(),
     };

@@ -42,9 +42,8 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             ),
             header_timeout: read.time("server.header_timeout"),
             body_timeout: read.time("server.body_timeout"),
-            arriving_bytes: read.whole::<usize>("server.arriving_mb", 8..=1024 * 1024)
-                * 1024
-                * 1024,
+            arriving_bytes: read.room("server.arriving_mb"),
+            untaken_bytes: read.room("server.untaken_mb"),
             drain_grace: read.time_or_zero("server.drain_grace"),
             failed_keys: read.whole("server.failed_keys", 1..=1_000_000),
             hosts: read.value("server.hosts", hosts),
@@ -386,6 +385,12 @@ impl Reader<'_> {
                 format!("{number} is out of range, expected {least} to {most}")
             })
         })
+    }
+
+    /// For bodies and answers, of which the largest has to fit twice: nobody takes more than is left to others.
+    fn room(&mut self, key: &str) -> usize {
+        const MIB: usize = 1024 * 1024;
+        self.whole::<usize>(key, 16..=MIB as i64) * MIB
     }
 
     fn path(&mut self, key: &str) -> PathBuf {

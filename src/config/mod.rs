@@ -56,6 +56,7 @@ pub struct Server {
     pub body_timeout: Duration,
     /// What bodies of calls may take together while they arrive.
     pub arriving_bytes: usize,
+    pub untaken_bytes: usize,
     pub drain_grace: Duration,
     /// Wrong keys an address may try before it is slowed down.
     pub failed_keys: u32,

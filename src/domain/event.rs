@@ -117,6 +117,15 @@ pub struct Claimed {
     pub payload: Bytes,
     /// This one, counted from 1.
     pub attempt: u32,
+    /// Of those before, the ones whose end nobody told: whoever had claimed it died, or was too late.
+    pub lost: u32,
+}
+
+impl Claimed {
+    /// This one among those of which the function's end is known, counted from 1.
+    pub fn try_of_its_own(&self) -> u32 {
+        self.attempt.saturating_sub(self.lost)
+    }
 }
 
 /// What whoever claimed an event has to say in the end.

@@ -269,7 +269,9 @@ fn throttle_text(reason: Throttle, limit: u32) -> String {
             format!("{limit} calls are waiting for a worker of this function already")
         }
         Throttle::Arriving => {
-            format!("requests that arrive hold the {limit} MiB they may hold together")
+            format!(
+                "requests that arrive hold what they may of {limit} MiB, all together or this client's"
+            )
         }
     }
 }

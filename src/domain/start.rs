@@ -23,6 +23,8 @@ pub enum Cause {
     Evicted { at: Timestamp, favour: Arc<str> },
     /// Its last worker died, or did what no worker may.
     Crashed { at: Timestamp, how: &'static str },
+    /// The container that held its network ended, and its last worker had none any more.
+    NetworkEnded { at: Timestamp },
     /// Its last worker was killed because nobody waited for its answer any more.
     Cancelled { at: Timestamp, how: &'static str },
 }
@@ -38,6 +40,7 @@ impl Cause {
             Cause::KeepAlive { .. } => "keep_alive",
             Cause::Evicted { .. } => "evicted",
             Cause::Crashed { .. } => "crashed",
+            Cause::NetworkEnded { .. } => "network_ended",
             Cause::Cancelled { .. } => "cancelled",
         }
     }
@@ -48,7 +51,9 @@ impl Cause {
             Cause::FirstCall | Cause::VersionChanged | Cause::Provisioned => StartReason::FirstCall,
             Cause::ScaleOut { .. } => StartReason::AllBusy,
             Cause::KeepAlive { .. } | Cause::Evicted { .. } => StartReason::Retired,
-            Cause::Crashed { .. } | Cause::Cancelled { .. } => StartReason::Replaced,
+            Cause::Crashed { .. } | Cause::NetworkEnded { .. } | Cause::Cancelled { .. } => {
+                StartReason::Replaced
+            }
         }
     }
 
@@ -58,6 +63,7 @@ impl Cause {
             Cause::KeepAlive { at }
             | Cause::Evicted { at, .. }
             | Cause::Crashed { at, .. }
+            | Cause::NetworkEnded { at }
             | Cause::Cancelled { at, .. } => Some(*at),
             Cause::FirstCall
             | Cause::VersionChanged

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::api::room::source;
 use crate::telemetry::metrics;
 use crate::telemetry::often::Often;
 
@@ -74,14 +75,6 @@ impl Drop for Part {
                 open.remove(&source);
             }
         }
-    }
-}
-
-/// Whoever has one of these addresses is one client.
-pub fn source(address: IpAddr) -> u128 {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => u128::from(u32::from(v4)),
-        IpAddr::V6(v6) => u128::from(v6) & !u128::from(u64::MAX),
     }
 }
 

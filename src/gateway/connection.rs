@@ -267,6 +267,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::api::room::Room;
     use crate::gateway::taking::Streams;
 
     const LIMIT: Duration = Duration::from_secs(60);
@@ -294,6 +295,8 @@ mod tests {
         let streams = Streams {
             patience: LIMIT,
             underway: underway.clone(),
+            room: Arc::new(Room::new(usize::MAX)),
+            peer: std::net::IpAddr::from([127, 0, 0, 1]),
         };
         let service = service_fn(async |_: Request<Incoming>| {
             let body = Full::new(Bytes::from(vec![7; ANSWER]));

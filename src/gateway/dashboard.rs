@@ -13,6 +13,7 @@ use crate::api::body::Body;
 use crate::api::dashboard::assets;
 use crate::api::dashboard::session::{self, Account};
 use crate::api::error::{self, Problem};
+use crate::api::room::Client;
 use crate::clock;
 use crate::domain::key::Grant;
 use crate::gateway::body;
@@ -98,8 +99,8 @@ impl Gateway {
         host: &str,
     ) -> Response<Body> {
         let (head, incoming) = request.into_parts();
-        let read = match body::read(incoming, SIGN_IN_MAX, self.body_timeout, &self.arriving).await
-        {
+        let (patience, room, client) = (self.body_timeout, &self.arriving, Client::Address(peer));
+        let read = match body::read(incoming, SIGN_IN_MAX, patience, room, client).await {
             Ok(read) => read,
             Err(fault) => return error::refused(&Problem::BodyIncomplete(fault.to_string())),
         };

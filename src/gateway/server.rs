@@ -116,6 +116,15 @@ pub async fn run(
         let (stop, tls) = (stop.clone(), options.tls.clone());
         task::spawn(task::Kind::Local, "connection", async move {
             let _held = (place, share);
+            let streams = {
+                let room = gateway.untaken.clone();
+                move || Streams {
+                    patience,
+                    underway: Underway::default(),
+                    room,
+                    peer,
+                }
+            };
             let service = service_fn(move |request| gateway.handle(request, peer));
             if let Some(tls) = tls {
                 let accepted = tokio::select! {
@@ -131,7 +140,8 @@ pub async fn run(
                         serve(connection, open, None).await;
                     }
                     Ok(Ok(Accepted::Http2(stream))) => {
-                        let (server, stream, idle) = two(stream, head_timeout, patience);
+                        let streams = streams();
+                        let (server, stream, idle) = two(stream, head_timeout, streams);
                         let connection = server.serve_connection(stream, service);
                         serve(connection, open, Some(idle)).await;
                     }
@@ -154,7 +164,8 @@ pub async fn run(
                     serve(connection, open, None).await;
                 }
                 Ok(Ok(Protocol::Http2)) => {
-                    let (server, stream, idle) = two(stream, head_timeout, patience);
+                    let streams = streams();
+                    let (server, stream, idle) = two(stream, head_timeout, streams);
                     serve(server.serve_connection(stream, service), open, Some(idle)).await;
                 }
                 _ => tracing::debug!("connection without a request"),
@@ -231,12 +242,12 @@ fn one(head_timeout: Duration) -> http1::Builder {
 fn two<S>(
     stream: S,
     head_timeout: Duration,
-    patience: Duration,
+    streams: Streams,
 ) -> (http2::Builder<Streams>, Watched<TokioIo<S>>, Idle) {
-    let underway = Underway::default();
+    let underway = streams.underway.clone();
     let watched = Watched::new(TokioIo::new(stream), underway.clone());
-    let idle = Idle::new(underway.clone(), head_timeout);
-    let mut builder = http2::Builder::new(Streams { patience, underway });
+    let idle = Idle::new(underway, head_timeout);
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_MAX as u32)

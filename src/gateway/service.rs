@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
@@ -16,7 +17,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
 
-use crate::api::arriving::Room;
 use crate::api::body::Body;
 use crate::api::dashboard::session::{self, Sessions};
 use crate::api::error::Problem;
@@ -25,6 +25,7 @@ use crate::api::keys::Keys;
 use crate::api::lambda::Lambda;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::urls::address;
+use crate::api::room::{Client, Part, Room};
 use crate::api::{self, access, error, invoke};
 use crate::clock;
 use crate::domain::key::{Denied, Grant};
@@ -33,7 +34,7 @@ use crate::gateway::keys::Failure;
 use crate::gateway::route::{Route, Segment, route};
 use crate::gateway::screen::Seen;
 use crate::gateway::slowdown::{Slowdown, Verdict};
-use crate::gateway::taking::Taken;
+use crate::gateway::taking::{LARGE, Taken};
 use crate::gateway::{body, keys};
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
@@ -64,6 +65,8 @@ pub struct Gateway {
     pub readiness: Readiness,
     pub body_timeout: Duration,
     pub arriving: Arc<Room>,
+    /// For answers until their clients have taken them.
+    pub untaken: Arc<Room>,
     /// Who tried wrong keys.
     pub slowdown: Arc<Mutex<Slowdown>>,
     /// Room for answers that are held back.
@@ -74,6 +77,18 @@ pub struct Gateway {
     pub hosts: Arc<[String]>,
 }
 
+/// An answer's bytes, and their part of the room.
+struct Counted(
+    Bytes,
+    #[expect(dead_code, reason = "dropped with them")] Part<'static, Arc<Room>>,
+);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Answers to wrong keys that are held back at the same time.
 pub const HELD_MAX: usize = 256;
 
@@ -81,7 +96,7 @@ pub const HELD_MAX: usize = 256;
 enum Begun {
     Answered(Response<Body>),
     /// A function is called.
-    Call(Segment, Parts, Incoming),
+    Call(Segment, Arc<Grant>, Parts, Incoming),
     /// Boxed, so that calls carry nothing of it.
     Other(Pin<Box<dyn Future<Output = Response<Body>> + Send>>),
 }
@@ -105,10 +120,17 @@ impl Gateway {
         async move {
             let response = match begun {
                 Begun::Answered(response) => response,
-                Begun::Call(name, ref head, body) => gateway.execute(name, head, body).await,
+                Begun::Call(name, ref grant, ref head, body) => {
+                    let client = Client::Key(&grant.id);
+                    gateway.execute(name, head, body, client).await
+                }
                 Begun::Other(answer) => answer.await,
             };
             metrics::http(face, response.status().as_u16() / 100);
+            let response = match response.body() {
+                Body::Full(whole) if whole.len() > LARGE => gateway.counted(response, peer),
+                _ => response,
+            };
             Ok(response.map(Taken::from))
         }
     }
@@ -132,6 +154,7 @@ impl Gateway {
             Route::Lambda => seen.signed(&request),
             _ => seen.own(&request),
         });
+        let screened = screened.and_then(|()| self.takes(&route, peer));
         let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
         let gateway = || self.clone();
         let begun = if let Err(problem) = screened {
@@ -156,7 +179,7 @@ impl Gateway {
                     (Err(denied), _) => Begun::Answered(error::refused(&denied.into())),
                     (Ok(()), Route::Execute(name)) => {
                         let (head, body) = request.into_parts();
-                        Begun::Call(name, head, body)
+                        Begun::Call(name, grant, head, body)
                     }
                     (Ok(()), route) => {
                         let gateway = gateway();
@@ -177,6 +200,31 @@ impl Gateway {
         (face, begun)
     }
 
+    /// Nothing is run for who does not take what it was answered.
+    fn takes(&self, route: &Route, peer: IpAddr) -> Result<(), Problem> {
+        let calls = matches!(
+            route,
+            Route::Execute(_) | Route::Function | Route::Url | Route::Lambda
+        );
+        if !calls || !self.untaken.is_full_for(Client::Address(peer)) {
+            return Ok(());
+        }
+        metrics::untaken("refused");
+        Err(Problem::Untaken)
+    }
+
+    /// A large answer, which counts until nobody has its bytes any more.
+    fn counted(&self, response: Response<Body>, peer: IpAddr) -> Response<Body> {
+        response.map(|body| match body {
+            Body::Full(whole) => {
+                let mut part = Part::new(self.untaken.clone(), Client::Address(peer));
+                part.have(whole.len());
+                Body::Full(Bytes::from_owner(Counted(whole, part)))
+            }
+            other => other,
+        })
+    }
+
     /// AWS's API finds out itself who asks, unless the request carries a key like one for the native face. So does a function URL, if it matters
     /// there: keys of the native face are nothing to it.
     async fn lambda(
@@ -187,6 +235,8 @@ impl Gateway {
     ) -> Response<Body> {
         let version = request.version();
         let mut request = request.map(axum::body::Body::new);
+        // For whom its body counts.
+        request.extensions_mut().insert(peer);
         let answer = if route == Route::Url {
             self.lambda.serve_url(request, self.sender(peer)).await
         } else {
@@ -305,9 +355,16 @@ impl Gateway {
         }
     }
 
-    async fn execute(&self, name: Segment, head: &Parts, incoming: Incoming) -> Response<Body> {
+    async fn execute(
+        &self,
+        name: Segment,
+        head: &Parts,
+        incoming: Incoming,
+        client: Client<'_>,
+    ) -> Response<Body> {
         let name = name.of(head.uri.path());
-        match body::read(incoming, PAYLOAD_MAX, self.body_timeout, &self.arriving).await {
+        let (most, patience, room) = (PAYLOAD_MAX, self.body_timeout, &self.arriving);
+        match body::read(incoming, most, patience, room, client).await {
             Ok(payload) => {
                 let (queue, idempotency) = (&self.queue, &self.idempotency);
                 let query = head.uri.query();
@@ -327,7 +384,8 @@ impl Gateway {
             return error::not_allowed(&head.method, head.uri.path());
         }
         let limit = api::route::body_max(&head.headers);
-        match body::read(incoming, limit, self.body_timeout, &self.arriving).await {
+        let (patience, room, client) = (self.body_timeout, &self.arriving, Client::Address(peer));
+        match body::read(incoming, limit, patience, room, client).await {
             Ok(body) => {
                 let from = self.sender(peer);
                 api::route::serve(&self.scheduler, found, &head, from, body).await

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::gateway::addresses::source;
+use crate::api::room::source;
 use crate::telemetry::often::Often;
 
 /// Addresses that are remembered.

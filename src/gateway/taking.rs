@@ -2,9 +2,14 @@
 //! sees nothing of it, and a connection has many streams. Each is a task of hyper's: here it is watched, and ended alone when nothing of
 //! its answer was taken for long. For that, an answer goes out in pieces, the next one when there is room for it. Over HTTP/1 an answer
 //! passes as it is: what is not taken there is the kernel's to notice.
+//!
+//! What waits for its client takes memory, and a client may have very many streams: all of them share a room, and a small one that finds none
+//! there is ended as soon as it would wait.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -14,18 +19,42 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
 
+use crate::api::arriving::WAITING;
 use crate::api::body::{self, Body as Answer};
+use crate::api::room::{Client, NoRoom, Part, Room};
 use crate::clock;
 use crate::clock::patience::Patience;
 use crate::gateway::connection::Underway;
+use crate::telemetry::metrics;
 
 /// The library asks for more as soon as a byte of the last piece was taken, and keeps a piece whole until then: so much of an answer is not
 /// watched. One frame of it.
 const PIECE: usize = 16 * 1024;
+/// Answers up to this size are the kernel's as soon as there are any, or take next to nothing until they are.
+pub const LARGE: usize = 64 * 1024;
 
 tokio::task_local! {
-    /// Of a stream: when it was given the last piece, until it asks for the next.
-    static GIVEN: Cell<Option<Instant>>;
+    static STREAM: Stream;
+}
+
+/// What is known of a stream's answer.
+#[derive(Debug, Default)]
+struct Stream {
+    last: Cell<Last>,
+    /// What of it is there already, in bytes.
+    size: Cell<usize>,
+}
+
+/// The last piece of an answer.
+#[derive(Debug, Default, Clone, Copy)]
+enum Last {
+    /// There was none, or something of it was taken.
+    #[default]
+    Taken,
+    /// It was given just now.
+    Given,
+    /// It waits.
+    WaitsSince(Instant),
 }
 
 /// Runs the streams of a connection.
@@ -35,6 +64,9 @@ pub struct Streams {
     pub patience: Duration,
     /// Those that have not ended.
     pub underway: Underway,
+    /// What waits shares it.
+    pub room: Arc<Room>,
+    pub peer: IpAddr,
 }
 
 impl<F> Executor<F> for Streams
@@ -44,15 +76,16 @@ where
 {
     fn execute(&self, stream: F) {
         let (patience, begun) = (self.patience, self.underway.begin());
+        let part = Part::new(self.room.clone(), Client::Address(self.peer));
         TokioExecutor::new().execute(async move {
-            taken(stream, patience).await;
+            taken(stream, patience, part).await;
             drop(begun);
         });
     }
 }
 
-/// Until the stream has ended, or nothing of it was taken for too long; then it is reset.
-async fn taken(stream: impl Future, patience: Duration) {
+/// Until the stream has ended, or nothing of it was taken for too long, or it would wait and there is no room for that; then it is reset.
+async fn taken(stream: impl Future, patience: Duration, mut part: Part<'_, Arc<Room>>) {
     let watched = async {
         let mut stream = std::pin::pin!(stream);
         let mut limit = Patience::default();
@@ -60,14 +93,31 @@ async fn taken(stream: impl Future, patience: Duration) {
             if stream.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
-            match GIVEN.with(Cell::get) {
-                Some(given) => limit.poll_passed(given + patience, context),
-                None => Poll::Pending,
+            let since = match STREAM.with(|stream| stream.last.get()) {
+                Last::Taken => return Poll::Pending,
+                Last::Given => {
+                    let now = clock::now();
+                    STREAM.with(|stream| stream.last.set(Last::WaitsSince(now)));
+                    now
+                }
+                Last::WaitsSince(since) => since,
+            };
+            // Once, and then for as long as it lasts.
+            if !part.any() {
+                let size = STREAM.with(|stream| stream.size.get());
+                if size > LARGE {
+                    // Its bytes are counted, and a function has run for it: who has too many of these runs no more of them.
+                    part.have(WAITING);
+                } else if let Err(NoRoom) = part.more(WAITING + size) {
+                    metrics::untaken("reset");
+                    return Poll::Ready(());
+                }
             }
+            limit.poll_passed(since + patience, context)
         })
         .await;
     };
-    GIVEN.scope(Cell::new(None), watched).await;
+    STREAM.scope(Stream::default(), watched).await;
 }
 
 /// An answer, for whoever sends it.
@@ -80,6 +130,10 @@ pub struct Taken {
 
 impl From<Answer> for Taken {
     fn from(answer: Answer) -> Self {
+        if let Answer::Full(whole) = &answer {
+            // Over HTTP/1 there is no stream.
+            STREAM.try_with(|stream| stream.size.set(whole.len())).ok();
+        }
         let rest = Bytes::new();
         Self { answer, rest }
     }
@@ -94,7 +148,10 @@ impl Body for Taken {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, body::Error>>> {
         // Asked for, so all before the last piece was taken, and some of that.
-        if GIVEN.try_with(|given| given.set(None)).is_err() {
+        if STREAM
+            .try_with(|stream| stream.last.set(Last::Taken))
+            .is_err()
+        {
             return Pin::new(&mut self.answer).poll_frame(context);
         }
         if self.rest.is_empty() {
@@ -109,7 +166,7 @@ impl Body for Taken {
         }
         let size = self.rest.len().min(PIECE);
         let piece = self.rest.split_to(size);
-        GIVEN.with(|given| given.set(Some(clock::now())));
+        STREAM.with(|stream| stream.last.set(Last::Given));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
@@ -130,14 +187,25 @@ impl Body for Taken {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use http_body_util::BodyExt;
 
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(30);
+    const SOMEBODY: Client<'static> = Client::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
     fn large() -> Taken {
         Answer::Full(Bytes::from(vec![b'x'; 2 * PIECE + 1])).into()
+    }
+
+    fn roomy() -> Arc<Room> {
+        Arc::new(Room::new(2 * (WAITING + 2 * PIECE + 1)))
+    }
+
+    fn part(room: &Arc<Room>) -> Part<'static, Arc<Room>> {
+        Part::new(room.clone(), SOMEBODY)
     }
 
     async fn next(answer: &mut Taken) -> usize {
@@ -162,7 +230,7 @@ mod tests {
             assert_eq!((next(&mut answer).await, answer.is_end_stream()), (1, true));
             std::future::pending::<()>().await;
         };
-        taken(stream, PATIENCE).await;
+        taken(stream, PATIENCE, part(&roomy())).await;
         assert_eq!(passed(), 13 * PATIENCE - 2 * second);
     }
 
@@ -181,8 +249,31 @@ mod tests {
             assert!(answer.frame().await.is_none());
         };
         let begun = clock::now();
-        taken(stream, PATIENCE).await;
+        taken(stream, PATIENCE, part(&roomy())).await;
         assert_eq!(clock::now().saturating_duration_since(begun), 5 * PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_finds_room_waits() {
+        let begun = clock::now();
+        let room = roomy();
+        let waits = || async {
+            let mut answer = large();
+            next(&mut answer).await;
+            std::future::pending::<()>().await;
+        };
+        let passed = || clock::now().saturating_duration_since(begun);
+        let second = async {
+            tokio::task::yield_now().await;
+            assert!(room.is_full_for(SOMEBODY));
+            taken(waits(), PATIENCE, part(&room)).await;
+            assert_eq!(passed(), Duration::ZERO);
+            // One that is taken as it comes needs none.
+            taken(async { next(&mut large()).await }, PATIENCE, part(&room)).await;
+        };
+        tokio::join!(taken(waits(), PATIENCE, part(&room)), second);
+        assert_eq!(passed(), PATIENCE);
+        assert!(!room.is_full_for(SOMEBODY));
     }
 
     #[tokio::test]
@@ -191,7 +282,7 @@ mod tests {
         assert_eq!(answer.size_hint().exact(), Some(2 * PIECE as u64 + 1));
         assert_eq!(next(&mut answer).await, 2 * PIECE + 1);
         assert!(answer.is_end_stream());
-        let whole = GIVEN.scope(Cell::new(None), large().collect());
+        let whole = STREAM.scope(Stream::default(), large().collect());
         let whole = whole.await.expect("is whole").to_bytes();
         assert_eq!(whole.len(), 2 * PIECE + 1);
     }

@@ -1,7 +1,6 @@
 //! How a container comes to be: the keeper decides that there shall be one and spawns a task that waits for this. Knows the images, and
 //! the containers that hold the network of functions with egress.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -14,6 +13,7 @@ use crate::pool::{Pool, StemKey};
 use crate::runtime::manifest::Manifest;
 use crate::worker::Worker;
 use crate::worker::boot::{self, Order, Own};
+use crate::worker::gone::{End, Gone};
 
 impl Pool {
     pub(super) async fn boot(
@@ -206,7 +206,7 @@ pub(super) struct Holder {
 #[derive(Debug)]
 enum Joined {
     /// With what tells each that it is not to be used any more.
-    Workers(Vec<(WorkerId, Weak<AtomicBool>)>),
+    Workers(Vec<(WorkerId, Weak<Gone>)>),
     /// There is no network any more.
     Ended,
 }
@@ -225,7 +225,7 @@ impl Holder {
                 let id = worker.remains.id.clone();
                 workers.push((id, Arc::downgrade(&worker.gone)));
             }
-            Joined::Ended => worker.gone.store(true, Ordering::Release),
+            Joined::Ended => worker.gone.say(End::Network),
         }
     }
 
@@ -236,7 +236,7 @@ impl Holder {
             return Vec::new();
         };
         let still = workers.into_iter().filter_map(|(id, gone)| {
-            gone.upgrade()?.store(true, Ordering::Release);
+            gone.upgrade()?.say(End::Network);
             Some(id)
         });
         still.collect()

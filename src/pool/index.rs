@@ -20,10 +20,11 @@ use crate::pool::evict;
 use crate::pool::ledger::{Entry as LedgerEntry, Ledger, NotStem};
 use crate::pool::policy::{Costs, Urgency};
 use crate::pool::state::{Counts, Full, Given, Need, State, Ticket};
+use crate::pool::still::Idle;
 use crate::runtime::Catalog;
 use crate::telemetry::metrics;
-use crate::worker::Worker;
 use crate::worker::specialise::Blueprint;
+use crate::worker::{NETWORK_ENDED, Worker};
 
 /// A start's cost before the first was measured; what a container takes on a slow machine.
 const START_COST_GUESS: Duration = Duration::from_millis(400);
@@ -320,11 +321,7 @@ impl Slot {
     /// A busy worker is gone; `how` is what its end is counted as.
     pub fn lost(&self, how: &'static str) {
         let at = crate::clock::wall();
-        let why = match how {
-            "timeout" | "client_gone" => Cause::Cancelled { at, how },
-            _ => Cause::Crashed { at, how },
-        };
-        self.state.lock().lost(why);
+        self.state.lock().lost(ended(how, at));
     }
 
     pub fn close(&self) -> Vec<Box<Worker>> {
@@ -354,6 +351,17 @@ impl Slot {
             .idle()
             .map(|worker| worker.remains.id.clone())
             .collect()
+    }
+
+    /// The same, as they are looked at.
+    pub(super) fn idle_now(&self) -> Vec<Idle> {
+        let state = self.state.lock();
+        let idle = state.idle().map(|worker| Idle {
+            function: self.blueprint.function.name.clone(),
+            remains: worker.remains.clone(),
+            gone: worker.gone.clone(),
+        });
+        idle.collect()
     }
 
     fn closed(&self) -> bool {
@@ -391,6 +399,15 @@ impl Slot {
             start_cost,
             memory: self.blueprint.function.memory,
         }))
+    }
+}
+
+/// Why there is a worker less, by what its end is counted as.
+fn ended(how: &'static str, at: jiff::Timestamp) -> Cause {
+    match how {
+        "timeout" | "client_gone" => Cause::Cancelled { at, how },
+        NETWORK_ENDED => Cause::NetworkEnded { at },
+        _ => Cause::Crashed { at, how },
     }
 }
 
@@ -548,19 +565,17 @@ impl Index {
         self.stems.iter()
     }
 
-    /// Takes out an idle or stem worker that was found dead.
+    /// Takes out an idle or stem worker that is of no use any more.
     pub fn take_dead(&self, id: &WorkerId) -> Option<Box<Worker>> {
         if let Some(worker) = self.stems.values().find_map(|stems| stems.retain_not(id)) {
             return Some(worker);
         }
-        let crashed = Cause::Crashed {
-            at: crate::clock::wall(),
-            how: "died_idle",
-        };
+        let at = crate::clock::wall();
         self.slots().iter().find_map(|slot| {
-            slot.state
-                .lock()
-                .take_idle(|worker| &worker.remains.id == id, crashed.clone())
+            slot.state.lock().take_idle(
+                |worker| &worker.remains.id == id,
+                |worker| ended(worker.ended_by("died_idle"), at),
+            )
         })
     }
 

@@ -25,13 +25,15 @@ use crate::runtime::manifest::Manifest;
 use crate::task;
 use crate::telemetry::metrics;
 use crate::worker::boot;
-use crate::worker::{Remains, Worker};
+use crate::worker::{NETWORK_ENDED, Remains, Worker};
 
 const TICK: Duration = Duration::from_secs(1);
 /// Unpacked code nobody has deployed any more is looked for every so many ticks.
 const CODE_TICKS: u64 = 300;
 /// Containers nobody knows are looked for every so many ticks, and those that have to be there.
 const ORPHAN_TICKS: u64 = 15;
+/// Idle workers that stand still, too.
+const STILL_TICKS: u64 = 5;
 /// A container the engine would not remove is tried again after this.
 const CLEAR_AGAIN: Duration = Duration::from_secs(5);
 /// After failed refills the next one waits, at most this long.
@@ -52,7 +54,7 @@ pub enum Event {
         took: Duration,
         result: Result<Box<Worker>, boot::Error>,
     },
-    /// A container's processes ended.
+    /// A worker's processes ended, or its network.
     Gone(WorkerId),
     ClearAway(Leaving),
     ClearFailed(Leaving),
@@ -74,6 +76,8 @@ struct Keeper {
     clock: clock::Watch,
     /// The last search for containers nobody knows.
     orphans: Option<JoinHandle<Option<()>>>,
+    /// The last look at idle workers.
+    still: Option<JoinHandle<Option<()>>>,
 }
 
 /// What a runtime's stem pool is to hold, and how its filling goes.
@@ -108,6 +112,7 @@ pub async fn run(pool: Arc<Pool>, mut events: mpsc::Receiver<Event>, stop: Cance
         ticks: 0,
         clock: clock::Watch::begin(),
         orphans: None,
+        still: None,
         pool,
     };
     let mut tick = tokio::time::interval(TICK);
@@ -168,8 +173,15 @@ impl Keeper {
             }
             Event::Gone(id) => {
                 if let Some(worker) = self.pool.index.take_dead(&id) {
-                    metrics::worker_lost("died_idle");
-                    tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
+                    let how = worker.ended_by("died_idle");
+                    metrics::worker_lost(how);
+                    match how {
+                        "died_idle" => {
+                            tracing::warn!(worker = %id, runtime = %worker.runtime, "idle worker died");
+                        }
+                        // Whoever noticed has warned.
+                        _ => tracing::info!(worker = %id, how, "idle worker is replaced"),
+                    }
                     self.clear(worker.remains.clone());
                     self.refill(&worker.runtime);
                     // It may have been one of those that are kept ready.
@@ -225,6 +237,9 @@ impl Keeper {
         if self.ticks.is_multiple_of(ORPHAN_TICKS) {
             self.remove_orphans();
         }
+        if self.ticks.is_multiple_of(STILL_TICKS) {
+            self.check_idle();
+        }
         if self.ticks.is_multiple_of(CODE_TICKS) {
             self.forget_code();
         }
@@ -273,6 +288,16 @@ impl Keeper {
                 pool.check_holders().await;
             },
         ));
+    }
+
+    /// Takes out idle workers that somebody stopped or paused.
+    fn check_idle(&mut self) {
+        if self.still.as_ref().is_some_and(|last| !last.is_finished()) {
+            return;
+        }
+        let pool = self.pool.clone();
+        let check = async move { pool.check_idle().await };
+        self.still = Some(task::spawn(task::Kind::Local, "check idle", check));
     }
 
     /// Requests as many stem workers as the runtime lacks.
@@ -426,7 +451,10 @@ impl Keeper {
         if worker.is_gone() {
             self.clear(worker.remains.clone());
             if urgency != Urgency::Refill {
-                let gone = "its log or its network ended as it came";
+                let gone = match worker.ended_by("died") {
+                    NETWORK_ENDED => "its network ended as it came",
+                    _ => "its log ended as it came",
+                };
                 self.fail_next(key, Fault::StartFailed(gone.into()));
             }
             return;
@@ -545,7 +573,11 @@ impl Keeper {
             .pool
             .holders
             .lock()
-            .extract_if(|id, _| !wanted(id))
+            // One that somebody is just starting would be nobody's: its turn comes when it is there, or nobody starts it any more.
+            .extract_if(|id, holder| {
+                let settled = holder.container.initialized() || Arc::strong_count(holder) == 1;
+                settled && !wanted(id)
+            })
             .collect();
         unwanted.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (function, holder) in unwanted {

@@ -266,8 +266,9 @@ impl<G: Send + 'static> Lease<G> {
         };
         worker.idle_since = now;
         if worker.is_gone() {
-            // It closed its log pipe: nobody would notice its end while it is idle.
-            self.end(worker, "log_closed");
+            // It closed its log pipe, and nobody would notice its end while it is idle; or it has no network any more.
+            let how = worker.ended_by("log_closed");
+            self.end(worker, how);
         } else if let Some(out) =
             self.slot
                 .give_back(worker, now, now.saturating_duration_since(self.since))
@@ -296,7 +297,8 @@ impl<G: Send + 'static> Lease<G> {
             .take()
             .expect("a lease has its guard until it ends");
         if let Some(worker) = self.worker.take() {
-            self.end(worker, "died_idle");
+            let how = worker.ended_by("died_idle");
+            self.end(worker, how);
         }
         guard
     }

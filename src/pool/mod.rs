@@ -1,6 +1,7 @@
 //! Workers that wait for calls, and calls that wait for workers. `index` is the one shared map; `state`, `lanes`, `demand` and
 //! `evict` decide and do nothing else; `ledger` keeps why workers were started; `roster` is for those who look; `lease` is a call's hold on a worker;
-//! `start` turns stem workers into a version's; the `keeper` is the one task that does what is slow: create, refill, retire, clear away.
+//! `start` turns stem workers into a version's; `still` looks for idle ones that somebody stopped; the `keeper` is the one task that does what
+//! is slow: create, refill, retire, clear away.
 //!
 //! ```text
 //!             boot                specialise             lease
@@ -25,6 +26,7 @@ pub mod policy;
 pub mod roster;
 pub mod start;
 pub mod state;
+mod still;
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -36,7 +36,7 @@ impl Pool {
             return false;
         };
         let bury = |dead: Box<Worker>| {
-            metrics::worker_lost("died_idle");
+            metrics::worker_lost(dead.ended_by("died_idle"));
             self.clear_away(dead.remains.clone());
         };
         let Some(worker) = stems.take(bury) else {

@@ -266,15 +266,20 @@ impl<W, T> State<W, T> {
     }
 
     /// An idle worker is gone, or must go: the first that `which` names.
-    pub fn take_idle(&mut self, which: impl Fn(&W) -> bool, why: Cause) -> Option<W> {
+    pub fn take_idle(
+        &mut self,
+        which: impl Fn(&W) -> bool,
+        why: impl FnOnce(&W) -> Cause,
+    ) -> Option<W> {
         let place = self.idle.iter().position(|(worker, _)| which(worker))?;
-        self.absence = why;
-        Some(self.idle.remove(place).0)
+        let (worker, _) = self.idle.remove(place);
+        self.absence = why(&worker);
+        Some(worker)
     }
 
     /// The longest idle worker, to make room, if it need not be kept.
     pub fn evict(&mut self, why: Cause) -> Option<W> {
-        (self.spare() > 0).then(|| self.take_idle(|_| true, why))?
+        (self.spare() > 0).then(|| self.take_idle(|_| true, |_| why))?
     }
 
     /// Every worker idle for longer than the keep-alive that need not be kept.
@@ -571,7 +576,7 @@ mod tests {
                         prop_assert!(model.idle.remove(&worker));
                     },
                     Event::IdleDies(which) => {
-                        let died = state.take_idle(|w| *w == which, crashed());
+                        let died = state.take_idle(|w| *w == which, |_| crashed());
                         prop_assert_eq!(died.is_some(), model.idle.remove(&which));
                     }
                     Event::Close => {

@@ -166,6 +166,7 @@ mod tests {
             event,
             payload: Bytes::from_static(payload.as_bytes()),
             attempt: 3,
+            lost: 0,
         }
     }
 

@@ -326,7 +326,7 @@ impl Queue {
         };
         let ended = result.as_ref().map(drop);
         let age = self::age(&claimed.event);
-        let verdict = retry::decide(ended, claimed.attempt, age, &rules);
+        let verdict = retry::decide(ended, claimed.try_of_its_own(), age, &rules);
         let name = subject.as_ref().map(|target| &target.function.name);
         let name = name.unwrap_or(&claimed.event.name);
         let arn = arn(self.scheduler.place(), name, &claimed.event);
@@ -340,7 +340,7 @@ impl Queue {
         let end = match &result {
             Ok(answered) => End::Succeeded(answered.as_ref()),
             Err(failed) => End::Failed {
-                condition: failed.condition(claimed.attempt, &rules),
+                condition: failed.condition(claimed.try_of_its_own(), &rules),
                 error: error.as_deref(),
             },
         };
@@ -443,8 +443,8 @@ impl Queue {
     ) -> Result<Option<Answered>, Failed> {
         let event = &claimed.event;
         // One that took its process with it so often is not tried once more.
-        if claimed.attempt > self.options.retry.attempts() {
-            return Err(Failed::Call(Fault::Interrupted));
+        if claimed.lost >= retry::LOST_MAX {
+            return Err(Failed::Lost(claimed.lost));
         }
         if event.depth > DEPTH_MAX {
             return Err(Failed::Loop);
@@ -491,8 +491,8 @@ impl Queue {
         let event = &claimed.event;
         let Some(latest) = subject else {
             return Err(Fault::NotFound(match &event.destination {
-                Some(to) => to.to_string(),
-                None => event.name.to_string(),
+                Some(Destination::Function(name, _)) => name.to_string(),
+                _ => event.name.to_string(),
             }));
         };
         let missing = |function: &FunctionName, qualifier: String| Fault::NoVersion {

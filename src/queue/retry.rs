@@ -1,5 +1,6 @@
 //! What is done after an attempt to run an event. Pure. As on AWS: a function that failed is tried twice more, first after a minute; what
-//! never reached the function, because of a limit or because there was no worker, waits longer and longer and is not counted.
+//! never reached the function, because of a limit or because there was no worker, waits longer and longer and is not counted. Nor is an attempt
+//! whose end nobody told, because its process died: that is the function's doing only if it happens again and again.
 
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::runtime::style::Style;
 /// The shortest and the longest wait of an event that did not reach its function.
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5 * 60);
+/// So often an event is lost with its process. Then it is taken for what ends it.
+pub const LOST_MAX: u32 = 10;
 /// Characters of a message that are kept.
 const MESSAGE_MAX: usize = 1000;
 
@@ -31,7 +34,7 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn attempts(&self) -> u32 {
+    fn attempts(&self) -> u32 {
         self.retries.saturating_add(1)
     }
 
@@ -54,6 +57,8 @@ pub enum Failed {
     Refused(Refusal),
     /// It was not tried any more.
     TooOld(Duration),
+    /// It went with its process, so often.
+    Lost(u32),
     /// Functions send to each other.
     Loop,
     /// The function it was accepted for was deleted: ids are never used again.
@@ -66,6 +71,7 @@ impl Failed {
             Failed::Call(fault) => fault.code(),
             Failed::Refused(_) => "delivery_refused",
             Failed::TooOld(_) => "event_too_old",
+            Failed::Lost(_) => "interrupted",
             Failed::Loop => "recursive_loop",
             Failed::Deleted => DELETED,
         }
@@ -76,6 +82,9 @@ impl Failed {
             Failed::Call(fault) => fault.to_string(),
             Failed::Refused(refusal) => refusal.message.clone(),
             Failed::TooOld(age) => format!("it waited for {} seconds", age.as_secs()),
+            Failed::Lost(times) => {
+                format!("the server ended {times} times while it was run")
+            }
             Failed::Loop => {
                 format!("it comes from {DEPTH_MAX} calls that were run one because of the other")
             }
@@ -106,7 +115,7 @@ impl Failed {
                 matches!(fault, Fault::Throttled { .. }) || fault.blame() == Blame::Platform
             }
             Failed::Refused(refusal) => refusal.for_now,
-            Failed::TooOld(_) | Failed::Loop | Failed::Deleted => false,
+            Failed::TooOld(_) | Failed::Lost(_) | Failed::Loop | Failed::Deleted => false,
         }
     }
 
@@ -148,12 +157,12 @@ impl Failed {
                 fault.blame() == Blame::Client && !matches!(fault, Fault::NotFound(_))
             }
             Failed::Refused(_) => false,
-            Failed::TooOld(_) | Failed::Loop | Failed::Deleted => true,
+            Failed::TooOld(_) | Failed::Lost(_) | Failed::Loop | Failed::Deleted => true,
         }
     }
 }
 
-/// `attempt` is the one that ended, counted from 1; `age` is that of the event.
+/// `attempt` is the one that ended, counted from 1 and without those that were lost; `age` is that of the event.
 pub fn decide(
     result: Result<(), &Failed>,
     attempt: u32,
@@ -170,9 +179,7 @@ pub fn decide(
     if age >= options.max_age || failed.is_hopeless() && !failed.waits() || failed.is_closed() {
         return Verdict::Failed(failure);
     }
-    // One that took its process with it again and again is not waited for.
-    let lost = matches!(failed, Failed::Call(Fault::Interrupted)) && attempt > options.attempts();
-    if failed.waits() && !lost {
+    if failed.waits() {
         // In proportion to how long it has waited, which doubles it each time without anything to remember.
         return Verdict::Again {
             after: age.clamp(SHORTEST, LONGEST),
@@ -257,7 +264,11 @@ mod tests {
         assert_eq!(decided(&Failed::Deleted, 1, 0), None);
         assert!(Failed::Deleted.is_before());
         // It has ended its process again and again.
-        assert_eq!(after(Fault::Interrupted, 4, 1), None);
+        let lost = Failed::Lost(LOST_MAX);
+        assert_eq!(decided(&lost, 1, 1), None);
+        assert_eq!(lost.condition(1, &OPTIONS), "RetriesExhausted");
+        // That it ended in good order once says nothing.
+        assert_eq!(after(Fault::Interrupted, 4, 1), Some((1, false)));
     }
 
     #[test]

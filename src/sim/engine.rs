@@ -26,6 +26,7 @@ pub const STEM_MEMORY: u32 = 128;
 
 /// No control group is ever called so: what is behind these ids is this very process, and must not be limited or killed.
 const CONTAINER: &str = "simulated-container-";
+const HOLDER: &str = "simulated-holder-";
 
 pub struct Simulated {
     program: Arc<Program>,
@@ -49,6 +50,7 @@ struct Held {
     over: CancellationToken,
     ended: Mutex<Option<(Instant, Exit)>>,
     fate: Fate,
+    holds_network: bool,
 }
 
 impl Simulated {
@@ -65,6 +67,12 @@ impl Simulated {
     /// Containers there are, network holders among them.
     pub fn count(&self) -> usize {
         self.containers.lock().len()
+    }
+
+    /// Somebody removes all that hold a network. Who is in one stays, and has none.
+    pub fn lose_networks(&self) {
+        let mut containers = self.containers.lock();
+        containers.retain(|_, held| !held.holds_network);
     }
 
     fn run(&self, number: u64, spec: &ContainerSpec, held: &Arc<Held>) {
@@ -99,20 +107,21 @@ impl Simulated {
         Some((number, held))
     }
 
-    fn hold(&self, fate: Fate) -> (u64, Arc<Held>) {
+    fn hold(&self, fate: Fate, holds_network: bool) -> (u64, Arc<Held>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let held = Arc::new(Held {
             kill: CancellationToken::new(),
             over: CancellationToken::new(),
             ended: Mutex::default(),
             fate,
+            holds_network,
         });
         self.containers.lock().insert(number, held.clone());
         (number, held)
     }
 
     async fn make(&self, spec: &ContainerSpec) -> Result<ContainerId, Error> {
-        let (number, held) = self.hold(self.weather.fate());
+        let (number, held) = self.hold(self.weather.fate(), false);
         self.watch.see(Seen::Starting {
             container: number,
             memory: spec.limits.memory.0,
@@ -125,6 +134,14 @@ impl Simulated {
             passed = Err(Error::Refused {
                 operation: "create",
                 reason: format!("no such image: {}", spec.image),
+            });
+        }
+        if let Some(network) = &spec.network_of
+            && self.held(network).is_none()
+        {
+            passed = Err(Error::Refused {
+                operation: "start",
+                reason: format!("no such container: {}", network.0),
             });
         }
         if let Err(error) = passed {
@@ -175,8 +192,8 @@ impl Engine for Simulated {
     ) -> BoxFuture<'a, Result<ContainerId, Error>> {
         async {
             self.weather.pass(Operation::Start).await?;
-            let (number, _) = self.hold(Fate::default());
-            Ok(ContainerId(format!("simulated-holder-{number}").into()))
+            let (number, _) = self.hold(Fate::default(), true);
+            Ok(ContainerId(format!("{HOLDER}{number}").into()))
         }
         .boxed()
     }

@@ -66,6 +66,8 @@ pub enum Event {
     Deploy(usize, Settings),
     Delete(usize),
     LoseImage,
+    /// Every container that holds a network is gone.
+    LoseNetworks,
     Publish(usize),
     /// Its alias, made if there is none.
     Point(usize, Pointing),

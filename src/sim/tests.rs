@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -150,6 +151,34 @@ fn a_network_holder_outlives_a_refused_start() {
                 settings.egress = true;
             }
         }
+        holds(plan);
+    }
+}
+
+/// Its function was deleted meanwhile, and nobody knew it any more when it was there.
+#[test]
+fn a_network_holder_that_is_being_started_is_not_forgotten() {
+    check(5197, &world::run(5197));
+}
+
+/// A start that came to nothing because of it was forgotten, and whoever waited for it waited on.
+#[test]
+fn a_worker_whose_network_ended_as_it_came_is_no_start() {
+    for seed in 50..80 {
+        let mut plan = fair(seed, Odds::default());
+        for function in &mut plan.functions {
+            function.egress = true;
+        }
+        for (_, event) in &mut plan.events {
+            if let Event::Deploy(_, settings) = event {
+                settings.egress = true;
+            }
+        }
+        let last = plan.events.last().map_or(Duration::ZERO, |(at, _)| *at);
+        let times = (1..).map(|n| n * Duration::from_millis(150));
+        let lost = times.take_while(|at| *at < last);
+        plan.events.extend(lost.map(|at| (at, Event::LoseNetworks)));
+        plan.events.sort_by_key(|(at, _)| *at);
         holds(plan);
     }
 }

@@ -281,6 +281,10 @@ impl World {
                     self.oracle.note("the image is gone");
                     self.weather.lose_image();
                 }
+                Event::LoseNetworks => {
+                    self.oracle.note("the networks are gone");
+                    self.engine.lose_networks();
+                }
                 Event::Publish(index) => self.publish(*index),
                 Event::Point(index, pointing) => self.point(*index, *pointing),
             }

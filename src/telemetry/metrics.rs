@@ -103,6 +103,10 @@ fn describe() -> [&'static str; 4] {
             "Bodies of calls that were refused while they arrived: all together held what they may.",
         ),
         (
+            "hearth_untaken_total",
+            "What was not done because a client does not take its answers: calls that were refused, streams of HTTP/2 that were reset.",
+        ),
+        (
             "hearth_clock_jumps_total",
             "Times the machine's wall clock was set while this process ran.",
         ),
@@ -532,6 +536,11 @@ pub fn connection_refused() {
 /// A body found no room while it arrived.
 pub fn body_refused() {
     metrics::counter!("hearth_bodies_refused_total").increment(1);
+}
+
+/// A client had all the room that answers may have until they are taken.
+pub fn untaken(what: &'static str) {
+    metrics::counter!("hearth_untaken_total", "what" => what).increment(1);
 }
 
 /// The wall clock was set while the process ran.

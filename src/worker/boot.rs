@@ -7,7 +7,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::UnixListener;
@@ -20,6 +19,7 @@ use crate::engine::{self, ContainerId, ContainerSpec, Engine, Limits, OwnImage, 
 use crate::task;
 use crate::worker::connection::{self, Connection};
 use crate::worker::frame::Kind;
+use crate::worker::gone::{End, Gone};
 use crate::worker::logs::Pipe;
 use crate::worker::message::{self, Hello};
 use crate::worker::{Remains, Worker};
@@ -143,13 +143,13 @@ pub async fn boot(
     if let Err(error) = std::fs::remove_file(directory.join("worker.sock")) {
         tracing::debug!(worker = %id, %error, "socket cannot be unlinked");
     }
-    let gone = Arc::new(AtomicBool::new(false));
+    let gone = Arc::new(Gone::default());
     let (watched, flag, watched_id) = (pipe.clone(), gone.clone(), id.clone());
     task::spawn(task::Kind::Local, "worker log", async move {
         if let Err(error) = watched.watch().await {
             tracing::warn!(worker = %watched_id, %error, "log pipe failed");
         }
-        flag.store(true, Ordering::Release);
+        flag.say(End::Log);
         on_gone(watched_id);
     });
     let pid = connection.peer_pid();

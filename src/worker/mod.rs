@@ -4,13 +4,13 @@ pub mod boot;
 pub mod call;
 pub mod connection;
 pub mod frame;
+pub mod gone;
 pub mod logs;
 pub mod message;
 pub mod specialise;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock::patience::Patience;
@@ -20,7 +20,11 @@ use crate::engine::ContainerId;
 use crate::engine::cgroup::Cgroup;
 use crate::engine::kill::{self, Standstill};
 use crate::worker::connection::Connection;
+use crate::worker::gone::{End, Gone};
 use crate::worker::logs::Pipe;
+
+/// What the end of a worker is counted as that has no network any more.
+pub const NETWORK_ENDED: &str = "network_ended";
 
 /// A worker, owned by whoever may use it now: a stem pool, a slot's idle list, or the call it serves. That is why no worker
 /// can serve two calls.
@@ -37,8 +41,8 @@ pub struct Worker {
     /// The id of the last invocation's stream.
     pub stream: u32,
     pub idle_since: Instant,
-    /// Set by the task that watches the log pipe, when the container's processes are gone.
-    pub gone: Arc<AtomicBool>,
+    /// Said by the task that watches the log pipe, or by who finds that its network has ended.
+    pub gone: Arc<Gone>,
 }
 
 /// What is left of a worker when it is no longer callable, and has to be cleared away.
@@ -77,6 +81,16 @@ impl Remains {
 
 impl Worker {
     pub fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
+        self.gone.is_so()
+    }
+
+    /// As what its end is counted: `unless_known`, if nobody knows better.
+    pub fn ended_by(&self, unless_known: &'static str) -> &'static str {
+        match self.gone.why() {
+            Some(End::Network) => NETWORK_ENDED,
+            Some(End::Stopped) => Standstill::Stopped.as_str(),
+            Some(End::Frozen) => Standstill::Frozen.as_str(),
+            Some(End::Log) | None => unless_known,
+        }
     }
 }

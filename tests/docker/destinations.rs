@@ -94,6 +94,27 @@ impl Drop for Hook {
     }
 }
 
+/// Another function may get that name, but nobody waits for hours for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_to_a_function_that_is_gone_is_soon_a_dead_letter() {
+    let server = Server::start(&[("events.retry_delay", "50ms")]);
+    server.deploy("taker", TAKER, json!({})).await;
+    let told = json!({"on_success": "function:taker"});
+    server.deploy("good", ECHO, told).await;
+    let gone = server.client.delete("/functions/taker").await;
+    gone.expect(204);
+    let good = submit(&server, "good", &json!(1)).await;
+    let letter = eventually("a dead letter", || async { dead(&server).await.pop() }).await;
+    assert_eq!(letter["error"]["code"], "not_found", "{letter}");
+    let message = letter["error"]["message"].as_str().expect("a reason");
+    assert!(message.contains("\"taker\""), "{message}");
+    assert_eq!(
+        (&letter["attempts"], &letter["destination"]),
+        (&json!(3), &json!("function:taker"))
+    );
+    assert_eq!(state(&server, &good).await, "succeeded");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ends_are_told_to_a_function_and_to_a_webhook() {
     let hook = Hook::start().await;

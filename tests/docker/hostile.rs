@@ -249,14 +249,29 @@ fn unread(server: &Server, client: &TcpStream) -> u64 {
     ends.sum()
 }
 
+/// A connection from an address of this machine's, whose kernel takes next to nothing for who does not read.
+async fn from(address: &str, server: &Server) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    socket
+        .bind(format!("{address}:0").parse().unwrap())
+        .unwrap();
+    let there = server.client.address.parse().unwrap();
+    socket.connect(there).await.unwrap()
+}
+
+async fn status(client: &mut TcpStream) -> String {
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// A body is read before its call counts for anything, however slowly it comes, and whoever may call may have many on their way.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_bodies_hold_while_they_arrive_is_bounded() {
-    // Two of these are all there is room for.
-    const HELD: usize = 4 * 1024 * 1024;
-    const PIECE: usize = 100 * 1024;
+async fn what_bodies_hold_while_they_arrive_is_bounded_and_nobody_has_all_of_it() {
+    const MIB: usize = 1024 * 1024;
     let settings = [
-        ("server.arriving_mb", "8"),
+        ("server.arriving_mb", "16"),
         ("server.body_timeout", "10m"),
         ("pool.stem_min", "1"),
     ];
@@ -264,66 +279,102 @@ async fn what_bodies_hold_while_they_arrive_is_bounded() {
     let code = "def handler(event, context): return len(event.get('body') or '')";
     let public = json!({"route": "/public", "memory": 256});
     server.deploy("public", code, public).await;
-    let body = json!({"body": "x".repeat(HELD / 2)}).to_string();
+    let body = json!({"body": "x".repeat(2 * MIB)}).to_string();
     let path = "/functions/public/execute";
     let whole = async || server.client.send(Method::POST, path, body.clone()).await;
-    assert_eq!(whole().await.expect(200).json(), HELD / 2);
-    let head = |length: usize| {
-        format!(
-            "POST /public HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n\r\n"
-        )
-    };
-    let begin = async |length: usize, first: &[u8]| {
-        let mut client = TcpStream::connect(&server.client.address).await.unwrap();
-        let text = [head(length).as_bytes(), first].concat();
+    assert_eq!(whole().await.expect(200).json(), 2 * MIB);
+    // All but its last byte.
+    let begin = async |address: &str, length: usize| {
+        let mut client = from(address, &server).await;
+        let head = format!(
+            "POST /public HTTP/1.1\r\nHost: h\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+            length + 1
+        );
+        let text = [head.as_bytes(), &vec![b'x'; length]].concat();
         client.write_all(&text).await.unwrap();
+        // Before that nobody else may ask for room: it would be this one who finds none.
+        eventually("all of it to be read", || async {
+            (unread(&server, &client) == 0).then_some(())
+        })
+        .await;
         client
     };
-    let status = async |client: &mut TcpStream| {
-        let mut answer = [0; 12];
-        client.read_exact(&mut answer).await.unwrap();
-        String::from_utf8_lossy(&answer).into_owned()
+    let end = async |mut client: TcpStream| {
+        client.write_all(b"x").await.unwrap();
+        status(&mut client).await
     };
-    let mut slow = Vec::new();
-    for _ in 0..2 {
-        slow.push(begin(HELD + 1, &vec![b'x'; HELD]).await);
-    }
-    // Before that nobody else may ask for room: it would be these who find none.
-    eventually("all of it to be read", || async {
-        slow.iter()
-            .all(|one| unread(&server, one) == 0)
-            .then_some(())
-    })
-    .await;
-    // Others are told; who needs no room never is.
-    let refused = eventually("no room for one more", || async {
-        let answer = whole().await;
-        (answer.status == 429).then_some(answer)
-    })
-    .await;
-    assert_eq!(refused.error(429)["reason"], "arriving");
-    let mut pieces = begin(PIECE + 1, &[b'x'; PIECE]).await;
-    eventually("its first piece to be read", || async {
-        (unread(&server, &pieces) == 0).then_some(())
-    })
-    .await;
-    pieces.write_all(b"x").await.unwrap();
-    assert_eq!(status(&mut pieces).await, "HTTP/1.1 429");
-    let mut at_once = begin(2, b"xx").await;
+    let refused = async || {
+        let metrics = server.metrics().await;
+        metrics.sum("hearth_bodies_refused_total", &[])
+    };
+    // Whoever comes first does not get what the next needs.
+    let mut slow = vec![begin("127.0.0.2", 5 * MIB).await];
+    let greedy = begin("127.0.0.2", 4 * MIB).await;
+    assert_eq!(refused().await, 1.0);
+    assert_eq!(end(greedy).await, "HTTP/1.1 429");
+    assert_eq!(whole().await.status, 200);
+    slow.push(begin("127.0.0.3", 5 * MIB).await);
+    slow.push(begin("127.0.0.4", 2 * MIB).await);
+    slow.push(begin("127.0.0.5", MIB).await);
+    assert_eq!(refused().await, 1.0);
+    // Only many have all there is. Others are told then; who needs no room never is.
+    assert_eq!(whole().await.error(429)["reason"], "arriving");
+    let mut at_once = from("127.0.0.6", &server).await;
+    let small = b"POST /public HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nxx";
+    at_once.write_all(small).await.unwrap();
     assert_eq!(status(&mut at_once).await, "HTTP/1.1 200");
-    let counted = server
-        .metrics()
-        .await
-        .sum("hearth_bodies_refused_total", &[]);
-    assert!(counted >= 2.0, "{counted}");
+    assert_eq!(refused().await, 2.0);
     // What they held is their call's from now on, or nobody's.
-    drop(slow.pop());
+    let last = slow.pop().expect("it has little");
+    assert_eq!(end(last).await, "HTTP/1.1 200");
+    drop(slow.remove(0));
     eventually("room again", || async {
         (whole().await.status == 200).then_some(())
     })
     .await;
-    slow[0].write_all(b"y").await.unwrap();
-    assert_eq!(status(&mut slow[0]).await, "HTTP/1.1 200");
+}
+
+/// A large answer is held until its client has taken it, and one that is taken slowly for as long as its client likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_take_its_answers_gets_no_more_of_them() {
+    let settings = [
+        ("server.untaken_mb", "16"),
+        ("server.body_timeout", "10m"),
+        ("pool.stem_min", "1"),
+    ];
+    let server = Server::start(&settings);
+    let code = "def handler(event, context): return 'x' * (6 * 1024 * 1024 - 2)";
+    let settings = json!({"route": "/large", "memory": 256, "timeout": 60});
+    server.deploy("large", code, settings).await;
+    let ask = async |address: &str| {
+        let mut client = from(address, &server).await;
+        let head = b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n";
+        client.write_all(head).await.unwrap();
+        let status = status(&mut client).await;
+        (client, status)
+    };
+    let (ok, refused) = ("HTTP/1.1 200", "HTTP/1.1 429");
+    let (first, status) = ask("127.0.0.2").await;
+    assert_eq!(status, ok);
+    let (second, status) = ask("127.0.0.2").await;
+    assert_eq!(status, ok);
+    assert_eq!(ask("127.0.0.2").await.1, refused);
+    assert_eq!(ask("127.0.0.3").await.1, ok, "it has taken nothing yet");
+    let untaken = [("what", "refused")];
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.sum("hearth_untaken_total", &untaken), 1.0);
+    // Small answers of what is no call are for everybody.
+    let mut health = from("127.0.0.2", &server).await;
+    let head = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+    health.write_all(head).await.unwrap();
+    let mut answer = [0; 12];
+    health.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, ok.as_bytes());
+    drop((first, second));
+    eventually("what nobody takes to be forgotten", || async {
+        (ask("127.0.0.2").await.1 == ok).then_some(())
+    })
+    .await;
 }
 
 /// What a function says about its answer goes into the answer's head only if it can stand there.

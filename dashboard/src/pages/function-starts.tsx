@@ -30,6 +30,7 @@ const CAUSES: Record<string, string> = {
   keep_alive: "its worker had been idle too long",
   evicted: "its worker made room for another function",
   crashed: "its worker had ended",
+  network_ended: "what held its worker's network had ended",
   cancelled: "its worker was ended with its call",
 };
 

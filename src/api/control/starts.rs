@@ -35,7 +35,7 @@ pub struct Start {
     pub at: String,
     /// `stem`: a stem worker was given the function's code. `cold`: a container had to be created.
     pub kind: &'static str,
-    /// Why no idle worker was there: `first_call`, `version_changed`, `scale_out`, `provisioned`, `keep_alive`, `evicted`, `crashed` or `cancelled`.
+    /// Why no idle worker was there: `first_call`, `version_changed`, `scale_out`, `provisioned`, `keep_alive`, `evicted`, `crashed`, `network_ended` or `cancelled`.
     pub cause: &'static str,
     /// When that happened, if it was before the call.
     #[schema(required = true, format = DateTime)]
@@ -76,7 +76,10 @@ impl From<Entry> for Start {
         let millis = |d: std::time::Duration| (d.as_secs_f64() * 1e6).round() / 1e3;
         let (mut workers, mut rule, mut favour, mut ended_by) = (None, None, None, None);
         match &entry.cause {
-            Cause::FirstCall | Cause::VersionChanged | Cause::Provisioned => {}
+            Cause::FirstCall
+            | Cause::VersionChanged
+            | Cause::Provisioned
+            | Cause::NetworkEnded { .. } => {}
             Cause::ScaleOut { workers: n } => workers = Some(*n),
             Cause::KeepAlive { .. } => rule = Some("pool.keep_alive"),
             Cause::Evicted { favour: whom, .. } => {

@@ -106,7 +106,7 @@ pub async fn admit(
 ) -> Result<Admitted, Refused> {
     let granted = parts.extensions.get::<Arc<Grant>>().cloned();
     if let Some(caller) = granted.filter(|_| !sigv4::is_signed(parts)) {
-        let (body, room) = body::read(face, &parts.headers, incoming, does).await?;
+        let (body, room) = body::read(face, parts, incoming, does).await?;
         return Ok(Admitted { caller, body, room });
     }
     signed(face, parts, incoming, does).await
@@ -138,7 +138,7 @@ pub async fn signed(
         tracing::info!(key = %caller.id, "a signature cannot be checked: there is no copy of the key that can be read; make a new one");
         return Err(unknown(Doubt::Unknown, Refusal::unknown_token()));
     };
-    let (body, room) = body::read(face, &parts.headers, incoming, does).await?;
+    let (body, room) = body::read(face, parts, incoming, does).await?;
     let prove = move |parts: &Parts, body: Bytes| {
         let payload = Payload::of(&parts.headers);
         let chain = claim.verify(&secret, parts, &payload, &body)?;

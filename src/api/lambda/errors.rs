@@ -353,7 +353,10 @@ impl From<Problem> for Refusal {
             Problem::IdempotencyInProgress
             | Problem::IdempotencyKeyReused
             | Problem::AnswerNotKept => Self::conflict(message),
-            Problem::Busy | Problem::TooManyEvents | Problem::TooManyIdempotencyKeys => {
+            Problem::Busy
+            | Problem::Untaken
+            | Problem::TooManyEvents
+            | Problem::TooManyIdempotencyKeys => {
                 Self::throttled("CallerRateLimitExceeded", message)
             }
             Problem::StoreUnavailable

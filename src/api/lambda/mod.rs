@@ -49,7 +49,6 @@ use http::{Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
-use crate::api::arriving::Room;
 use crate::api::body::Body;
 use crate::api::control::Control;
 use crate::api::error;
@@ -57,6 +56,7 @@ use crate::api::lambda::auth::Unproven;
 use crate::api::lambda::errors::{REQUEST_ID, Refusal};
 use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::{Do, Found};
+use crate::api::room::Room;
 use crate::config;
 use crate::domain::function::{Function, LATEST};
 use crate::domain::id::RequestId;

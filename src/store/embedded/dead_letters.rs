@@ -44,6 +44,7 @@ impl Tables<'_> {
         remove().map_err(database_fault)?;
         known.state = State::Queued;
         known.attempts = 0;
+        known.ended = 0;
         known.finished_at = None;
         known.event.redriven_at = Some(at);
         self.schedule(id, known, milliseconds())?;

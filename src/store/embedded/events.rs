@@ -42,6 +42,9 @@ pub(super) struct Known {
     pub(super) event: Event,
     pub(super) state: State,
     pub(super) attempts: u32,
+    /// Of those, the ones that ended and count.
+    #[serde(default)]
+    pub(super) ended: u32,
     /// Whose claim it is.
     pub(super) by: Option<String>,
     /// Its place in `DUE`, or in `DONE`.
@@ -141,6 +144,7 @@ impl<'t> Tables<'t> {
             event: event.clone(),
             state: State::Queued,
             attempts: 0,
+            ended: 0,
             by: None,
             at: now,
             finished_at: None,
@@ -178,6 +182,7 @@ impl<'t> Tables<'t> {
                 event: known.event.clone(),
                 payload,
                 attempt: known.attempts,
+                lost: (known.attempts - 1).saturating_sub(known.ended),
             });
             self.schedule(&id, known, now.saturating_add(whole(lease)))?;
         }
@@ -226,6 +231,7 @@ impl<'t> Tables<'t> {
             } => {
                 known.state = State::Queued;
                 known.attempts -= u32::from(!counts);
+                known.ended += u32::from(counts);
                 known.failure = Some(failure);
                 self.schedule(id, known, now.saturating_add(whole(after)))?;
                 return Ok(true);

@@ -51,7 +51,7 @@ if not redis.call('ZSCORE', dead, id) then return {'absent'} end
 if redis.call('XLEN', stream) + redis.call('ZCARD', later) >= most then return {'full'} end
 redis.call('ZREM', dead, id)
 redis.call('ZREM', done, id)
-redis.call('HDEL', prefix .. id, 'finished')
+redis.call('HDEL', prefix .. id, 'finished', 'ended')
 redis.call('HSET', prefix .. id, 'record', value, 'state', 'queued', 'attempts', 0)
 queue(id)
 return {'done'}

@@ -19,8 +19,8 @@ use crate::store::{Error, key, record};
 /// Entries a stream of somebody else is cut to, about.
 const STREAM_MAX: usize = 100_000;
 
-/// What every script begins with. What it knows of an event: `record` (what was accepted), `payload`, `state`, `attempts`, `by` (whose it
-/// is), `entry` (its place in the stream), `failure`, `finished`, `ran`.
+/// What every script begins with. What it knows of an event: `record` (what was accepted), `payload`, `state`, `attempts`, `ended` (of
+/// those, the ones that ended and count), `by` (whose it is), `entry` (its place in the stream), `failure`, `finished`, `ran`.
 pub(super) const HEAD: &str = r"
 local identity, stream, later, done, dead = unpack(KEYS)
 local expected, prefix = ARGV[1], ARGV[2]
@@ -63,8 +63,9 @@ local function take(entry)
   end
   local attempts = redis.call('HINCRBY', hash, 'attempts', 1)
   redis.call('HSET', hash, 'state', 'running', 'by', by)
-  local kept = redis.call('HMGET', hash, 'record', 'payload')
-  for _, text in ipairs({id, kept[1], kept[2], tostring(attempts)}) do table.insert(answer, text) end
+  local kept = redis.call('HMGET', hash, 'record', 'payload', 'ended')
+  local lost = math.max(0, attempts - 1 - (tonumber(kept[3]) or 0))
+  for _, text in ipairs({id, kept[1], kept[2], tostring(attempts), tostring(lost)}) do table.insert(answer, text) end
   found = found + 1
 end
 -- What somebody had for too long; then what nobody has had.
@@ -117,7 +118,11 @@ redis.call('HDEL', hash, 'by', 'entry')
 if failure ~= '' then redis.call('HSET', hash, 'failure', failure) end
 if ARGV[16] ~= '' then redis.call('HSET', hash, 'ran', ARGV[16]) end
 if verdict == 'again' or verdict == 'once_more' then
-  if verdict == 'once_more' then redis.call('HINCRBY', hash, 'attempts', -1) end
+  if verdict == 'once_more' then
+    redis.call('HINCRBY', hash, 'attempts', -1)
+  else
+    redis.call('HINCRBY', hash, 'ended', 1)
+  end
   redis.call('HSET', hash, 'state', 'queued')
   redis.call('ZADD', later, now + tonumber(after), id)
   return {'done'}
@@ -248,12 +253,13 @@ impl Redis {
         let (most, lease) = (most.to_string(), lease.as_millis().to_string());
         let arguments: [&[u8]; 3] = [by.as_bytes(), most.as_bytes(), lease.as_bytes()];
         let answer = self.run_for_events(&self.events.claim, &arguments).await?;
-        let claimed = done(&answer)?.chunks_exact(4).map(|fields| {
+        let claimed = done(&answer)?.chunks_exact(5).map(|fields| {
             let event: Event = record::decode("event", &fields[1])?;
             Ok(Claimed {
                 event,
                 payload: fields[2].clone(),
                 attempt: number(&fields[3])?,
+                lost: number(&fields[4])?,
             })
         });
         claimed.collect()

@@ -147,6 +147,7 @@ async fn an_event_is_claimed_once_word_for_word(store: Arc<dyn Store>) {
         event: event.clone(),
         payload: "{}".into(),
         attempt: 1,
+        lost: 0,
     };
     assert_eq!(claimed, [meant]);
     assert_eq!(state(&*store, &event).await, Some(State::Running));
@@ -194,6 +195,7 @@ async fn a_claim_that_is_over_is_somebody_elses(store: Arc<dyn Store>) {
     let over = async || claim(&*store, "b", 1, OVER).await.pop();
     let second = eventually("the claim to be over", over).await;
     assert_eq!((&second.event, second.attempt), (&event, 2));
+    assert_eq!(second.lost, 1, "its end was never told");
     assert!(!settle(&*store, "a", &first, Verdict::Succeeded).await);
     assert!(settle(&*store, "b", &second, Verdict::Succeeded).await);
     assert!(
@@ -244,6 +246,7 @@ async fn an_attempt_that_failed_is_made_again_when_its_time_comes(store: Arc<dyn
     assert_eq!((depth.unfinished, depth.running), (1, 0));
     let second = claimable(&*store, "b").await;
     assert_eq!((&second.event, second.attempt), (&event, 2));
+    assert_eq!(second.lost, 0, "it had an end");
     // Clocks may differ by the millisecond they are cut off at.
     assert!(
         clock::now() - from >= wait - Duration::from_millis(2),
@@ -274,6 +277,7 @@ async fn only_the_claim_that_is_now_can_be_settled(store: Arc<dyn Store>) {
     let first = claim(&*store, "a", 1, OVER).await.remove(0);
     let over = async || claim(&*store, "a", 1, OVER).await.pop();
     let second = eventually("the claim to be over", over).await;
+    assert_eq!((second.attempt, second.lost), (2, 1));
     // The same process, but it means the attempt before.
     assert!(!settle(&*store, "a", &first, Verdict::Failed(failure("old"))).await);
     assert!(settle(&*store, "a", &second, Verdict::Succeeded).await);

@@ -104,7 +104,7 @@ async fn answer(
     let (body, caller) = match asked.url.auth {
         AuthType::Anybody => {
             let does = Some(Do::Invoke);
-            let read = body::read(face, &asked.parts.headers, incoming, does).await;
+            let read = body::read(face, asked.parts, incoming, does).await;
             (read?.0, None)
         }
         AuthType::Signed => {
