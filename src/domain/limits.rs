@@ -41,6 +41,8 @@ pub const ENVIRONMENT_MAX: usize = 4 * 1024;
 /// A code package as uploaded, and unpacked.
 pub const PACKAGE_PACKED_MAX: usize = 50 * 1024 * 1024;
 pub const PACKAGE_UNPACKED_MAX: u64 = 250 * 1024 * 1024;
+/// One that is fetched. AWS bounds it by what is in it alone, so this is that and room for its entries' names, where nothing in it can be packed.
+pub const PACKAGE_FETCHED_MAX: usize = PACKAGE_UNPACKED_MAX as usize + 16 * 1024 * 1024;
 pub const PACKAGE_ENTRIES_MAX: usize = 20_000;
 /// Layers of one function; together with its code, unpacked, they are bounded like one package.
 pub const LAYERS_MAX: usize = 5;

@@ -6,17 +6,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::runtime::package;
 use crate::store::{self, Store};
 use crate::task;
+
+/// So many are unpacked at once, for the whole of each is in memory meanwhile.
+const AT_ONCE: usize = 4;
 
 #[derive(Debug)]
 pub struct Codes {
     store: Arc<dyn Store>,
     directory: PathBuf,
     known: Mutex<HashMap<String, Known>>,
+    turns: Semaphore,
 }
 
 /// A code that is there, or is being unpacked.
@@ -54,6 +58,7 @@ impl Codes {
             store,
             directory,
             known: Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
         }
     }
 
@@ -117,6 +122,7 @@ impl Codes {
         if directory.is_dir() {
             return Ok(directory);
         }
+        let _turn = self.turns.acquire().await.expect("is never closed");
         let zip = self
             .store
             .code(sha256)

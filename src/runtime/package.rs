@@ -18,7 +18,7 @@ use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::domain::fault::Blame;
-use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_PACKED_MAX, PACKAGE_UNPACKED_MAX};
+use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_FETCHED_MAX, PACKAGE_UNPACKED_MAX};
 use crate::runtime::package::entry::{Kind, Reason, Tree};
 use crate::runtime::package::outline::{outline, overlapping, span};
 
@@ -108,6 +108,17 @@ pub fn inspect(zip: &[u8]) -> Result<Summary, Error> {
     walk(zip, &mut Nowhere)
 }
 
+/// Refuses a package that is larger than its way in allows.
+pub fn within(zip: &[u8], limit: usize) -> Result<(), Error> {
+    match zip.len() > limit {
+        true => Err(Error::TooLarge {
+            size: zip.len() as u64,
+            limit: limit as u64,
+        }),
+        false => Ok(()),
+    }
+}
+
 /// Where a package's entries go, in the order of the archive. A name comes after the directories above it.
 trait Sink {
     fn directory(&mut self, name: &str) -> Result<(), Error>;
@@ -120,12 +131,7 @@ trait Sink {
 /// Reads a package, checks everything there is to check and hands its entries to `sink`. The only reader of packages, so that
 /// what was found good and what is written cannot differ.
 fn walk(zip: &[u8], sink: &mut impl Sink) -> Result<Summary, Error> {
-    if zip.len() > PACKAGE_PACKED_MAX {
-        return Err(Error::TooLarge {
-            size: zip.len() as u64,
-            limit: PACKAGE_PACKED_MAX as u64,
-        });
-    }
+    within(zip, PACKAGE_FETCHED_MAX)?;
     let outline = outline(zip).map_err(|why| Error::NotZip(why.into()))?;
     // Before the reader makes something of each of them.
     if outline.entries > PACKAGE_ENTRIES_MAX as u64 {

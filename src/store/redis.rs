@@ -46,6 +46,7 @@ use crate::config::redis as url;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::limits::PACKAGE_FETCHED_MAX;
 use crate::store::change::{Changes, Teller};
 use crate::store::redis::answers::AnswerScripts;
 use crate::store::redis::dead_letters::DeadLetterScripts;
@@ -467,8 +468,11 @@ impl Redis {
         let count = std::str::from_utf8(&count)
             .ok()
             .and_then(|n| n.parse::<usize>().ok());
-        let mut whole = Vec::new();
-        for number in 0..count.ok_or_else(damaged)? {
+        let count = count.ok_or_else(damaged)?;
+        // At once, and no more than a package may have, whatever stands there: growing would take twice as much.
+        let size = count.saturating_mul(key::PIECE_BYTES);
+        let mut whole = Vec::with_capacity(size.min(PACKAGE_FETCHED_MAX));
+        for number in 0..count {
             // Its last function went while it was read.
             let Some(piece) = read(number.to_string()).await? else {
                 return Ok(None);

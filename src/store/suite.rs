@@ -22,7 +22,7 @@ use crate::domain::environment::{self, Environment};
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId};
 use crate::domain::key::{KeyRecord, Scope};
-use crate::domain::limits::Mebibytes;
+use crate::domain::limits::{Mebibytes, PACKAGE_FETCHED_MAX};
 use crate::domain::pattern::Pattern;
 use crate::store::{Error, Store};
 
@@ -535,14 +535,18 @@ async fn big_code_comes_back_whole(store: Arc<dyn Store>) {
     let bytes: Vec<u8> = (0..8_000_003u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
-    let bytes = Bytes::from(bytes);
-    let sha256 = hex::encode(Sha256::digest(&bytes));
-    store
-        .put_code(&sha256, bytes.clone())
-        .await
-        .expect("is kept");
-    let read = store.code(&sha256).await.expect("can be read");
-    assert!(read.as_ref() == Some(&bytes), "other bytes came back");
+    // And the largest there may be.
+    let largest = bytes.repeat(PACKAGE_FETCHED_MAX.div_ceil(bytes.len()));
+    let largest = Bytes::from(largest).slice(..PACKAGE_FETCHED_MAX);
+    for bytes in [Bytes::from(bytes), largest] {
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        store
+            .put_code(&sha256, bytes.clone())
+            .await
+            .expect("is kept");
+        let read = store.code(&sha256).await.expect("can be read");
+        assert!(read.as_ref() == Some(&bytes), "other bytes came back");
+    }
     let (empty, nothing) = package("");
     store.put_code(&empty, nothing).await.expect("is kept");
     assert_eq!(

@@ -130,14 +130,24 @@ class Bucket(Case):
         self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=name + "-2")
         self.assertEqual(self.call(name)[0], "one")
 
-    def test_as_large_as_what_is_sent(self):
-        noise = os.urandom(50 * 1024 * 1024)
-        name, made = self.created(**self.put({"app.py": says("large"), "noise": noise[: 49 * 1024 * 1024]}))
-        self.assertGreater(made["CodeSize"], 49 * 1024 * 1024)
-        self.assertEqual(self.call(name)[0], "large")
-        place = self.put({"app.py": says("x"), "noise": noise})
-        said = self.refused("RequestEntityTooLargeException", 413, LAMBDA.update_function_code, FunctionName=name, **place)
+    def test_larger_than_what_may_be_sent(self):
+        noise = os.urandom(100 * 1024 * 1024)
+        read = "import hashlib\ndef handler(event, context):\n    return hashlib.file_digest(open('noise', 'rb'), 'sha256').hexdigest()\n"
+        zipped = package({"app.py": read, "noise": noise})
+        name, made = self.created(**self.put(zipped))
+        sha = base64.b64encode(hashlib.sha256(zipped).digest()).decode()
+        self.assertEqual((made["CodeSize"], made["CodeSha256"]), (len(zipped), sha))
+        self.assertEqual(self.call(name)[0], hashlib.sha256(noise).hexdigest())
+        with urllib.request.urlopen(LAMBDA.get_function(FunctionName=name)["Code"]["Location"], timeout=30) as response:
+            self.assertEqual(hashlib.file_digest(response, "sha256").digest(), hashlib.sha256(zipped).digest())
+        # Sent, it is refused.
+        sent = package({"app.py": says("x"), "noise": noise[: 50 * 1024 * 1024]})
+        said = self.refused("RequestEntityTooLargeException", 413, LAMBDA.update_function_code, FunctionName=name, ZipFile=sent)
         self.assertEqual(said, "Zipped size must be smaller than 52428800 bytes")
+
+    def test_too_large_unpacked(self):
+        name = self.function(says("one"))
+        noise = os.urandom(50 * 1024 * 1024)
         # A fifth of that when it is packed.
         pieces = b"".join(noise[at : at + 4096] * 8 for at in range(0, 251 * 128 * 1024, 4096))
         archive = io.BytesIO()

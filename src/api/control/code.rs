@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::domain::function::{Code, Origin};
 use crate::domain::image::Image;
+use crate::domain::limits::PACKAGE_PACKED_MAX;
 use crate::runtime::manifest::{Manifest, SourceFile};
 use crate::runtime::package::{self, Places};
 
@@ -35,6 +36,7 @@ pub enum Incoming {
     Inline(String, SourceFile),
     /// In base64.
     Zip(String),
+    /// Larger than what may be sent, perhaps.
     Fetched(Bytes),
     Path(PathBuf),
     Image(Image),
@@ -50,7 +52,11 @@ pub fn pack(code: Incoming, places: &Places) -> Result<Package, Error> {
             let zip = package::pack_inline(&file, &text)?;
             (zip.into(), Origin::Inline)
         }
-        Incoming::Zip(text) => (decode(text)?.into(), Origin::Zip),
+        Incoming::Zip(text) => {
+            let zip = decode(text)?;
+            package::within(&zip, PACKAGE_PACKED_MAX)?;
+            (zip.into(), Origin::Zip)
+        }
         Incoming::Fetched(zip) => (zip, Origin::Zip),
         Incoming::Path(path) => {
             let zip = package::pack_path(&path, places)?;
@@ -86,4 +92,41 @@ pub fn inline_file(handler: &str, runtime: &Manifest) -> Result<SourceFile, Stri
 fn decode(mut text: String) -> Result<Vec<u8>, Error> {
     text.retain(|c| !c.is_ascii_whitespace());
     STANDARD.decode(text).map_err(Error::Base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write};
+
+    use zip::write::SimpleFileOptions;
+    use zip::{CompressionMethod, ZipWriter};
+
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_may_be_larger_than_what_is_sent() {
+        let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        writer.start_file("app.x", stored).expect("begins");
+        let content = vec![7; PACKAGE_PACKED_MAX];
+        writer.write_all(&content).expect("is written");
+        let zip = writer.finish().expect("ends").into_inner();
+
+        let sent = Incoming::Zip(STANDARD.encode(&zip));
+        let refused = pack(sent, &Places::default()).map(drop);
+        let limit = PACKAGE_PACKED_MAX as u64;
+        let over = package::Error::TooLarge {
+            size: zip.len() as u64,
+            limit,
+        };
+        assert_eq!(
+            refused.map_err(|error| error.to_string()),
+            Err(Error::Package(over).to_string())
+        );
+        let fetched = Bytes::from(zip);
+        let packed = pack(Incoming::Fetched(fetched.clone()), &Places::default());
+        let packed = packed.expect("is taken");
+        assert_eq!(packed.code.unpacked_size, Some(limit));
+        assert_eq!(packed.zip.as_ptr(), fetched.as_ptr(), "and not copied");
+    }
 }

@@ -25,7 +25,7 @@ use crate::api::lambda::sigv4::presign::Signer;
 use crate::api::webhook::{chain, tls};
 use crate::clock;
 use crate::config;
-use crate::domain::limits::PACKAGE_PACKED_MAX;
+use crate::domain::limits::PACKAGE_FETCHED_MAX;
 use crate::telemetry::metrics;
 
 const SERVICE: &str = "s3";
@@ -199,7 +199,7 @@ impl Client {
             let said = String::from_utf8_lossy(&said);
             return Err(refusal(object, head.status, &head.headers, &said));
         }
-        let limit = PACKAGE_PACKED_MAX;
+        let limit = PACKAGE_FETCHED_MAX;
         let declared = head.headers.get(CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let declared = declared.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
@@ -208,7 +208,7 @@ impl Client {
         }
         let held = room.hold(declared.unwrap_or(limit)).await;
         let held = held.map_err(Error::NoRoom)?;
-        let whole = read(body, declared.unwrap_or_default(), limit).await?;
+        let whole = read(body, declared.unwrap_or(limit), limit).await?;
         Ok((whole, held))
     }
 
@@ -240,7 +240,7 @@ impl Client {
     }
 }
 
-/// All of a body. What it takes is never more than what it has room for.
+/// All of a body, which is put where it stays: what is not written of it takes no memory, and growing would take twice as much.
 async fn read(mut body: Incoming, expected: usize, limit: usize) -> Result<Bytes, Error> {
     let mut whole = BytesMut::with_capacity(expected);
     while let Some(frame) = body.frame().await {

@@ -28,6 +28,8 @@ enum Shape {
     BareUpper,
 }
 
+const UNZIPPED: &str = "Unzipped size must be smaller than 262144000 bytes";
+
 /// The limit that is a function's own.
 pub const RESERVED: &str = "ReservedFunctionConcurrentInvocationLimitExceeded";
 
@@ -279,7 +281,8 @@ impl From<bucket::Error> for Refusal {
             Error::Denied { object, message } => Self::denied(format!(
                 "Your access has been denied by S3, please make sure your request credentials have permission to GetObject for {object}. S3 Error Code: AccessDenied. S3 Error Message: {message}"
             )),
-            Error::TooLarge { .. } => Self::large_zip(),
+            // Sent it would be the zip that is too large; here AWS looks at what is in it alone.
+            Error::TooLarge { .. } => Self::parameter(UNZIPPED),
             Error::NoRoom(problem) => problem.into(),
             // Nothing of it is the caller's doing, and it may pass.
             Error::Key { .. } | Error::Store(_) => {
@@ -379,9 +382,7 @@ fn is_large_zip(fault: &FieldFault) -> bool {
 fn invalid(faults: &[FieldFault]) -> String {
     let code = faults.iter().find(|fault| fault.field == "code");
     match code {
-        Some(fault) if fault.message.contains("over the limit") => {
-            "Unzipped size must be smaller than 262144000 bytes".into()
-        }
+        Some(fault) if fault.message.contains("over the limit") => UNZIPPED.into(),
         Some(fault) if fault.message.contains("holds no file") => {
             "Uploaded file must be a non-empty zip".into()
         }

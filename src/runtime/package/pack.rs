@@ -12,8 +12,8 @@ use zip::{CompressionMethod, DateTime, System, ZipWriter};
 use crate::domain::limits::{PACKAGE_ENTRIES_MAX, PACKAGE_PACKED_MAX, PACKAGE_UNPACKED_MAX};
 use crate::domain::pattern::Pattern;
 use crate::runtime::manifest::SourceFile;
-use crate::runtime::package::Error;
 use crate::runtime::package::entry::{self, Reason};
+use crate::runtime::package::{Error, within};
 
 /// Made by tools for themselves, and different each time they run.
 pub const LEFT_OUT: [&str; 2] = [".git", "__pycache__"];
@@ -267,12 +267,7 @@ impl Package {
             .finish()
             .map_err(cannot_pack(Path::new("")))?
             .into_inner();
-        if zip.len() > PACKAGE_PACKED_MAX {
-            return Err(Error::TooLarge {
-                size: zip.len() as u64,
-                limit: PACKAGE_PACKED_MAX as u64,
-            });
-        }
+        within(&zip, PACKAGE_PACKED_MAX)?;
         Ok(zip)
     }
 }

@@ -135,7 +135,7 @@ async fn no_redirect_is_followed() {
 
 #[tokio::test]
 async fn what_is_too_large_is_not_read() {
-    let limit = PACKAGE_PACKED_MAX;
+    let limit = PACKAGE_FETCHED_MAX;
     let declared = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", limit + 1);
     let refused = fetched(declared.into_bytes(), LONG).await;
     assert_eq!(refused, Err(Error::TooLarge { limit }));
