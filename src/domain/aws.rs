@@ -59,6 +59,9 @@ pub struct Settings {
     /// Who else may call it, as deploy tools write it; here keys say that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policy: Vec<Statement>,
+    /// Of policies that were written as a whole, what there is beside statements.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policy_heads: Vec<PolicyHead>,
 }
 
 impl Usual for Settings {
@@ -80,6 +83,7 @@ impl Settings {
             runtime_updates: None,
             events_at: None,
             policy: Vec::new(),
+            policy_heads: Vec::new(),
             ..self.clone()
         }
     }
@@ -94,6 +98,16 @@ pub struct Statement {
     pub id: String,
     /// The whole of it, in JSON.
     pub text: String,
+}
+
+/// What a policy says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicyHead {
+    /// As that of its statements.
+    pub qualifier: Option<String>,
+    pub version: Option<String>,
+    pub id: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

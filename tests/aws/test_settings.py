@@ -197,6 +197,35 @@ class Permissions(Case):
         self.refused("ResourceNotFoundException", 404, LAMBDA.get_policy, FunctionName=name)
         self.assertIn("Policy", LAMBDA.get_policy(FunctionName=name, Qualifier="live"))
 
+    def test_as_a_whole(self):
+        name = self.function()
+        LAMBDA.add_permission(FunctionName=name, StatementId="old", Action="lambda:InvokeFunction", Principal="s3.amazonaws.com")
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{
+                "Sid": "new", "Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "lambda:InvokeFunction", "Resource": ARN + name,
+            }],
+        }
+        put = LAMBDA.put_resource_policy(ResourceArn=ARN + name, Policy=json.dumps(policy))
+        self.assertEqual(json.loads(put["Policy"]), policy)
+        for got in (LAMBDA.get_resource_policy(ResourceArn=ARN + name), LAMBDA.get_policy(FunctionName=name)):
+            self.assertEqual((json.loads(got["Policy"]), got["RevisionId"]), (policy, put["RevisionId"]))
+        stale = {"ResourceArn": ARN + name, "RevisionId": "0123abcd-0000-0000-0000-0123456789ab"}
+        for call, more in ((LAMBDA.put_resource_policy, {"Policy": json.dumps(policy)}), (LAMBDA.delete_resource_policy, {})):
+            message = self.refused("PreconditionFailedException", 412, call, **stale, **more)
+            self.assertIn("Call the GetResourcePolicy API to retrieve the latest Revision Id", message)
+        message = self.refused("InvalidParameterValueException", 400, LAMBDA.put_resource_policy, ResourceArn=ARN + name, Policy="{}")
+        self.assertEqual(message, "The provided policy is not valid: it has no Statement.")
+        policy["Id"] = "ü" * 15000
+        self.refused("PolicyLengthExceededException", 400, LAMBDA.put_resource_policy, ResourceArn=ARN + name, Policy=json.dumps(policy, ensure_ascii=False))
+        gone = LAMBDA.delete_resource_policy(ResourceArn=ARN + name, RevisionId=put["RevisionId"])
+        self.assertEqual(gone["ResponseMetadata"]["HTTPStatusCode"], 204)
+        message = self.refused("ResourceNotFoundException", 404, LAMBDA.get_resource_policy, ResourceArn=ARN + name)
+        self.assertEqual(message, "The resource you requested does not exist.")
+        message = self.refused("ResourceNotFoundException", 404, LAMBDA.delete_resource_policy, ResourceArn=ARN + name)
+        self.assertEqual(message, "No policy is associated with the given resource.")
+        self.refused("ResourceNotFoundException", 404, LAMBDA.get_resource_policy, ResourceArn=f"arn:aws:lambda:{REGION}:{ACCOUNT}:runtime/none")
+
 
 class Sources(Case):
     ID = "14e0db71-5d35-4eb5-b481-8945cf9d10c2"

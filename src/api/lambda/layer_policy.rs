@@ -69,7 +69,7 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
             )));
         }
         held_to(revision, version)?;
-        policy::held_to_size(version.policy.iter().chain([&new]))?;
+        policy::held_to_size(None, version.policy.iter().chain([&new]))?;
         version.policy.push(new.clone());
         Ok(())
     });
@@ -113,7 +113,7 @@ pub(super) async fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, 
             "No policy is associated with the given resource.",
         ));
     }
-    let policy = policy::whole(version.policy.iter());
+    let policy = policy::whole(None, version.policy.iter());
     let document = json!({"Policy": policy, "RevisionId": revision_id(&version)});
     Ok(answer(StatusCode::OK, &document))
 }

@@ -25,6 +25,7 @@ mod origin;
 pub mod policy;
 pub mod provisioned;
 pub mod read;
+pub mod resource_policy;
 pub mod routes;
 pub mod runtimes;
 pub mod settings;
@@ -207,6 +208,7 @@ impl Lambda {
             Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
             Do::DeleteFunctionEventInvokeConfig => event_invoke::delete(self, asked).await,
             Do::DeleteProvisionedConcurrencyConfig => provisioned::delete(self, asked).await,
+            Do::DeleteResourcePolicy => resource_policy::delete(self, asked).await,
             Do::DeleteLayerVersion => layers::delete(self, asked).await,
             Do::DeleteFunctionUrlConfig => urls::config::delete(self, asked).await,
             Do::DownloadCode => code::download(self, &asked).await,
@@ -225,6 +227,7 @@ impl Lambda {
             Do::GetFunctionUrlConfig => urls::config::get(self, &asked).await,
             Do::GetPolicy => policy::get(self, &asked),
             Do::GetProvisionedConcurrencyConfig => provisioned::get(self, &asked),
+            Do::GetResourcePolicy => resource_policy::get(self, &asked),
             Do::GetRuntimeManagementConfig => change::get_runtime_management(self, &asked),
             Do::Invoke => invoke::invoke(self, asked).await,
             Do::InvokeAsync => invoke::later(self, asked).await,
@@ -249,6 +252,7 @@ impl Lambda {
             Do::PutFunctionEventInvokeConfig => event_invoke::put(self, asked).await,
             Do::PutFunctionRecursionConfig => change::put_recursion(self, asked).await,
             Do::PutProvisionedConcurrencyConfig => provisioned::put(self, asked).await,
+            Do::PutResourcePolicy => resource_policy::put(self, asked).await,
             Do::PutRuntimeManagementConfig => change::put_runtime_management(self, asked).await,
             Do::RemoveLayerVersionPermission => layer_policy::remove(self, asked).await,
             Do::RemovePermission => policy::remove(self, asked).await,

@@ -14,6 +14,8 @@ pub const RESOURCE: &str = r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|
 pub const ANYTHING: &str = r"arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)";
 /// The same where nothing but the function itself can be meant.
 const PATTERN_BARE: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]+)";
+/// What may have a policy, named in full.
+const PATTERN_WHOLE: &str = r"arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_])+)?|runtime/[a-zA-Z0-9-_./]+)";
 /// The same for a function's URLs, which are its own or an alias's.
 const PATTERN_URL: &str = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_]{1,64})(:((?!\d+$)[0-9a-zA-Z-_]+))?";
 pub const ALIAS: &str = r"(?!^[0-9]+$)([a-zA-Z0-9-_]+)";
@@ -35,6 +37,8 @@ pub enum Form {
     Plain,
     Bare,
     Url,
+    /// By its ARN.
+    Whole,
 }
 
 impl Form {
@@ -44,12 +48,14 @@ impl Form {
             Self::Plain => PATTERN_NEW,
             Self::Bare => PATTERN_BARE,
             Self::Url => PATTERN_URL,
+            Self::Whole => PATTERN_WHOLE,
         }
     }
 
     fn length_max(self) -> usize {
         match self {
             Self::Dotted => 256,
+            Self::Whole => 512,
             Self::Plain | Self::Bare | Self::Url => 140,
         }
     }
@@ -57,7 +63,7 @@ impl Form {
     fn split(self, text: &str) -> Option<Parts<'_>> {
         let marks = match self {
             Self::Dotted => "-_.",
-            Self::Plain | Self::Bare | Self::Url => "-_",
+            Self::Plain | Self::Bare | Self::Url | Self::Whole => "-_",
         };
         let parts = split(text, marks)?;
         let qualifier = parts.qualifier;
@@ -65,14 +71,23 @@ impl Form {
             Self::Dotted => true,
             Self::Plain => qualifier != Some(LATEST_PUBLISHED),
             Self::Bare => qualifier.is_none(),
+            Self::Whole => parts.region.and(parts.account).is_some() && text.contains(":function:"),
             Self::Url => parts.name.len() <= NAME_MAX && qualifier.is_none_or(is_alias),
         };
         fits.then_some(parts)
     }
 
+    /// What it is called in the request.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Whole => "resourceArn",
+            Self::Dotted | Self::Plain | Self::Bare | Self::Url => "functionName",
+        }
+    }
+
     fn qualifier(self) -> (&'static str, fn(&str) -> bool) {
         match self {
-            Self::Dotted => (r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+", |text| {
+            Self::Dotted | Self::Whole => (r"\$(LATEST(\.PUBLISHED)?)|[a-zA-Z0-9-_$]+", |text| {
                 text == LATEST_PUBLISHED || is_version_or_alias(text)
             }),
             Self::Plain | Self::Bare => (r"(|[a-zA-Z0-9$_-]+)", is_version_or_alias),
@@ -117,7 +132,7 @@ pub fn read(
     }
     let is = |_: &str| parts.is_some();
     faults.extend(formed(
-        "functionName",
+        form.field(),
         text,
         form.length_max(),
         form.pattern(),
@@ -256,6 +271,12 @@ pub fn resource(arn: &str) -> Option<&str> {
         _ => false,
     };
     (placed && named).then_some(kind)
+}
+
+/// Whether it is the ARN of a runtime, as policies may be on.
+pub fn is_runtime(text: &str) -> bool {
+    let name = text.rsplit_once(":runtime/").map(|(_, name)| name);
+    is_arn(text) && name.is_some_and(|name| is_plain(name, "-_./"))
 }
 
 /// Whether it has the form of an ARN, of whatever.

@@ -1,5 +1,5 @@
-//! AddPermission, RemovePermission and GetPolicy. Statements are kept and given back, because deploy tools write them and read them again;
-//! nobody is let in by one: that is what keys are for.
+//! AddPermission, RemovePermission and GetPolicy; `resource_policy` has the same policies as a whole. Statements are kept and given back, because
+//! deploy tools write them and read them again; nobody is let in by one: that is what keys are for.
 
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -13,12 +13,12 @@ use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, Shown, aliases, empty, json as answer};
-use crate::domain::aws::{Place, Statement};
+use crate::domain::aws::{Place, PolicyHead, Statement};
 use crate::domain::function::{Function, LATEST};
 use crate::domain::version::Qualifier;
 
 /// All statements of a function at one qualifier, as AWS has it.
-const POLICY_MAX: usize = 20 * 1024;
+pub(super) const POLICY_MAX: usize = 20 * 1024;
 pub(super) const ORGANIZATION: &str = "o-[a-z0-9]{10,32}";
 pub(super) const ORGANIZATION_MAX: usize = 34;
 const PRINCIPAL_MAX: usize = 2048;
@@ -51,11 +51,7 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         return Err(Refusal::validation(&fields.faults));
     };
     let shown = existing(face, &named)?;
-    if named.qualifier.as_deref() == Some(LATEST) {
-        return Err(Refusal::parameter(
-            "We currently do not support adding policies for $LATEST.",
-        ));
-    }
+    not_latest(&named)?;
     if !is_principal(&principal) {
         return Err(Refusal::parameter(
             "The provided principal was invalid. Please check the principal and try again.",
@@ -85,7 +81,8 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         id,
         text,
     };
-    held_to_size(there.iter().copied().chain([&new]))?;
+    let head = head(&shown.latest.function, new.qualifier.as_deref());
+    held_to_size(head, there.iter().copied().chain([&new]))?;
     // What has no policy yet goes by its own.
     let own = there.is_empty().then(|| own_revision(&shown, &named));
     if own.is_none() || own != revision {
@@ -140,6 +137,12 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
             settings
                 .policy
                 .retain(|s| s.id != id || s.qualifier != qualifier);
+            // The next one begins anew.
+            if !settings.policy.iter().any(|s| s.qualifier == qualifier) {
+                settings
+                    .policy_heads
+                    .retain(|head| head.qualifier != qualifier);
+            }
         }))
     });
     changed.await?;
@@ -148,38 +151,70 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
 
 pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let named = face.named(asked, Do::GetPolicy, "GetPolicy")?;
-    let missing = || Refusal::not_found("The resource you requested does not exist.");
-    let latest = face.shown(&named).map_err(|_absent| missing())?.latest;
-    let qualifier = qualifier(&named);
-    let there = of(&latest.function, qualifier.as_deref());
-    if there.is_empty() {
-        return Err(missing());
-    }
-    let policy = whole(there.into_iter());
-    let revision = revision_id(&latest.function, qualifier.as_deref());
-    let document = json!({"Policy": policy, "RevisionId": revision});
-    Ok(answer(StatusCode::OK, &document))
+    found(face, &named)
 }
 
-/// A policy, as its clients read it.
-pub(super) fn whole<'a>(statements: impl Iterator<Item = &'a Statement>) -> String {
+/// The policy there is.
+pub(super) fn found(face: &Lambda, named: &Named) -> Result<Response<Body>, Refusal> {
+    let missing = || Refusal::not_found("The resource you requested does not exist.");
+    let latest = face.shown(named).map_err(|_absent| missing())?.latest;
+    let qualifier = qualifier(named);
+    match of(&latest.function, qualifier.as_deref()).is_empty() {
+        true => Err(missing()),
+        false => Ok(shown(&latest.function, qualifier.as_deref())),
+    }
+}
+
+pub(super) fn shown(function: &Function, qualifier: Option<&str>) -> Response<Body> {
+    let statements = of(function, qualifier).into_iter();
+    let policy = whole(head(function, qualifier), statements);
+    let revision = revision_id(function, qualifier);
+    let document = json!({"Policy": policy, "RevisionId": revision});
+    answer(StatusCode::OK, &document)
+}
+
+/// A policy, as its clients read it. One that was not written as a whole has the usual head.
+pub(super) fn whole<'a>(
+    head: Option<&PolicyHead>,
+    statements: impl Iterator<Item = &'a Statement>,
+) -> String {
     let statements = statements.filter_map(|s| serde_json::from_str::<Value>(&s.text).ok());
     let statements: Vec<_> = statements.collect();
-    json!({"Version": "2012-10-17", "Id": "default", "Statement": statements}).to_string()
+    let mut policy = json!({ "Statement": statements });
+    let (version, id) = match head {
+        Some(head) => (head.version.as_deref(), head.id.as_deref()),
+        None => (Some("2012-10-17"), Some("default")),
+    };
+    for (field, value) in [("Version", version), ("Id", id)] {
+        if let Some(value) = value {
+            policy[field] = value.into();
+        }
+    }
+    policy.to_string()
 }
 
 /// As AWS does, with all that is around the statements.
 pub(super) fn held_to_size<'a>(
+    head: Option<&PolicyHead>,
     statements: impl Iterator<Item = &'a Statement>,
 ) -> Result<(), Refusal> {
-    match whole(statements).len() {
+    match whole(head, statements).len() {
         size if size > POLICY_MAX => Err(Refusal::policy_too_long(size, POLICY_MAX)),
         _ => Ok(()),
     }
 }
 
+pub(super) fn not_latest(named: &Named) -> Result<(), Refusal> {
+    match named.qualifier.as_deref() {
+        Some(LATEST) => Err(Refusal::parameter(
+            "We currently do not support adding policies for $LATEST.",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// What a policy is on.
-fn existing(face: &Lambda, named: &Named) -> Result<Shown, Refusal> {
+pub(super) fn existing(face: &Lambda, named: &Named) -> Result<Shown, Refusal> {
     let qualifier = named.qualifier.as_deref().map(Qualifier::parse);
     face.shown(named).map_err(|refusal| match qualifier {
         Some(Ok(Qualifier::Alias(_))) if face.latest(named).is_some() => {
@@ -199,25 +234,34 @@ pub(super) fn statement(fields: &mut Fields) -> Result<Option<String>, Refusal> 
     })
 }
 
-fn qualifier(named: &Named) -> Option<String> {
+pub(super) fn qualifier(named: &Named) -> Option<String> {
     named
         .qualifier
         .clone()
         .filter(|qualifier| qualifier != LATEST)
 }
 
-fn of<'a>(function: &'a Function, qualifier: Option<&str>) -> Vec<&'a Statement> {
+fn head<'a>(function: &'a Function, qualifier: Option<&str>) -> Option<&'a PolicyHead> {
+    let mut all = function.aws.policy_heads.iter();
+    all.find(|head| head.qualifier.as_deref() == qualifier)
+}
+
+pub(super) fn of<'a>(function: &'a Function, qualifier: Option<&str>) -> Vec<&'a Statement> {
     let all = function.aws.policy.iter();
     all.filter(|statement| statement.qualifier.as_deref() == qualifier)
         .collect()
 }
 
-fn revision_id(function: &Function, qualifier: Option<&str>) -> String {
+pub(super) fn revision_id(function: &Function, qualifier: Option<&str>) -> String {
     let texts: Vec<_> = of(function, qualifier)
         .into_iter()
         .map(|s| s.text.as_str())
         .collect();
-    document::opaque(&format!("{}/policy/{}", function.id, texts.join("\n")))
+    let mut of = format!("{}/policy/{}", function.id, texts.join("\n"));
+    if let Some(head) = head(function, qualifier) {
+        of += &format!("\n{:?}/{:?}", head.version, head.id);
+    }
+    document::opaque(&of)
 }
 
 /// What AWS's clients read with the function, the version or the alias itself.

@@ -29,6 +29,7 @@ pub enum Do {
     DeleteFunctionUrlConfig,
     DeleteLayerVersion,
     DeleteProvisionedConcurrencyConfig,
+    DeleteResourcePolicy,
     /// Not AWS's: where the URL of a function's code leads.
     DownloadCode,
     /// The same for a layer's content.
@@ -52,6 +53,7 @@ pub enum Do {
     GetLayerVersionPolicy,
     GetPolicy,
     GetProvisionedConcurrencyConfig,
+    GetResourcePolicy,
     GetRuntimeManagementConfig,
     Invoke,
     InvokeAsync,
@@ -79,6 +81,7 @@ pub enum Do {
     PutFunctionEventInvokeConfig,
     PutFunctionRecursionConfig,
     PutProvisionedConcurrencyConfig,
+    PutResourcePolicy,
     PutRuntimeManagementConfig,
     RemoveLayerVersionPermission,
     RemovePermission,
@@ -125,6 +128,7 @@ impl Do {
             | Do::UpdateFunctionCode
             | Do::UpdateFunctionConfiguration => Form::Plain,
             Do::GetFunctionRecursionConfig | Do::PutFunctionRecursionConfig => Form::Bare,
+            Do::DeleteResourcePolicy | Do::GetResourcePolicy | Do::PutResourcePolicy => Form::Whole,
             Do::CreateFunctionUrlConfig
             | Do::DeleteFunctionUrlConfig
             | Do::GetFunctionUrlConfig
@@ -187,7 +191,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("DeleteFunctionUrlConfig", Method::DELETE, "/2021-10-31/functions/{FunctionName}/url", "", Some(Do::DeleteFunctionUrlConfig)),
     row("DeleteLayerVersion", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}", "", Some(Do::DeleteLayerVersion)),
     row("DeleteProvisionedConcurrencyConfig", Method::DELETE, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", Some(Do::DeleteProvisionedConcurrencyConfig)),
-    row("DeleteResourcePolicy", Method::DELETE, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
+    row("DeleteResourcePolicy", Method::DELETE, "/2026-07-09/resource-policy/{ResourceArn}", "", Some(Do::DeleteResourcePolicy)),
     row("GetAccountSettings", Method::GET, "/2016-08-19/account-settings", "", Some(Do::GetAccountSettings)),
     row("GetAlias", Method::GET, "/2015-03-31/functions/{FunctionName}/aliases/{Name}", "", Some(Do::GetAlias)),
     row("GetCapacityProvider", Method::GET, "/2025-11-30/capacity-providers/{CapacityProviderName}", "", Some(Do::GetCapacityProvider)),
@@ -209,7 +213,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("GetLayerVersionPolicy", Method::GET, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy", "", Some(Do::GetLayerVersionPolicy)),
     row("GetPolicy", Method::GET, "/2015-03-31/functions/{FunctionName}/policy", "", Some(Do::GetPolicy)),
     row("GetProvisionedConcurrencyConfig", Method::GET, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", Some(Do::GetProvisionedConcurrencyConfig)),
-    row("GetResourcePolicy", Method::GET, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
+    row("GetResourcePolicy", Method::GET, "/2026-07-09/resource-policy/{ResourceArn}", "", Some(Do::GetResourcePolicy)),
     row("GetRuntimeManagementConfig", Method::GET, "/2021-07-20/functions/{FunctionName}/runtime-management-config", "", Some(Do::GetRuntimeManagementConfig)),
     row("Invoke", Method::POST, "/2015-03-31/functions/{FunctionName}/invocations", "", Some(Do::Invoke)),
     row("InvokeAsync", Method::POST, "/2014-11-13/functions/{FunctionName}/invoke-async", "", Some(Do::InvokeAsync)),
@@ -238,7 +242,7 @@ pub static OPERATIONS: [Operation; 91] = [
     row("PutFunctionRecursionConfig", Method::PUT, "/2024-08-31/functions/{FunctionName}/recursion-config", "", Some(Do::PutFunctionRecursionConfig)),
     row("PutFunctionScalingConfig", Method::PUT, "/2025-11-30/functions/{FunctionName}/function-scaling-config", "", None),
     row("PutProvisionedConcurrencyConfig", Method::PUT, "/2019-09-30/functions/{FunctionName}/provisioned-concurrency", "", Some(Do::PutProvisionedConcurrencyConfig)),
-    row("PutResourcePolicy", Method::PUT, "/2026-07-09/resource-policy/{ResourceArn}", "", None),
+    row("PutResourcePolicy", Method::PUT, "/2026-07-09/resource-policy/{ResourceArn}", "", Some(Do::PutResourcePolicy)),
     row("PutRuntimeManagementConfig", Method::PUT, "/2021-07-20/functions/{FunctionName}/runtime-management-config", "", Some(Do::PutRuntimeManagementConfig)),
     row("RemoveLayerVersionPermission", Method::DELETE, "/2018-10-31/layers/{LayerName}/versions/{VersionNumber}/policy/{StatementId}", "", Some(Do::RemoveLayerVersionPermission)),
     row("RemovePermission", Method::DELETE, "/2015-03-31/functions/{FunctionName}/policy/{StatementId}", "", Some(Do::RemovePermission)),

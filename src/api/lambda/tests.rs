@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use zip::write::SimpleFileOptions;
 
+mod policy;
 mod settings;
 
 use super::*;

@@ -10,7 +10,7 @@ fn events(name: &str) -> String {
 }
 
 /// A function with a version and an alias of it, and another function.
-async fn face(settings: config::Aws) -> Face {
+pub(super) async fn face(settings: config::Aws) -> Face {
     let face = Face::with(settings);
     for name in ["f", "other"] {
         assert_eq!(face.create(name, json!({})).await.status, 201);
