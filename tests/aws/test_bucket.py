@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import tempfile
 import urllib.request
 import uuid
 import zipfile
@@ -158,6 +159,51 @@ class Bucket(Case):
         place = self.put(archive.getvalue())
         said = self.refused("InvalidParameterValueException", 400, LAMBDA.update_function_code, FunctionName=name, **place)
         self.assertEqual(said, "Unzipped size must be smaller than 262144000 bytes")
+
+    def test_what_is_said_of_the_place_is_checked(self):
+        place, zipped = self.put(says("one")), package(says("zero"))
+        name = self.function(says("zero"))
+        before = LAMBDA.get_function_configuration(FunctionName=name)
+        as_it_is = boto3.client("lambda", config=Config(retries={"max_attempts": 0}, parameter_validation=False))
+        both, none = "Please do not provide other FunctionCode parameters when providing a ZipFile.", "Please provide a source for function code."
+        images = ("Please don't provide ImageUri when creating a function with packageType Zip.", "Please don't provide ImageUri when updating a function with packageType Zip.")
+        for code, kind, made, updated in (
+            ({**place, "ZipFile": zipped}, "InvalidParameterValueException", both, both),
+            ({"ZipFile": zipped, "S3ObjectVersion": "1"}, "InvalidParameterValueException", both, both),
+            ({"ZipFile": zipped, "S3Key": "k"}, "InvalidParameterValueException", both, both),
+            ({**place, "ImageUri": "image"}, "InvalidParameterValueException", *images),
+            ({"ZipFile": zipped, "ImageUri": "image"}, "InvalidParameterValueException", both, images[1]),
+            ({"S3ObjectVersion": "1"}, "InvalidParameterValueException", none, none),
+            ({"S3Key": "k"}, "InvalidParameterValueException", none, none),
+            ({}, "InvalidParameterValueException", none, none),
+            ({**place, "S3Bucket": ""}, "ValidationException", *["greater than or equal to 3"] * 2),
+            ({**place, "S3Key": ""}, "ValidationException", *["greater than or equal to 1"] * 2),
+            ({**place, "S3ObjectVersion": ""}, "ValidationException", *["greater than or equal to 1"] * 2),
+            ({**place, "S3Bucket": "b" * 64}, "ValidationException", *["less than or equal to 63"] * 2),
+            ({**place, "S3Bucket": "a/b"}, "ValidationException", *["regular expression pattern"] * 2),
+            ({**place, "S3Key": "k" * 1025}, "ValidationException", *["less than or equal to 1024"] * 2),
+            ({**place, "S3ObjectStorageMode": "MOVE"}, "ValidationException", *["[COPY, REFERENCE]"] * 2),
+        ):
+            for dry in (False, True):
+                with self.subTest(code=str(code)[:200], dry=dry):
+                    self.assertIn(updated, self.refused(kind, 400, as_it_is.update_function_code, FunctionName=name, DryRun=dry, **code))
+            with self.subTest(code=str(code)[:200]):
+                self.assertIn(made, self.refused(kind, 400, as_it_is.create_function, FunctionName=name + "-2", Code=code, **FUNCTION))
+        after = LAMBDA.get_function_configuration(FunctionName=name)
+        self.assertEqual((after["RevisionId"], after["CodeSha256"]), (before["RevisionId"], before["CodeSha256"]))
+        self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=name + "-2")
+        # The CLI's own way to say it, published at once.
+        made = aws("update-function-code", "--function-name", name, "--s3-bucket", place["S3Bucket"], "--s3-key", place["S3Key"], "--publish")
+        self.assertEqual((made["Version"], made["FunctionArn"].rsplit(":", 1)[1]), ("1", "1"))
+        self.assertEqual(self.call(name, Qualifier="1")[0], "one")
+        with tempfile.NamedTemporaryFile(suffix=".zip") as file:
+            file.write(zipped)
+            file.flush()
+            refused = aws(
+                "update-function-code", "--function-name", name, "--zip-file", f"fileb://{file.name}", "--s3-bucket", "code", "--s3-key", "k",
+                "--dry-run", check=False,
+            )
+        self.assertIn(both, refused.stderr)
 
     def test_a_store_that_stands_still(self):
         place = self.put(says("one"))

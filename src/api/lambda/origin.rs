@@ -121,9 +121,14 @@ impl Origin {
 
     /// A function's package.
     pub(super) fn package(self) -> Result<Code, Refusal> {
-        if self.zip.is_some() && (self.is_elsewhere() || self.version.is_some()) {
+        if self.zip.is_some() && (self.is_elsewhere() || self.is_image()) {
             return Err(Refusal::parameter(
                 "Please do not provide other FunctionCode parameters when providing a ZipFile.",
+            ));
+        }
+        if self.is_elsewhere() && self.is_image() {
+            return Err(Refusal::parameter(
+                "Please don't provide ImageUri when creating a function with packageType Zip.",
             ));
         }
         // With an image alone, AWS finds none.
@@ -147,7 +152,7 @@ impl Origin {
     }
 
     fn is_elsewhere(&self) -> bool {
-        self.bucket.is_some() || self.key.is_some()
+        self.bucket.is_some() || self.key.is_some() || self.version.is_some()
     }
 
     /// The image that a function is to be made of.
@@ -168,10 +173,9 @@ impl Origin {
 
     /// The image in the place of the one there is.
     pub(super) fn other_image(self) -> Result<Code, Refusal> {
+        let alone = self.zip.is_none() && !self.is_elsewhere();
         match self.image {
-            Some(uri) if self.zip.is_none() && self.bucket.is_none() => {
-                named(uri, Settings::default())
-            }
+            Some(uri) if alone => named(uri, Settings::default()),
             _ => Err(Refusal::parameter(
                 "Please provide ImageUri when updating a function with packageType Image.",
             )),
@@ -272,6 +276,14 @@ mod tests {
                 r#"{"ZipFile": "eA==", "S3ObjectVersion": "1"}"#,
                 "do not provide other",
             ),
+            (
+                r#"{"ZipFile": "eA==", "ImageUri": "x"}"#,
+                "do not provide other",
+            ),
+            (
+                r#"{"S3Bucket": "bucket", "S3Key": "k", "ImageUri": "x"}"#,
+                "don't provide ImageUri",
+            ),
         ] {
             let message = package(body).expect_err(body);
             assert!(message.contains(words), "{body}: {message}");
@@ -281,5 +293,20 @@ mod tests {
         assert_eq!(kept.kms_key.as_deref(), Some(key));
         let both = read(r#"{"ImageUri": "x", "ZipFile": "eA=="}"#).expect("is read");
         assert!(both.is_image() && both.image(Settings::default()).is_err());
+        for more in [
+            r#""ZipFile": "eA==""#,
+            r#""S3Key": "k""#,
+            r#""S3ObjectVersion": "1""#,
+        ] {
+            let body = format!(r#"{{"ImageUri": "x", {more}}}"#);
+            assert!(
+                read(&body).expect("is read").other_image().is_err(),
+                "{body}"
+            );
+            let made = read(&body).expect("is read").image(Settings::default());
+            assert!(made.is_err(), "{body}");
+        }
+        let image = read(r#"{"ImageUri": "x"}"#).expect("is read");
+        assert!(image.other_image().is_ok());
     }
 }
