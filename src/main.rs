@@ -36,6 +36,8 @@ fn main() -> ExitCode {
 }
 
 fn serve_with(args: serve::Args, global: &Global, output: &mut Output) -> Result<(), Error> {
+    // Where the kernel gives them unasked, room for what has not come yet would be memory. A kernel without them refuses.
+    nix::sys::prctl::set_thp_disable(true).ok();
     let Some(config) = serve::configure(args, global, output)? else {
         return Ok(());
     };

@@ -1,6 +1,5 @@
 //! Memory that requests take while something is waited for that their client does: for what is to come of a body, or for an answer to be
-//! taken. All together have one room; and no client takes more of it than it leaves to the others, so that there is always some for one
-//! who comes.
+//! taken. All together have one room; and no client takes more of it than it leaves to the others, so that one alone never has all of it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -34,6 +33,17 @@ pub enum Client<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoRoom;
 
+/// How far a client may go.
+#[derive(Debug, Clone, Copy)]
+enum Bound {
+    /// It is there already.
+    None,
+    /// It leaves as much as it has, so all together never have more than there is.
+    Room,
+    /// The same, but for as little as an equal part, which others cannot take away.
+    EqualPart,
+}
+
 impl Room {
     pub fn new(most: usize) -> Self {
         Self {
@@ -49,7 +59,8 @@ impl Room {
         self.most
     }
 
-    /// Whether the client has all it may have.
+    /// Whether the client has all it may have. Who has less than an equal part is never told so, however much others have that had to be
+    /// counted: they are told.
     pub fn is_full_for(&self, client: Client<'_>) -> bool {
         // Almost always.
         if self.taken.load(Ordering::Relaxed) == 0 {
@@ -59,15 +70,28 @@ impl Room {
         let by = self.by.lock();
         let taken = self.taken.load(Ordering::Relaxed);
         let its = by.get(&client).copied().unwrap_or(0);
-        its >= self.most.saturating_sub(taken)
+        its >= self.most.saturating_sub(taken) && its >= self.equal_part(&by, client)
     }
 
-    /// `unless_full`: only if it leaves as much as the client has then.
-    fn take(&self, client: u64, bytes: usize, unless_full: bool) -> Result<(), NoRoom> {
+    fn equal_part(&self, by: &HashMap<u64, usize>, client: u64) -> usize {
+        let clients = by.len() + usize::from(!by.contains_key(&client));
+        self.most / (clients + 1)
+    }
+
+    fn take(&self, client: u64, bytes: usize, bound: Bound) -> Result<(), NoRoom> {
+        if bytes == 0 {
+            return Ok(());
+        }
         let mut by = self.by.lock();
         let taken = self.taken.load(Ordering::Relaxed).saturating_add(bytes);
         let its = by.get(&client).copied().unwrap_or(0).saturating_add(bytes);
-        if unless_full && its > self.most.saturating_sub(taken) {
+        let leaves_less = its > self.most.saturating_sub(taken);
+        let refused = match bound {
+            Bound::None => false,
+            Bound::Room => leaves_less,
+            Bound::EqualPart => leaves_less && its > self.equal_part(&by, client),
+        };
+        if refused {
             return Err(NoRoom);
         }
         by.insert(client, its);
@@ -120,7 +144,15 @@ impl<'a, R: Deref<Target = Room>> Part<'a, R> {
     /// So much more.
     pub fn more(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let client = self.room.hash(self.client);
-        self.room.take(client, bytes, true)?;
+        self.room.take(client, bytes, Bound::Room)?;
+        self.taken += bytes;
+        Ok(())
+    }
+
+    /// So much more, or as much as an equal part whatever others have.
+    pub fn more_or_equal(&mut self, bytes: usize) -> Result<(), NoRoom> {
+        let client = self.room.hash(self.client);
+        self.room.take(client, bytes, Bound::EqualPart)?;
         self.taken += bytes;
         Ok(())
     }
@@ -129,7 +161,7 @@ impl<'a, R: Deref<Target = Room>> Part<'a, R> {
     pub fn have(&mut self, bytes: usize) {
         let client = self.room.hash(self.client);
         // Nothing is refused.
-        self.room.take(client, bytes, false).ok();
+        self.room.take(client, bytes, Bound::None).ok();
         self.taken += bytes;
     }
 }
@@ -183,6 +215,14 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_nothing_is_not_remembered() {
+        let room = Room::new(10);
+        let mut empty = Part::new(&room, address("192.0.2.1"));
+        assert!(empty.more(0).is_ok());
+        assert!(room.by.lock().is_empty());
+    }
+
+    #[test]
     fn what_is_there_counts_however_much_it_is() {
         let room = Room::new(10);
         let mut answer = Part::new(&room, address("192.0.2.1"));
@@ -191,7 +231,17 @@ mod tests {
         assert!(room.is_full_for(address("192.0.2.1")));
         assert!(!room.is_full_for(address("192.0.2.2")));
         answer.have(6);
-        assert!(room.is_full_for(address("192.0.2.2")), "nothing is left");
+        assert!(room.is_full_for(address("192.0.2.1")));
+        // More than there is; but that is not the doing of others.
+        assert!(!room.is_full_for(address("192.0.2.2")));
+        let mut other = Part::new(&room, address("192.0.2.2"));
+        assert!(other.more(1).is_err());
+        assert!(other.more_or_equal(2).is_ok());
+        assert!(!room.is_full_for(address("192.0.2.2")));
+        assert!(other.more_or_equal(1).is_ok() && other.more_or_equal(1).is_err());
+        assert!(room.is_full_for(address("192.0.2.2")));
+        assert!(!room.is_full_for(address("192.0.2.3")));
+        drop(other);
         drop(answer);
         assert!(!room.is_full_for(address("192.0.2.1")));
     }

@@ -69,7 +69,8 @@ pub fn apply(pid: i32, container: &ContainerId, limits: &Limits) -> Result<(), E
 }
 
 /// One line of `mountinfo` that mounts a hierarchy.
-struct Mount {
+#[derive(Debug)]
+pub(super) struct Mount {
     /// The part of the hierarchy that is mounted.
     root: String,
     point: PathBuf,
@@ -204,9 +205,24 @@ pub(super) fn group_of(
     controller: &'static str,
     container: &ContainerId,
 ) -> Result<Group, Error> {
+    group_among(proc, &mounted(proc)?, pid, controller, container)
+}
+
+/// Where the groups are. With many containers it takes long to find: each has mounts of its own.
+pub(super) fn mounted(proc: &Path) -> Result<Vec<Mount>, Error> {
+    Ok(mounts(&read(&proc.join("self/mountinfo"))?))
+}
+
+/// The same for who knows where the groups are.
+pub(super) fn group_among(
+    proc: &Path,
+    mounts: &[Mount],
+    pid: i32,
+    controller: &'static str,
+    container: &ContainerId,
+) -> Result<Group, Error> {
     let memberships = read(&proc.join(pid.to_string()).join("cgroup"))?;
-    let mounts = mounts(&read(&proc.join("self/mountinfo"))?);
-    group(&memberships, &mounts, controller, container).ok_or_else(|| Error::NotFound {
+    group(&memberships, mounts, controller, container).ok_or_else(|| Error::NotFound {
         pid,
         controller,
         container: container.clone(),

@@ -18,7 +18,7 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::engine::ContainerId;
-use crate::engine::cgroup::{self, Group, Version};
+use crate::engine::cgroup::{self, Group, Mount, Version};
 use crate::task;
 
 /// A killed process ends within this unless the kernel itself is stuck over it; then the engine may try.
@@ -126,15 +126,26 @@ pub async fn ended(first: i32, within: Duration) {
     }
 }
 
-/// Whether the container was made to stand still, and how.
-pub fn standstill(first: i32, container: &ContainerId) -> Option<Standstill> {
-    let proc = Path::new("/proc");
-    let freezer = cgroup::group_of(proc, first, FREEZER, container).ok()?;
-    if is_frozen(&freezer) {
-        return Some(Standstill::Frozen);
+/// Looks at containers that somebody may have made to stand still.
+#[derive(Debug)]
+pub struct Lookout(Vec<Mount>);
+
+impl Lookout {
+    /// For as many as are looked at in one go.
+    pub fn new() -> Option<Self> {
+        cgroup::mounted(Path::new("/proc")).ok().map(Self)
     }
-    let stat = std::fs::read_to_string(proc.join(first.to_string()).join("stat")).ok()?;
-    is_stopped(&stat).then_some(Standstill::Stopped)
+
+    /// Whether the container was made to stand still, and how.
+    pub fn standstill(&self, first: i32, container: &ContainerId) -> Option<Standstill> {
+        let (Self(mounts), proc) = (self, Path::new("/proc"));
+        let freezer = cgroup::group_among(proc, mounts, first, FREEZER, container).ok()?;
+        if is_frozen(&freezer) {
+            return Some(Standstill::Frozen);
+        }
+        let stat = std::fs::read_to_string(proc.join(first.to_string()).join("stat")).ok()?;
+        is_stopped(&stat).then_some(Standstill::Stopped)
+    }
 }
 
 const FREEZER: &str = "freezer";
@@ -268,7 +279,8 @@ mod tests {
         assert!(kill(-1, &container).await.is_err());
         // Beyond the largest id there is.
         assert!(kill(1 << 30, &container).await.is_ok());
-        assert_eq!(standstill(own, &container), None);
+        let lookout = Lookout::new().expect("mounts");
+        assert_eq!(lookout.standstill(own, &container), None);
     }
 
     #[tokio::test]

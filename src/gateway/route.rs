@@ -50,6 +50,14 @@ impl Segment {
 }
 
 impl Route {
+    /// Whether a function may be run for it.
+    pub fn calls(&self) -> bool {
+        matches!(
+            self,
+            Route::Execute(_) | Route::Function | Route::Url | Route::Lambda
+        )
+    }
+
     /// As a metric label.
     pub fn face(&self) -> &'static str {
         match self {

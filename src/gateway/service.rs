@@ -115,7 +115,7 @@ impl Gateway {
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> impl Future<Output = Result<Response<Taken>, Infallible>> + Send + use<> {
-        let (face, begun) = self.begin(request, peer);
+        let (face, calls, begun) = self.begin(request, peer);
         let gateway = self.clone();
         async move {
             let response = match begun {
@@ -128,15 +128,21 @@ impl Gateway {
             };
             metrics::http(face, response.status().as_u16() / 100);
             let response = match response.body() {
-                Body::Full(whole) if whole.len() > LARGE => gateway.counted(response, peer),
+                Body::Full(whole) if calls && whole.len() > LARGE => {
+                    gateway.counted(response, peer)
+                }
                 _ => response,
             };
             Ok(response.map(Taken::from))
         }
     }
 
-    /// Which face a request is for, and what is to be done for its answer.
-    fn begin(self: &Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> (&'static str, Begun) {
+    /// Which face a request is for, whether that may run a function, and what is to be done for its answer.
+    fn begin(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> (&'static str, bool, Begun) {
         let seen = Seen::of(request.headers());
         let host = session::named(seen.host.first(), request.uri());
         let route = match address::of_host(host) {
@@ -154,7 +160,7 @@ impl Gateway {
             Route::Lambda => seen.signed(&request),
             _ => seen.own(&request),
         });
-        let screened = screened.and_then(|()| self.takes(&route, peer));
+        let calls = route.calls();
         let unread = || !route.is_about_this() && self.readiness.store.borrow().is_some();
         let gateway = || self.clone();
         let begun = if let Err(problem) = screened {
@@ -165,6 +171,10 @@ impl Gateway {
                 response.headers_mut().insert(CONNECTION, close);
             }
             Begun::Answered(response)
+        } else if calls && self.untaken.is_full_for(Client::Address(peer)) {
+            // Nothing is run for who does not take what it was answered.
+            metrics::untaken("refused");
+            Begun::Answered(refused(&Problem::Untaken))
         } else if unread() {
             Begun::Answered(refused(&Problem::StoreUnavailable))
         } else if aws {
@@ -197,20 +207,7 @@ impl Gateway {
                 }
             }
         };
-        (face, begun)
-    }
-
-    /// Nothing is run for who does not take what it was answered.
-    fn takes(&self, route: &Route, peer: IpAddr) -> Result<(), Problem> {
-        let calls = matches!(
-            route,
-            Route::Execute(_) | Route::Function | Route::Url | Route::Lambda
-        );
-        if !calls || !self.untaken.is_full_for(Client::Address(peer)) {
-            return Ok(());
-        }
-        metrics::untaken("refused");
-        Err(Problem::Untaken)
+        (face, calls, begun)
     }
 
     /// A large answer, which counts until nobody has its bytes any more.

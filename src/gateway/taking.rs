@@ -108,7 +108,7 @@ async fn taken(stream: impl Future, patience: Duration, mut part: Part<'_, Arc<R
                 if size > LARGE {
                     // Its bytes are counted, and a function has run for it: who has too many of these runs no more of them.
                     part.have(WAITING);
-                } else if let Err(NoRoom) = part.more(WAITING + size) {
+                } else if let Err(NoRoom) = part.more_or_equal(WAITING + size) {
                     metrics::untaken("reset");
                     return Poll::Ready(());
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::id::FunctionName;
-use crate::engine::kill::Standstill;
+use crate::engine::kill::{Lookout, Standstill};
 use crate::pool::Pool;
 use crate::pool::keeper::Event;
 use crate::task;
@@ -53,8 +53,12 @@ impl Pool {
 /// Of these, those that do. The kernel is asked, through files.
 async fn stand_still(idle: Vec<Idle>) -> Vec<(Idle, Standstill)> {
     task::blocking("look at idle workers", move || {
-        let look = |idle: Idle| idle.remains.standstill().map(|how| (idle, how));
-        idle.into_iter().filter_map(look).collect()
+        let Some(lookout) = Lookout::new() else {
+            return Vec::new();
+        };
+        let look = |idle: Idle| Some((idle.remains.standstill_by(&lookout)?, idle));
+        let still = idle.into_iter().filter_map(look);
+        still.map(|(how, idle)| (idle, how)).collect()
     })
     .await
 }

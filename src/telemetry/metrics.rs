@@ -100,7 +100,7 @@ fn describe() -> [&'static str; 4] {
         ),
         (
             "hearth_bodies_refused_total",
-            "Bodies of calls that were refused while they arrived: all together held what they may.",
+            "Bodies of calls that were refused while they arrived: all together, or their client, held what they may.",
         ),
         (
             "hearth_untaken_total",

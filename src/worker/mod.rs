@@ -18,7 +18,7 @@ use crate::domain::id::{RuntimeId, WorkerId};
 use crate::domain::limits::Mebibytes;
 use crate::engine::ContainerId;
 use crate::engine::cgroup::Cgroup;
-use crate::engine::kill::{self, Standstill};
+use crate::engine::kill::{Lookout, Standstill};
 use crate::worker::connection::Connection;
 use crate::worker::gone::{End, Gone};
 use crate::worker::logs::Pipe;
@@ -75,7 +75,12 @@ impl Remains {
 
     /// Whether somebody made its processes stand still.
     pub fn standstill(&self) -> Option<Standstill> {
-        kill::standstill(self.first_process?, &self.container)
+        self.standstill_by(&Lookout::new()?)
+    }
+
+    /// The same, for who looks at many.
+    pub fn standstill_by(&self, lookout: &Lookout) -> Option<Standstill> {
+        lookout.standstill(self.first_process?, &self.container)
     }
 }
 
