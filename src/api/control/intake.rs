@@ -47,6 +47,14 @@ pub struct Upload {
 }
 
 impl Room {
+    #[cfg(test)]
+    pub(crate) fn with_patience(patience: Duration) -> Self {
+        Self {
+            patience,
+            ..Self::default()
+        }
+    }
+
     /// Reads a JSON body whole.
     pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<Upload, Problem> {
         json_type(headers)?;
@@ -267,10 +275,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_does_not_come_is_not_waited_for_for_ever() {
-        let room = Room {
-            patience: Duration::from_millis(10),
-            ..Room::default()
-        };
+        let room = Room::with_patience(Duration::from_millis(10));
         let pieces = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
         let never = room
             .read(&HeaderMap::new(), Body::from_stream(pieces))

@@ -108,8 +108,22 @@ pub enum Error {
     /// The configuration, or the store, has to be seen to.
     #[error("the store does not take Hearth's key: {code}: {message}")]
     Key { code: String, message: String },
-    #[error("the store failed: {0}")]
-    Store(String),
+    #[error("the store {did}")]
+    Store {
+        /// In general, for whoever asked.
+        did: String,
+        /// And what the log says of it besides: of the way to the store, or in its own words.
+        why: String,
+    },
+}
+
+impl Error {
+    fn store(did: impl Into<String>, why: impl Into<String>) -> Self {
+        Self::Store {
+            did: did.into(),
+            why: why.into(),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -163,21 +177,20 @@ impl Client {
         if object.is_ambiguous() {
             return Err(Error::Ambiguous(object.key.clone()));
         }
-        let within = self.settings.timeout;
-        let fetched = tokio::time::timeout(within, self.get(object, room)).await;
-        let fetched = fetched
-            .unwrap_or_else(|_elapsed| Err(Error::Store(format!("it took over {within:?}"))));
+        let fetched = self.get(object, room).await;
         metrics::code_fetched(match &fetched {
             Ok(_) => "ok",
-            Err(Error::Store(_) | Error::Key { .. }) => "failed",
+            Err(Error::Store { .. } | Error::Key { .. }) => "failed",
             Err(_) => "refused",
         });
+        // Escaped: a key may have line breaks.
+        let place = object.to_string();
         match &fetched {
             Err(error @ Error::Key { .. }) => {
-                tracing::error!(%object, %error, "code cannot be fetched");
+                tracing::error!(object = ?place, %error, "code cannot be fetched");
             }
-            Err(error @ Error::Store(_)) => {
-                tracing::warn!(%object, %error, "code was not fetched");
+            Err(error @ Error::Store { why, .. }) => {
+                tracing::warn!(object = ?place, %error, why, "code was not fetched");
             }
             _ => {}
         }
@@ -189,27 +202,55 @@ impl Client {
         object: &Object,
         room: &Room,
     ) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
-        let request = self.request(object).map_err(|e| Error::Store(chain(&e)))?;
-        let response = self.http.request(request).await;
-        let response = response.map_err(|error| Error::Store(chain(&error)))?;
-        let (head, body) = response.into_parts();
-        if head.status != StatusCode::OK {
-            let said = Limited::new(body, ERROR_MAX).collect().await;
-            let said = said.map(|said| said.to_bytes()).unwrap_or_default();
-            let said = String::from_utf8_lossy(&said);
-            return Err(refusal(object, head.status, &head.headers, &said));
-        }
+        let began = clock::now();
+        let (headers, body) = self.timed(Duration::ZERO, self.answer(object)).await?;
+        let taken = clock::now().saturating_duration_since(began);
         let limit = PACKAGE_FETCHED_MAX;
-        let declared = head.headers.get(CONTENT_LENGTH);
+        let declared = headers.get(CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         let declared = declared.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
         if declared.is_some_and(|length| length > limit) {
             return Err(Error::TooLarge { limit });
         }
+        // How long that takes is not the store's doing.
         let held = room.hold(declared.unwrap_or(limit)).await;
         let held = held.map_err(Error::NoRoom)?;
-        let whole = read(body, declared.unwrap_or(limit), limit).await?;
+        let reading = read(body, declared.unwrap_or(limit), limit);
+        let whole = self.timed(taken, reading).await?;
         Ok((whole, held))
+    }
+
+    /// What is the store's doing, in the time that it has, of which so much is taken.
+    async fn timed<T>(
+        &self,
+        taken: Duration,
+        doing: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let within = self.settings.timeout;
+        let done = tokio::time::timeout(within.saturating_sub(taken), doing).await;
+        done.unwrap_or_else(|_elapsed| Err(Error::store(format!("took over {within:?}"), "")))
+    }
+
+    /// The beginning of an answer that is the object.
+    async fn answer(&self, object: &Object) -> Result<(HeaderMap, Incoming), Error> {
+        let request = self.request(object);
+        let request = request.map_err(|e| Error::store("cannot be asked for it", chain(&e)))?;
+        let response = self.http.request(request).await;
+        let response = response.map_err(|error| {
+            let did = match error.is_connect() {
+                true => "could not be reached",
+                false => "did not answer as S3 does",
+            };
+            Error::store(did, chain(&error))
+        })?;
+        let (head, body) = response.into_parts();
+        if head.status == StatusCode::OK {
+            return Ok((head.headers, body));
+        }
+        let said = Limited::new(body, ERROR_MAX).collect().await;
+        let said = said.map(|said| said.to_bytes()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        Err(refusal(object, head.status, &head.headers, &said))
     }
 
     fn request(&self, object: &Object) -> Result<Request<Empty<Bytes>>, http::Error> {
@@ -244,7 +285,7 @@ impl Client {
 async fn read(mut body: Incoming, expected: usize, limit: usize) -> Result<Bytes, Error> {
     let mut whole = BytesMut::with_capacity(expected);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Error::Store(chain(&error)))?;
+        let frame = frame.map_err(|error| Error::store("broke off its answer", chain(&error)))?;
         let Some(piece) = frame.data_ref() else {
             continue;
         };
@@ -262,7 +303,7 @@ fn refusal(object: &Object, status: StatusCode, headers: &HeaderMap, said: &str)
     let code = code.filter(|code| code.chars().all(|c| c.is_ascii_alphanumeric()));
     let message = element(said, "Message", MESSAGE_MAX).unwrap_or_default();
     let Some(code) = code.filter(|code| !code.is_empty()) else {
-        return Error::Store(format!("it answered {status}, and not as S3 does"));
+        return Error::store(format!("answered with {status}"), "not as S3 does");
     };
     let passing = status.is_server_error()
         || status == StatusCode::TOO_MANY_REQUESTS
@@ -287,7 +328,10 @@ fn refusal(object: &Object, status: StatusCode, headers: &HeaderMap, said: &str)
         _ => message,
     };
     match code.as_str() {
-        _ if passing => Error::Store(format!("it answered {status}: {code}: {message}")),
+        _ if passing => Error::store(
+            format!("answered with {status}"),
+            format!("{code}: {message}"),
+        ),
         "AccessDenied" | "AllAccessDisabled" => Error::Denied {
             object: object.to_string(),
             message,

@@ -285,7 +285,7 @@ impl From<bucket::Error> for Refusal {
             Error::TooLarge { .. } => Self::parameter(UNZIPPED),
             Error::NoRoom(problem) => problem.into(),
             // Nothing of it is the caller's doing, and it may pass.
-            Error::Key { .. } | Error::Store(_) => {
+            Error::Key { .. } | Error::Store { .. } => {
                 Self::service(format!("The code could not be fetched: {error}."))
             }
         }

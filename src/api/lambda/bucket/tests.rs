@@ -130,7 +130,7 @@ async fn no_redirect_is_followed() {
         })
     );
     let refused = fetched(answer("302 Found", "location: /other\r\n", b""), LONG).await;
-    assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Error::Store { .. })), "{refused:?}");
 }
 
 #[tokio::test]
@@ -164,15 +164,44 @@ async fn a_store_that_fails_is_not_the_callers_doing() {
         b"SSH-2.0\r\n".to_vec(),
     ] {
         let refused = fetched(answered, LONG).await;
-        assert!(matches!(refused, Err(Error::Store(_))), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Store { .. })), "{refused:?}");
     }
     let nobody = asked("http://127.0.0.1:1", "k", LONG).await;
-    assert!(matches!(nobody, Err(Error::Store(_))), "{nobody:?}");
+    assert!(matches!(nobody, Err(Error::Store { .. })), "{nobody:?}");
     // One that says nothing is not waited for.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     let silent = asked(&url, "k", Duration::from_millis(50)).await;
-    assert!(matches!(silent, Err(Error::Store(_))), "{silent:?}");
+    assert!(matches!(silent, Err(Error::Store { .. })), "{silent:?}");
+}
+
+#[tokio::test]
+async fn the_store_is_not_blamed_where_hearth_has_no_room() {
+    let (url, _serving) = store(vec![answer("200 OK", "", b"it")]).await;
+    let timeout = Duration::from_secs(2);
+    let client = Client::new(&settings(&url, timeout)).expect("an endpoint");
+    // It is waited for longer than for the store.
+    let room = Room::with_patience(timeout + Duration::from_millis(200));
+    let _all = room.hold(usize::MAX).await.expect("is free");
+    let refused = client.fetch(&object("code", "k", None), &room).await;
+    assert_eq!(refused.map(drop), Err(Error::NoRoom(Problem::Busy)));
+}
+
+#[tokio::test]
+async fn the_way_to_the_store_is_told_to_the_log_alone() {
+    let nobody = asked("http://127.0.0.1:1", "k", LONG).await;
+    let Err(error @ Error::Store { .. }) = nobody else {
+        panic!("{nobody:?}");
+    };
+    assert_eq!(error.to_string(), "the store could not be reached");
+    let Error::Store { why, .. } = error else {
+        unreachable!("it is one");
+    };
+    assert!(why.contains("refused"), "{why}");
+    let busy = b"<Error><Code>SlowDown</Code><Message>node 10.0.0.7 is busy</Message></Error>";
+    let busy = fetched(answer("503 Slow Down", "", busy), LONG).await;
+    let said = busy.expect_err("it is busy").to_string();
+    assert_eq!(said, "the store answered with 503 Service Unavailable");
 }
 
 #[tokio::test]
@@ -239,6 +268,6 @@ async fn the_stores_words_are_awss() {
     assert_eq!(message.len(), MESSAGE_MAX);
     for odd in ["", "<b>", "a b"] {
         let refused = refusal(400, &error(odd, "m"));
-        assert!(matches!(refused, Error::Store(_)), "{refused:?}");
+        assert!(matches!(refused, Error::Store { .. }), "{refused:?}");
     }
 }
