@@ -6,21 +6,26 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
+use crate::domain::limits::PACKAGE_FETCHED_MAX;
 use crate::runtime::package;
 use crate::store::{self, Store};
 use crate::task;
 
-/// So many are unpacked at once, for the whole of each is in memory meanwhile.
-const AT_ONCE: usize = 4;
+const MEBIBYTE: u64 = 1024 * 1024;
+/// What is unpacked at once may have so many together, for the whole of each package is in memory meanwhile: four of the largest.
+const TURNS_MIB: usize = 4 * PACKAGE_FETCHED_MAX.div_ceil(MEBIBYTE as usize);
+/// A package of so many waits for nobody.
+const SMALL_MIB: u64 = 4;
 
 #[derive(Debug)]
 pub struct Codes {
     store: Arc<dyn Store>,
     directory: PathBuf,
     known: Mutex<HashMap<String, Known>>,
-    turns: Semaphore,
+    /// In MiB.
+    turns: Arc<Semaphore>,
 }
 
 /// A code that is there, or is being unpacked.
@@ -58,7 +63,7 @@ impl Codes {
             store,
             directory,
             known: Mutex::default(),
-            turns: Semaphore::new(AT_ONCE),
+            turns: Arc::new(Semaphore::new(TURNS_MIB)),
         }
     }
 
@@ -122,15 +127,30 @@ impl Codes {
         if directory.is_dir() {
             return Ok(directory);
         }
-        let _turn = self.turns.acquire().await.expect("is never closed");
-        let zip = self
-            .store
-            .code(sha256)
-            .await?
-            .ok_or_else(|| Error::Missing(sha256.to_owned()))?;
+        let missing = || Error::Missing(sha256.to_owned());
+        let size = self.store.code_size(sha256).await?.ok_or_else(missing)?;
+        let turn = self.turn(size).await;
+        let zip = self.store.code(sha256).await?.ok_or_else(missing)?;
         let target = directory.clone();
-        task::blocking("unpack code", move || package::unpack(&zip, &target)).await?;
+        let unpacking = task::blocking("unpack code", move || {
+            let unpacked = package::unpack(&zip, &target);
+            // Here, for this goes on when nobody waits for it any more.
+            drop(zip);
+            drop(turn);
+            unpacked
+        });
+        unpacking.await?;
         Ok(directory)
+    }
+
+    /// For a package of this size, if it needs one.
+    async fn turn(&self, size: u64) -> Option<OwnedSemaphorePermit> {
+        let share = size.div_ceil(MEBIBYTE).min(TURNS_MIB as u64);
+        if share <= SMALL_MIB {
+            return None;
+        }
+        let turn = self.turns.clone().acquire_many_owned(share as u32).await;
+        Some(turn.expect("is never closed"))
     }
 }
 
@@ -140,6 +160,9 @@ fn is_hash(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use futures_util::poll;
     use sha2::{Digest, Sha256};
 
     use super::*;
@@ -174,5 +197,75 @@ mod tests {
         let next_run = Codes::new(codes.store.clone(), codes.directory.clone());
         next_run.retain(nobody);
         assert!(!again.exists());
+    }
+
+    /// The hash of a package of noise, which is as large as that.
+    async fn kept(store: &dyn Store, bytes: usize) -> String {
+        let file = SourceFile {
+            name: "app.x".into(),
+            executable: false,
+        };
+        let mut state = 1u32;
+        let noise = (0..bytes).map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            char::from(b' ' + (state % 64) as u8)
+        });
+        let zip = package::pack_inline(&file, &noise.collect::<String>()).expect("packs");
+        let sha256 = hex::encode(Sha256::digest(&zip));
+        store.put_code(&sha256, zip.into()).await.expect("is kept");
+        sha256
+    }
+
+    #[tokio::test]
+    async fn small_code_waits_for_no_large_one() {
+        let state = tempfile::tempdir().expect("a directory");
+        let store = Embedded::open(state.path()).expect("opens");
+        let small = kept(&*store, 1024).await;
+        let large = kept(&*store, 6 * 1024 * 1024).await;
+        let codes = Codes::new(store, state.path().join("code"));
+        let all = codes.turns.clone().acquire_many_owned(TURNS_MIB as u32);
+        let all = all.await.expect("is open");
+        let mut waiting = Box::pin(codes.unpacked(&large));
+        assert!(poll!(&mut waiting).is_pending());
+        codes.unpacked(&small).await.expect("is unpacked");
+        assert!(poll!(&mut waiting).is_pending());
+        assert!(!codes.directory.join(&large).exists());
+        drop(all);
+        waiting.await.expect("is unpacked");
+        assert_eq!(codes.turns.available_permits(), TURNS_MIB);
+    }
+
+    #[test]
+    fn a_turn_lasts_as_long_as_the_unpacking() {
+        // Blocking work is done one after the other, so that it can be held up.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let state = tempfile::tempdir().expect("a directory");
+            let store = Embedded::open(state.path()).expect("opens");
+            let large = kept(&*store, 6 * 1024 * 1024).await;
+            let codes = Codes::new(store, state.path().join("code"));
+            let mut asking = Box::pin(codes.unpacked(&large));
+            assert!(poll!(&mut asking).is_pending(), "it is being read");
+            let (began, begins) = tokio::sync::oneshot::channel();
+            let (go_on, may_go_on) = mpsc::channel::<()>();
+            let mut between = Box::pin(task::blocking("wait", move || {
+                began.send(()).ok();
+                may_go_on.recv().ok();
+            }));
+            assert!(poll!(&mut between).is_pending());
+            begins.await.expect("begins after the reading");
+            assert!(poll!(&mut asking).is_pending(), "it is to be unpacked");
+            drop(asking);
+            assert!(codes.turns.available_permits() < TURNS_MIB);
+            drop(go_on);
+            between.await;
+            let all = codes.turns.acquire_many(TURNS_MIB as u32).await;
+            assert!(all.is_ok() && codes.directory.join(&large).is_dir());
+        });
     }
 }

@@ -200,6 +200,11 @@ impl Store for Packages {
         }
         .boxed()
     }
+    fn code_size<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<u64>, Error>> {
+        // Whether the store answers is asked with the code.
+        let code = self.by_hash.get(sha256);
+        async move { Ok(code.map(|code| code.len() as u64)) }.boxed()
+    }
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>> {
         async { Ok(Vec::new()) }.boxed()
     }

@@ -444,6 +444,10 @@ impl Store for Embedded {
         .boxed()
     }
 
+    fn code_size<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<u64>, Error>> {
+        async move { self.packages.size(sha256).map_err(unavailable(READ_CODE)) }.boxed()
+    }
+
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>> {
         self.ask(LIST_KEYS, Request::Keys).boxed()
     }

@@ -106,6 +106,8 @@ pub trait Store:
     /// Keeps a code package under its hash; the same again is no change.
     fn put_code<'a>(&'a self, sha256: &'a str, zip: Bytes) -> BoxFuture<'a, Result<(), Error>>;
     fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, Error>>;
+    /// The bytes of a code package, rounded up to no more than a MiB more, without reading it.
+    fn code_size<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<u64>, Error>>;
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, Error>>;
     fn put_key(&self, key: KeyRecord) -> BoxFuture<'_, Result<(), Error>>;
     /// Removes a key. `false` if there was none.

@@ -450,31 +450,16 @@ impl Redis {
     }
 
     async fn try_code(&self, sha256: &str) -> Result<Option<Bytes>, Fault> {
-        if !key::is_hash(sha256) {
-            return Ok(None);
-        }
-        let code = key::code(sha256);
-        let read = async |field: String| -> Result<Option<Bytes>, Fault> {
-            let read = self.calls.call(async |connection| {
-                let mut read = cmd("HGET");
-                Ok(read.arg(&code).arg(field).query_async(connection).await?)
-            });
-            read.await
-        };
-        let Some(count) = read(key::PIECES.into()).await? else {
+        let Some(count) = self.pieces(sha256).await? else {
             return Ok(None);
         };
         let damaged = || Fault::Damaged(sha256.into());
-        let count = std::str::from_utf8(&count)
-            .ok()
-            .and_then(|n| n.parse::<usize>().ok());
-        let count = count.ok_or_else(damaged)?;
         // At once, and no more than a package may have, whatever stands there: growing would take twice as much.
         let size = count.saturating_mul(key::PIECE_BYTES);
         let mut whole = Vec::with_capacity(size.min(PACKAGE_FETCHED_MAX));
         for number in 0..count {
             // Its last function went while it was read.
-            let Some(piece) = read(number.to_string()).await? else {
+            let Some(piece) = self.of_code(sha256, &number.to_string()).await? else {
                 return Ok(None);
             };
             whole.extend_from_slice(&piece);
@@ -484,6 +469,28 @@ impl Redis {
             (hex::encode(Sha256::digest(&whole)) == hash).then(|| Bytes::from(whole))
         });
         checked.await.map(Some).ok_or_else(damaged)
+    }
+
+    async fn pieces(&self, sha256: &str) -> Result<Option<usize>, Fault> {
+        if !key::is_hash(sha256) {
+            return Ok(None);
+        }
+        let Some(count) = self.of_code(sha256, key::PIECES).await? else {
+            return Ok(None);
+        };
+        let count = std::str::from_utf8(&count).ok();
+        let count = count.and_then(|n| n.parse::<usize>().ok());
+        let count = count.ok_or_else(|| Fault::Damaged(sha256.into()))?;
+        Ok(Some(count))
+    }
+
+    async fn of_code(&self, sha256: &str, field: &str) -> Result<Option<Bytes>, Fault> {
+        let code = key::code(sha256);
+        let read = self.calls.call(async |connection| {
+            let mut read = cmd("HGET");
+            Ok(read.arg(&code).arg(field).query_async(connection).await?)
+        });
+        read.await
     }
 }
 
@@ -635,6 +642,15 @@ impl Store for Redis {
         async move {
             let read = self.try_code(sha256).await;
             read.map_err(unavailable("read the code package"))
+        }
+        .boxed()
+    }
+
+    fn code_size<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<u64>, Error>> {
+        async move {
+            let pieces = self.pieces(sha256).await;
+            let pieces = pieces.map_err(unavailable("read the code package"))?;
+            Ok(pieces.map(|count| count.saturating_mul(key::PIECE_BYTES) as u64))
         }
         .boxed()
     }

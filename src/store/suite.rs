@@ -22,7 +22,7 @@ use crate::domain::environment::{self, Environment};
 use crate::domain::function::{Code, Function, Network, Origin};
 use crate::domain::id::{FunctionId, FunctionName, RuntimeId};
 use crate::domain::key::{KeyRecord, Scope};
-use crate::domain::limits::{Mebibytes, PACKAGE_FETCHED_MAX};
+use crate::domain::limits::{Mebibytes, PACKAGE_PACKED_MAX};
 use crate::domain::pattern::Pattern;
 use crate::store::{Error, Store};
 
@@ -535,10 +535,9 @@ async fn big_code_comes_back_whole(store: Arc<dyn Store>) {
     let bytes: Vec<u8> = (0..8_000_003u32)
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
         .collect();
-    // And the largest there may be.
-    let largest = bytes.repeat(PACKAGE_FETCHED_MAX.div_ceil(bytes.len()));
-    let largest = Bytes::from(largest).slice(..PACKAGE_FETCHED_MAX);
-    for bytes in [Bytes::from(bytes), largest] {
+    // And more than may be sent.
+    let larger = bytes.repeat((PACKAGE_PACKED_MAX + 16 * 1024 * 1024) / bytes.len());
+    for bytes in [Bytes::from(bytes), larger.into()] {
         let sha256 = hex::encode(Sha256::digest(&bytes));
         store
             .put_code(&sha256, bytes.clone())
@@ -546,7 +545,12 @@ async fn big_code_comes_back_whole(store: Arc<dyn Store>) {
             .expect("is kept");
         let read = store.code(&sha256).await.expect("can be read");
         assert!(read.as_ref() == Some(&bytes), "other bytes came back");
+        let size = store.code_size(&sha256).await.expect("can be read");
+        let over = size.expect("is there").checked_sub(bytes.len() as u64);
+        assert!(over.is_some_and(|over| over < 1024 * 1024), "{over:?}");
     }
+    let none = store.code_size(&package("none").0).await;
+    assert_eq!(none.expect("can be asked"), None);
     let (empty, nothing) = package("");
     store.put_code(&empty, nothing).await.expect("is kept");
     assert_eq!(

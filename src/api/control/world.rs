@@ -572,6 +572,12 @@ impl Store for Hooked {
     fn code<'a>(&'a self, sha256: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, store::Error>> {
         self.inner.code(sha256)
     }
+    fn code_size<'a>(
+        &'a self,
+        sha256: &'a str,
+    ) -> BoxFuture<'a, Result<Option<u64>, store::Error>> {
+        self.inner.code_size(sha256)
+    }
     fn keys(&self) -> BoxFuture<'_, Result<Vec<KeyRecord>, store::Error>> {
         self.inner.keys()
     }

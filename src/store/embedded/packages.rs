@@ -88,6 +88,17 @@ impl Packages {
         self.path(sha256).is_ok_and(|path| path.is_file())
     }
 
+    pub(super) fn size(&self, sha256: &str) -> Result<Option<u64>, Fault> {
+        let Ok(path) = self.path(sha256) else {
+            return Ok(None);
+        };
+        match std::fs::metadata(&path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Fault::file("read", &path)(e)),
+        }
+    }
+
     /// The package, if it is there and is what it was.
     pub(super) fn read(&self, sha256: &str) -> Result<Option<Bytes>, Fault> {
         let Ok(path) = self.path(sha256) else {
