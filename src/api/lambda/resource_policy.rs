@@ -57,21 +57,18 @@ pub(super) async fn put(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     });
     let statements: Vec<_> = statements.collect();
     policy::held_to_size(Some(&head), statements.iter())?;
-    held_to(revision.as_deref(), &latest.function, qualifier.as_deref())?;
+    held_to(revision.as_deref(), &latest.function, qualifier.as_deref()).map_err(refused)?;
     let changed = apply(face, asked, &latest, move |current| {
         // Somebody else may have been faster.
-        held_to(revision.as_deref(), current, head.qualifier.as_deref())
-            .map_err(|_stale| Problem::Contended)?;
+        held_to(revision.as_deref(), current, head.qualifier.as_deref())?;
         Ok(kept(current, |settings| {
-            settings.policy.retain(|s| s.qualifier != head.qualifier);
+            policy::clear(settings, head.qualifier.as_deref());
             settings.policy.extend(statements.iter().cloned());
-            settings
-                .policy_heads
-                .retain(|h| h.qualifier != head.qualifier);
             settings.policy_heads.push(head.clone());
         }))
     });
-    Ok(policy::shown(&changed.await?, qualifier.as_deref()))
+    let changed = changed.await.map_err(refused)?;
+    Ok(policy::shown(&changed, qualifier.as_deref()))
 }
 
 pub(super) fn get(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
@@ -102,16 +99,14 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
             "No policy is associated with the given resource.",
         ));
     }
-    held_to(revision.as_deref(), &latest.function, qualifier.as_deref())?;
+    held_to(revision.as_deref(), &latest.function, qualifier.as_deref()).map_err(refused)?;
     let changed = apply(face, asked, &latest, move |current| {
-        held_to(revision.as_deref(), current, qualifier.as_deref())
-            .map_err(|_stale| Problem::Contended)?;
+        held_to(revision.as_deref(), current, qualifier.as_deref())?;
         Ok(kept(current, |settings| {
-            settings.policy.retain(|s| s.qualifier != qualifier);
-            settings.policy_heads.retain(|h| h.qualifier != qualifier);
+            policy::clear(settings, qualifier.as_deref());
         }))
     });
-    changed.await?;
+    changed.await.map_err(refused)?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -132,15 +127,28 @@ fn held_to(
     given: Option<&str>,
     function: &Function,
     qualifier: Option<&str>,
-) -> Result<(), Refusal> {
+) -> Result<(), Problem> {
     let there = !policy::of(function, qualifier).is_empty();
     match given {
         Some(given) if !there || given != policy::revision_id(function, qualifier) => {
-            let mut stale = Refusal::stale_policy();
-            stale.message = stale.message.replace("GetPolicy", "GetResourcePolicy");
-            Err(stale)
+            Err(Problem::Stale {
+                given: given.into(),
+                condition: true,
+            })
         }
         _ => Ok(()),
+    }
+}
+
+/// What is stale is the policy, and not the function.
+fn refused(problem: Problem) -> Refusal {
+    match problem {
+        Problem::Stale { .. } => {
+            let mut stale = Refusal::stale_policy();
+            stale.message = stale.message.replace("GetPolicy", "GetResourcePolicy");
+            stale
+        }
+        other => other.into(),
     }
 }
 

@@ -116,6 +116,59 @@ async fn a_policy_is_written_as_a_whole_and_by_statements() {
 }
 
 #[tokio::test]
+async fn of_two_who_read_the_same_policy_one_writes() {
+    let face = face(config::Aws::default()).await;
+    let at = format!("/2026-07-09/resource-policy/{ARN}:f").replace(':', "%3A");
+    let wish = |id: &str, revision: &Value| {
+        let policy = json!({"Id": id, "Statement": {
+            "Effect": "Allow", "Principal": "*", "Action": "lambda:*", "Resource": "*",
+        }});
+        json!({"Policy": policy.to_string(), "RevisionId": revision})
+    };
+    let first = face.ask("PUT", &at, wish("first", &Value::Null)).await;
+    let revision = first.json()["RevisionId"].clone();
+    let (wrote, late) = futures_util::join!(
+        face.ask("PUT", &at, wish("one", &revision)),
+        face.ask("PUT", &at, wish("two", &revision)),
+    );
+    assert_eq!(wrote.status, 200);
+    let (status, kind, message) = late.error();
+    assert_eq!(
+        (status, kind.as_str()),
+        (412, "PreconditionFailedException")
+    );
+    assert!(message.contains("GetResourcePolicy"), "{message}");
+    let revision = wrote.json()["RevisionId"].clone();
+    let known = format!("{at}?RevisionId={}", revision.as_str().expect("a text"));
+    let (wrote, late) = futures_util::join!(
+        face.ask("PUT", &at, wish("three", &revision)),
+        face.ask("DELETE", &known, Value::Null),
+    );
+    assert_eq!((wrote.status, late.error().0), (200, 412));
+}
+
+#[tokio::test]
+async fn a_policy_goes_with_its_alias() {
+    let face = face(config::Aws::default()).await;
+    let permission =
+        json!({"StatementId": "s", "Action": "lambda:InvokeFunction", "Principal": "*"});
+    let of = |qualifier: &str| format!("/2015-03-31/functions/f/policy?Qualifier={qualifier}");
+    for qualifier in ["1", "live"] {
+        let added = face.ask("POST", &of(qualifier), permission.clone()).await;
+        assert_eq!(added.status, 201, "{qualifier}");
+    }
+    let aliases = "/2015-03-31/functions/f/aliases";
+    let gone = face
+        .ask("DELETE", &format!("{aliases}/live"), Value::Null)
+        .await;
+    assert_eq!(gone.status, 204);
+    let again = json!({"Name": "live", "FunctionVersion": "1"});
+    assert_eq!(face.ask("POST", aliases, again).await.status, 201);
+    assert_eq!(face.ask("GET", &of("live"), Value::Null).await.status, 404);
+    assert_eq!(face.ask("GET", &of("1"), Value::Null).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_policy_is_said() {
     let face = face(config::Aws::default()).await;
     let good = json!({"Statement": {
