@@ -58,7 +58,6 @@ print(told["endpoint"], *told["hearth"])' "$S3_STORE")
 serve 127.0.0.1:0 --set pool.stem_min=1 --set pool.stem_max=2 \
     --set "aws.region=$AWS_TEST_REGION" --set "aws.account=$AWS_TEST_ACCOUNT" \
     --set "aws.s3.endpoint=$s3_endpoint" --set "aws.s3.access_key=$s3_key" --set "aws.s3.secret_key=$s3_secret" \
-    --set aws.s3.timeout=10s \
     --set "aws.destinations=arn:aws:sqs:$AWS_TEST_REGION:$AWS_TEST_ACCOUNT:failed=function:failed"
 await_server
 # What a user's shell gets, and nothing of the user's own settings for AWS.

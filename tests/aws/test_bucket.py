@@ -5,7 +5,9 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import signal
+import subprocess
 import tempfile
 import urllib.request
 import uuid
@@ -14,7 +16,7 @@ import zipfile
 import boto3
 from botocore.config import Config
 
-from support import ECHO, LAMBDA, REGION, ROLE, Case, aws, client, package
+from support import ACCOUNT, ECHO, LAMBDA, REGION, ROLE, Case, aws, client, native, package
 
 with open(os.environ["S3_STORE"]) as file:
     STORE = json.load(file)
@@ -24,6 +26,10 @@ S3 = boto3.client(
 )
 FUNCTION = {"Runtime": "python3.13", "Handler": "app.handler", "Role": ROLE}
 GONE = "Error occurred while GetObject. S3 Error Code: {}. S3 Error Message: {}"
+
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+AS_ROOT = [] if os.getuid() == 0 else ["sudo", "-n"]
 
 
 def says(word):
@@ -205,18 +211,59 @@ class Bucket(Case):
             )
         self.assertIn(both, refused.stderr)
 
+    def impatient(self):
+        """What `hearth env` says of another Hearth, which gives the store two seconds, and starts nothing before it is called."""
+        state = tempfile.mkdtemp()
+        self.addCleanup(subprocess.run, [*AS_ROOT, "rm", "-rf", state], check=True)
+        key, secret = STORE["hearth"]
+        settings = {
+            "aws.region": REGION, "aws.account": ACCOUNT, "aws.s3.endpoint": STORE["endpoint"], "aws.s3.access_key": key,
+            "aws.s3.secret_key": secret, "aws.s3.timeout": "2s", "pool.stem_min": "0",
+        }
+        given = [word for setting in settings.items() for word in ("--set", "=".join(setting))]
+        bare = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEARTH"))}
+        log = tempfile.TemporaryFile()
+        self.addCleanup(log.close)
+        server = subprocess.Popen(
+            [*AS_ROOT, os.environ["HEARTH"], "serve", "--state-dir", state, "--listen", "127.0.0.1:0", "--runtimes", f"{ROOT}/runtimes", *given],
+            env=bare, stderr=log,
+        )
+
+        def stop():
+            subprocess.run([*AS_ROOT, "kill", str(server.pid)], check=True)
+            self.assertEqual(server.wait(60), 0)
+
+        self.addCleanup(stop)
+
+        def told():
+            if server.poll() is not None:
+                log.seek(0)
+                self.fail(log.read().decode())
+            asked = [*AS_ROOT, os.environ["HEARTH"], "--state-dir", state, "env"]
+            asked = subprocess.run(asked, env=bare, capture_output=True, text=True)
+            return asked.stdout if asked.returncode == 0 else None
+
+        words = shlex.split(self.until(told))
+        return dict(word.split("=", 1) for word in words if "=" in word)
+
     def test_a_store_that_stands_still(self):
         place = self.put(says("one"))
-        name = self.function(says("zero"))
+        told = self.impatient()
+        impatient = client(
+            endpoint_url=told["AWS_ENDPOINT_URL_LAMBDA"], aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
+        )
+        made = impatient.create_function(FunctionName="f", Code={"ZipFile": package(says("zero"))}, **FUNCTION)
         self.addCleanup(os.kill, STORE["pid"], signal.SIGCONT)
         os.kill(STORE["pid"], signal.SIGSTOP)
-        said = self.refused("ServiceException", 500, LAMBDA.update_function_code, FunctionName=name, **place)
-        self.assertIn("could not be fetched", said)
-        self.assertEqual(self.call(name)[0], "zero")
+        said = self.refused("ServiceException", 500, impatient.update_function_code, FunctionName="f", **place)
+        self.assertEqual(said, "The code could not be fetched: the store took over 2s.")
+        self.assertEqual(impatient.get_function_configuration(FunctionName="f")["CodeSha256"], made["CodeSha256"])
         os.kill(STORE["pid"], signal.SIGCONT)
-        LAMBDA.update_function_code(FunctionName=name, **place)
-        self.assertEqual(self.call(name)[0], "one")
-        request = urllib.request.Request(os.environ["HEARTH_URL"] + "/metrics", headers={"Authorization": f"Bearer {os.environ['HEARTH_KEY']}"})
+        updated = impatient.update_function_code(FunctionName="f", **place)
+        sha = base64.b64encode(hashlib.sha256(package(says("one"))).digest()).decode()
+        self.assertEqual(updated["CodeSha256"], sha)
+        request = urllib.request.Request(told["HEARTH_URL"] + "/metrics", headers={"Authorization": f"Bearer {told['HEARTH_KEY']}"})
         with urllib.request.urlopen(request, timeout=30) as response:
             text = response.read().decode()
         for outcome in ("ok", "failed"):
@@ -225,8 +272,22 @@ class Bucket(Case):
     def test_a_key_for_one_function_and_one_for_none(self):
         place = self.put(ECHO)
         name = self.function(ECHO)
-        other = client(aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x")
-        self.refused("UnrecognizedClientException", 403, other.update_function_code, FunctionName=name, **place)
+        nobody = client(aws_access_key_id="AKIAIOSFODNN7EXAMPLE", aws_secret_access_key="x")
+        self.refused("UnrecognizedClientException", 403, nobody.update_function_code, FunctionName=name, **place)
+        key = native("POST", "/keys/", {"name": "aws-test", "scopes": ["deploy"], "functions": [name]})
+        self.addCleanup(native, "DELETE", f"/keys/{key['id']}")
+        deployer = client(aws_access_key_id=key["id"], aws_secret_access_key=key["key"])
+        other = self.function(says("other"))
+        before = LAMBDA.get_function_configuration(FunctionName=other)["CodeSha256"]
+        # Whether it is there or not, nothing is told of it.
+        for there in (place, {"S3Bucket": "code", "S3Key": "no"}):
+            for dry in (False, True):
+                self.refused("AccessDeniedException", 403, deployer.update_function_code, FunctionName=other, DryRun=dry, **there)
+            self.refused("AccessDeniedException", 403, deployer.create_function, FunctionName=self.name(), Code=there, **FUNCTION)
+        self.assertEqual(LAMBDA.get_function_configuration(FunctionName=other)["CodeSha256"], before)
+        # Its own it may have from there.
+        deployer.update_function_code(FunctionName=name, **self.put(says("mine")))
+        self.assertEqual(self.call(name)[0], "mine")
 
     def test_the_cli(self):
         name = self.name()
