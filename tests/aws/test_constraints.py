@@ -1,5 +1,6 @@
 """Every constraint that AWS's model puts on a request: what breaks one is refused in AWS's words, and nothing is changed."""
 
+import json
 import re
 
 import boto3
@@ -84,7 +85,7 @@ class Constraints(Case):
             "FunctionName": self.fn, "Name": "other" if operation == "CreateAlias" else "live", "FunctionVersion": "1", "Qualifier": "live",
             "LayerName": self.layer, "VersionNumber": 1, "StatementId": "s", "Principal": "*", "Arn": f"{layer}:1",
             "Action": "lambda:GetLayerVersion" if "Layer" in operation else "lambda:InvokeFunction",
-            "Resource": ARN + self.fn, "Tags": {"a": "b"}, "TagKeys": ["a"], "UUID": "01234567-0123-4123-8123-0123456789ab",
+            "Resource": ARN + self.fn, "ResourceArn": ARN + self.fn, "Policy": json.dumps({"Statement": []}), "Tags": {"a": "b"}, "TagKeys": ["a"], "UUID": "01234567-0123-4123-8123-0123456789ab",
             "AuthType": "NONE", "UpdateRuntimeOn": "Auto", "RecursiveLoop": "Allow", "ReservedConcurrentExecutions": 1,
             "ProvisionedConcurrentExecutions": 1, "InvokeArgs": b"{}", "Role": ROLE, "Code": {"ZipFile": package("")},
             "Content": {"ZipFile": package("")}, "MaximumRetryAttempts": 1,
