@@ -51,18 +51,11 @@ pub struct Client {
 
 impl Client {
     pub fn new(reach: Reach) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(Resolver {
+        let connector = HttpConnector::new_with_resolver(Resolver {
             inner: GaiResolver::new(),
             reach,
         });
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        connector.set_nodelay(true);
-        connector.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let connector = outbound(connector, CONNECT_TIMEOUT);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
@@ -121,8 +114,23 @@ impl Client {
 
 const INSIDE: &str = "its address is not on the internet, and webhooks may go nowhere else";
 
+/// How every outbound client connects: by TLS where its URL says so.
+pub(super) fn outbound<R>(
+    mut connector: HttpConnector<R>,
+    connect_timeout: Duration,
+) -> HttpsConnector<HttpConnector<R>> {
+    connector.set_connect_timeout(Some(connect_timeout));
+    connector.set_nodelay(true);
+    connector.enforce_http(false);
+    HttpsConnectorBuilder::new()
+        .with_tls_config(tls())
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(connector)
+}
+
 /// With everybody whom the machine trusts.
-pub(super) fn tls() -> ClientConfig {
+fn tls() -> ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

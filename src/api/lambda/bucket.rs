@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, U
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -22,7 +22,7 @@ use crate::api::error::Problem;
 use crate::api::lambda::sigv4::canonical::{PATH, STRICT};
 use crate::api::lambda::sigv4::outgoing;
 use crate::api::lambda::sigv4::presign::Signer;
-use crate::api::webhook::{chain, tls};
+use crate::api::webhook::{chain, outbound};
 use crate::clock;
 use crate::config;
 use crate::domain::limits::PACKAGE_FETCHED_MAX;
@@ -145,15 +145,7 @@ impl Client {
     pub fn new(settings: &config::S3) -> Result<Self, NoEndpoint> {
         let wrong = || NoEndpoint(settings.endpoint.clone());
         let uri: Uri = settings.endpoint.parse().map_err(|_odd| wrong())?;
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT.min(settings.timeout)));
-        connector.set_nodelay(true);
-        connector.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls())
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let connector = outbound(HttpConnector::new(), CONNECT_TIMEOUT.min(settings.timeout));
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
