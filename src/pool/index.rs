@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
 
+use crate::clock::patience::Patience;
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::{RuntimeId, VersionDigest, WorkerId};
-use crate::domain::invocation::{Phases, StartKind, StartReason};
+use crate::domain::invocation::{Phases, StartKind};
 use crate::domain::start::Cause;
 use crate::pool::StemKey;
 use crate::pool::evict;
+use crate::pool::handover::{Giver, Handed};
 use crate::pool::ledger::{Entry as LedgerEntry, Ledger, NotStem};
 use crate::pool::policy::{Costs, Urgency};
 use crate::pool::state::{Counts, Full, Given, Need, State, Ticket};
@@ -28,15 +29,6 @@ use crate::worker::{NETWORK_ENDED, Worker};
 
 /// A start's cost before the first was measured; what a container takes on a slow machine.
 const START_COST_GUESS: Duration = Duration::from_millis(400);
-
-/// A worker on its way to a caller in line.
-#[derive(Debug)]
-pub struct Handed {
-    pub worker: Box<Worker>,
-    pub reason: StartReason,
-    /// How it came to be, if it was started for the line; `None` if it was busy before.
-    pub fresh: Option<Fresh>,
-}
 
 #[derive(Debug, Clone, Copy)]
 pub struct Fresh {
@@ -94,7 +86,8 @@ impl Failed {
     }
 }
 
-pub type Token = oneshot::Sender<Result<Handed, Failed>>;
+/// Timers that are kept of a line, however long it was.
+const PATIENCES: usize = 64;
 
 /// One version's workers, and how to make more of them.
 #[derive(Debug)]
@@ -104,12 +97,14 @@ pub struct Slot {
     pub blueprint: Arc<Blueprint>,
     /// The function's.
     starts: Arc<Ledger>,
-    state: Mutex<State<Box<Worker>, Token>>,
+    state: Mutex<State<Box<Worker>, Giver>>,
     /// Calls served; the keeper makes a rate of it.
     served: AtomicU64,
     rate: Mutex<Rate>,
     /// Why the last start failed, if it did.
     failure: Mutex<Option<Fault>>,
+    /// Of calls that were in line, for the next ones.
+    patiences: Mutex<Vec<Patience>>,
 }
 
 /// Workers that are kept ready, or are to be.
@@ -154,6 +149,7 @@ impl Slot {
                 per_second: 0.0,
             }),
             failure: Mutex::default(),
+            patiences: Mutex::default(),
         })
     }
 
@@ -163,13 +159,26 @@ impl Slot {
 
     /// Joins the line and says, in the same step, whether a start was reserved for it; or takes a worker that became idle
     /// since `lease` was asked.
-    pub fn join(&self, token: Token, now: Instant, costs: &Costs) -> Result<Joined, Full> {
+    pub fn join(&self, giver: Giver, now: Instant, costs: &Costs) -> Result<Joined, Full> {
         let mut state = self.state.lock();
         if let Some(worker) = state.lease() {
             return Ok(Joined::Leased(worker));
         }
-        let ticket = state.join(token, now)?;
+        let ticket = state.join(giver, now)?;
         Ok(Joined::InLine(ticket, state.reserve_start(now, costs)))
+    }
+
+    /// A timer for a place in line, mostly one that had another's.
+    pub fn patience(&self) -> Patience {
+        self.patiences.lock().pop().unwrap_or_default()
+    }
+
+    /// Keeps one for who comes next.
+    pub fn keep_patience(&self, patience: Patience) {
+        let mut kept = self.patiences.lock();
+        if kept.len() < PATIENCES {
+            kept.push(patience);
+        }
     }
 
     pub fn leave(&self, ticket: Ticket) {
@@ -239,7 +248,7 @@ impl Slot {
     /// Hands over outside the lock. A caller that left in between gives the worker back to the next one.
     fn deliver(
         &self,
-        given: Given<Box<Worker>, Token>,
+        given: Given<Box<Worker>, Giver>,
         fresh: Option<Fresh>,
         now: Instant,
     ) -> Option<Box<Worker>> {
@@ -253,8 +262,9 @@ impl Slot {
                         worker,
                         reason: waiting.reason,
                         fresh,
+                        at: now,
                     };
-                    let Err(Ok(handed)) = waiting.token.send(Ok(handed)) else {
+                    let Err(handed) = waiting.token.give(handed) else {
                         return None;
                     };
                     given = self
@@ -281,11 +291,10 @@ impl Slot {
         let cause = Some(need.cause.as_str());
         self.record(need, failed.fresh, Err(failed.fault.code()));
         let any = !told.is_empty();
-        for token in told {
-            let mut failed = failed.clone();
+        for giver in told {
+            let mut failed = Box::new(failed.clone());
             failed.fresh = failed.fresh.map(|fresh| Fresh { cause, ..fresh });
-            // A caller that left meanwhile has its outcome already.
-            token.send(Err(failed)).ok();
+            giver.fail(failed);
         }
         any
     }

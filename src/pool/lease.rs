@@ -5,18 +5,19 @@
 //! call's place under the concurrency limits, lives exactly as long as code may run for the call.
 
 use std::any::Any;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use crate::clock;
+use crate::clock::patience::{Elapsed, Patience};
 use crate::domain::fault::Fault;
 use crate::domain::invocation::{StartKind, StartReason};
 use crate::domain::limits::Mebibytes;
 use crate::engine::Engine;
 use crate::pool::Pool;
-use crate::pool::index::{Failed, Handed, Joined, Slot};
+use crate::pool::handover::{self, Handed, Opening, Taker};
+use crate::pool::index::{Failed, Joined, Slot};
 use crate::pool::policy::Costs;
 use crate::pool::state::Ticket;
 use crate::telemetry::metrics;
@@ -46,14 +47,16 @@ pub struct Origin {
 }
 
 impl Pool {
-    /// A worker for a call: idle now, which is `since`, or waited for until `deadline`.
+    /// A worker for a call: idle now, which is `since`, or waited for until `deadline`. One that was waited for may be at work on what the call
+    /// would have it open.
     pub async fn acquire<G: Send + 'static>(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         guard: G,
         since: Instant,
         deadline: Instant,
-    ) -> Result<(Lease<G>, Origin), Failed> {
+        opening: impl FnOnce() -> Opening,
+    ) -> Result<(Lease<G>, Origin), Box<Failed>> {
         let mut guard = guard;
         while let Some(worker) = slot.lease() {
             match self.lease(slot, worker, guard, since).alive() {
@@ -62,7 +65,7 @@ impl Pool {
             }
         }
         // Boxed, so that calls that find a worker carry nothing of it.
-        Box::pin(self.wait(slot, guard, since, deadline)).await
+        Box::pin(self.wait(slot, guard, since, deadline, opening())).await
     }
 
     async fn wait<G: Send + 'static>(
@@ -71,16 +74,17 @@ impl Pool {
         guard: G,
         since: Instant,
         deadline: Instant,
-    ) -> Result<(Lease<G>, Origin), Failed> {
+        opening: Opening,
+    ) -> Result<(Lease<G>, Origin), Box<Failed>> {
         let memory = slot.blueprint.function.memory;
         if memory.bytes() > self.budget.total() {
             // No waiting will change that.
             return Err(no_memory(memory));
         }
-        let (token, receiver) = oneshot::channel();
+        let (giver, taker) = handover::pair(opening);
         let costs = self.costs(slot);
         let limit = self.options.line_depth;
-        let ticket = match slot.join(token, since, &costs) {
+        let ticket = match slot.join(giver, since, &costs) {
             Ok(Joined::Leased(worker)) => {
                 // Given back between the two looks, by a call that had just been answered by it.
                 let lease = self.lease(slot, worker, guard, since);
@@ -95,33 +99,34 @@ impl Pool {
             Err(_full) => return Err(line_full(limit)),
         };
         let mut place = Place {
-            slot: slot.clone(),
-            pool: self.clone(),
+            slot,
+            pool: self,
             ticket,
-            receiver,
+            taker,
+            patience: slot.patience(),
+            guard: Some(guard),
         };
         loop {
             // Looked at again after the time of a start: by then a line that did not move is worth another worker.
             let look_again = clock::now() + costs.start.max(Duration::from_millis(20));
-            tokio::select! {
-                biased;
-                handed = &mut place.receiver => {
-                    let handed = match handed {
-                        Ok(handed) => handed?,
-                        Err(_closed) => return Err(Failed::unstarted(Fault::Draining)),
-                    };
-                    let now = clock::now();
-                    let origin = Origin::handed(&handed, now.saturating_duration_since(since));
-                    return Ok((self.lease(slot, handed.worker, guard, now), origin));
+            let taken = poll_fn(|context| place.taker.poll(context));
+            let handed = match place.patience.until(look_again.min(deadline), taken).await {
+                Ok(handed) => {
+                    handed.unwrap_or_else(|| Err(Failed::unstarted(Fault::Draining).into()))
                 }
-                () = tokio::time::sleep_until(look_again.min(deadline).into()) => {
+                Err(Elapsed) => {
                     let now = clock::now();
-                    if now >= deadline {
-                        return Err(self.waited_too_long(slot, now.saturating_duration_since(since)));
+                    if now < deadline {
+                        self.reconsider(slot);
+                        continue;
                     }
-                    self.reconsider(slot);
+                    // One that came in this moment is at work for the call already.
+                    let late =
+                        || Err(self.waited_too_long(slot, now.saturating_duration_since(since)));
+                    place.taker.leave().unwrap_or_else(late)
                 }
-            }
+            };
+            return place.taken(handed, since);
         }
     }
 
@@ -159,7 +164,7 @@ impl Pool {
         }
     }
 
-    fn waited_too_long(&self, slot: &Slot, waited: Duration) -> Failed {
+    fn waited_too_long(&self, slot: &Slot, waited: Duration) -> Box<Failed> {
         let memory = slot.blueprint.function.memory;
         let counts = slot.counts();
         let no_room = counts.busy == 0 && self.budget.used() + memory.bytes() > self.budget.total();
@@ -168,20 +173,20 @@ impl Pool {
         } else {
             Fault::WaitedTooLong(waited)
         };
-        Failed::unstarted(fault)
+        Failed::unstarted(fault).into()
     }
 }
 
-fn no_memory(memory: Mebibytes) -> Failed {
-    Failed::unstarted(Fault::NoMemory(memory))
+fn no_memory(memory: Mebibytes) -> Box<Failed> {
+    Failed::unstarted(Fault::NoMemory(memory)).into()
 }
 
-fn line_full(limit: usize) -> Failed {
+fn line_full(limit: usize) -> Box<Failed> {
     let fault = Fault::Throttled {
         reason: crate::domain::fault::Throttle::LineFull,
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
     };
-    Failed::unstarted(fault)
+    Failed::unstarted(fault).into()
 }
 
 impl Origin {
@@ -214,25 +219,48 @@ impl Origin {
     }
 }
 
-/// A caller's place in line. A caller that goes away leaves it, and passes on a worker that was handed to it just then.
+/// A caller's place in line. A caller that goes away leaves it, and passes on a worker that was handed to it just then, unless that has begun.
 #[derive(Debug)]
-struct Place {
-    slot: Arc<Slot>,
-    pool: Arc<Pool>,
+struct Place<'a, G: Send + 'static> {
+    slot: &'a Arc<Slot>,
+    pool: &'a Arc<Pool>,
     ticket: Ticket,
-    receiver: oneshot::Receiver<Result<Handed, Failed>>,
+    taker: Taker,
+    patience: Patience,
+    /// `None` once the caller has what it came for.
+    guard: Option<G>,
 }
 
-impl Drop for Place {
+impl<G: Send + 'static> Place<'_, G> {
+    fn taken(
+        mut self,
+        handed: Result<Handed, Box<Failed>>,
+        since: Instant,
+    ) -> Result<(Lease<G>, Origin), Box<Failed>> {
+        let handed = handed?;
+        let origin = Origin::handed(&handed, handed.at.saturating_duration_since(since));
+        Ok((self.lease(handed).expect("it has not left"), origin))
+    }
+
+    fn lease(&mut self, handed: Handed) -> Option<Lease<G>> {
+        let guard = self.guard.take()?;
+        let lease = self.pool.lease(self.slot, handed.worker, guard, handed.at);
+        Some(lease)
+    }
+}
+
+impl<G: Send + 'static> Drop for Place<'_, G> {
     fn drop(&mut self) {
+        self.slot.keep_patience(std::mem::take(&mut self.patience));
+        if self.guard.is_none() {
+            return;
+        }
         self.slot.leave(self.ticket);
-        self.receiver.close();
-        if let Ok(Ok(handed)) = self.receiver.try_recv()
-            && let Some(out) = self
-                .slot
-                .give_back(handed.worker, clock::now(), Duration::ZERO)
+        if let Some(Ok(handed)) = self.taker.leave()
+            && let Some(lease) = self.lease(handed)
+            && !lease.has_begun()
         {
-            self.pool.clear_away(out.remains.clone());
+            lease.give_back(clock::now());
         }
     }
 }
@@ -252,6 +280,11 @@ impl<G: Send + 'static> Lease<G> {
 
     pub fn engine(&self) -> &dyn Engine {
         &*self.pool.engine
+    }
+
+    /// Its worker is at work for the call already.
+    pub fn has_begun(&self) -> bool {
+        self.worker().opened.is_some()
     }
 
     /// When its worker was taken.

@@ -1,6 +1,6 @@
 //! Workers that wait for calls, and calls that wait for workers. `index` is the one shared map; `state`, `lanes`, `demand` and
 //! `evict` decide and do nothing else; `ledger` keeps why workers were started; `roster` is for those who look; `lease` is a call's hold on a worker;
-//! `start` turns stem workers into a version's; `still` looks for idle ones that somebody stopped; the `keeper` is the one task that does what
+//! `handover` is how a call in line comes by one; `start` turns stem workers into a version's; `still` looks for idle ones that somebody stopped; the `keeper` is the one task that does what
 //! is slow: create, refill, retire, clear away.
 //!
 //! ```text
@@ -17,6 +17,7 @@ pub mod budget;
 mod create;
 pub mod demand;
 pub mod evict;
+pub mod handover;
 pub mod index;
 pub mod keeper;
 pub mod lanes;

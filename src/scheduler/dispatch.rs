@@ -13,6 +13,7 @@ use crate::domain::fault::Fault;
 use crate::domain::function::Function;
 use crate::domain::invocation::{Invocation, Phases, StartKind};
 use crate::domain::limits::Mebibytes;
+use crate::pool::handover::Opening;
 use crate::pool::lease::{Lease, Origin};
 use crate::scheduler::admit::Permit;
 use crate::task;
@@ -34,8 +35,28 @@ pub struct Ran {
     pub memory: Option<Mebibytes>,
 }
 
-/// Lets the leased worker run the invocation. One that had died, and got nothing of it, is no use and no harm: the permit is for another
-/// worker then.
+/// What a call that has to wait has its worker do as soon as there is one.
+pub fn opening(
+    function: &Arc<Function>,
+    invocation: &Invocation,
+    begins: impl FnOnce() -> bool + Send + 'static,
+) -> Opening {
+    let timeout = function.timeout();
+    let invocation = Invocation {
+        context: invocation.context.clone(),
+        payload: invocation.payload.clone(),
+        trace: None,
+        ..*invocation
+    };
+    Box::new(move |worker, now| {
+        if begins() {
+            call::open(worker, &invocation, timeout, now);
+        }
+    })
+}
+
+/// Lets the leased worker run the invocation, unless it does already. One that had died, and got nothing of it, is no use and no harm: the permit is
+/// for another worker then.
 pub async fn run(
     mut lease: Lease<Permit>,
     origin: &Origin,
@@ -45,7 +66,12 @@ pub async fn run(
     let timeout = function.timeout();
     let begun = lease.since();
     let deadline = begun + timeout;
-    let (step, ended) = call::begin(lease.worker_mut(), invocation, timeout, deadline).await;
+    let worker = lease.worker_mut();
+    if worker.opened.is_none() {
+        call::open(worker, invocation, timeout, begun);
+    }
+    let opened = worker.opened.take().expect("it was opened");
+    let (step, ended) = call::answer(worker, opened, &invocation.payload).await;
     // Whoever dies as soon as it is started does so again: another is tried only of those that have served.
     if let Step::Broken(connection::Error::Unheard) = step
         && origin.kind == StartKind::Warm

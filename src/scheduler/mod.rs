@@ -587,7 +587,7 @@ impl Scheduler {
             self.traced(target, trace, &mut called, whole);
         }
         if kind == Some(StartKind::Warm) && !called.phases.queue.is_zero() {
-            // Its worker is the next one's in line by now, who goes first: it then has work while this answer is written.
+            // Its worker is at work for the next in line. Others whose answers are there have theirs at work, too, before any answer is written.
             task::let_others_go().await;
         }
         called
@@ -621,9 +621,11 @@ impl Scheduler {
         };
         loop {
             let since = clock::now();
-            match self.pool.acquire(slot, permit, since, deadline).await {
+            let opening = || dispatch::opening(&target.function, invocation, self.begins(term));
+            let acquired = self.pool.acquire(slot, permit, since, deadline, opening);
+            match acquired.await {
                 // It waited, or the process was stopped, while others were given its place.
-                Ok((lease, _)) if !self.may_begin(term) => {
+                Ok((lease, _)) if !lease.has_begun() && !self.may_begin(term) => {
                     lease.give_back(clock::now());
                     called.result = Err(Fault::PermitsLost);
                 }

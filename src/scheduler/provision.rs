@@ -13,7 +13,7 @@ use crate::domain::version::{Published, VersionId};
 use crate::runtime::style::Style;
 use crate::scheduler::admit::{self, Permit};
 use crate::scheduler::gates::{gate, set_limit};
-use crate::scheduler::share::Term;
+use crate::scheduler::share::{Share, Term};
 use crate::scheduler::{Scheduler, Target};
 
 /// How it stands with what is provisioned for a qualifier.
@@ -158,10 +158,13 @@ impl Scheduler {
 
     /// Whether a permit is still this process's to spend.
     pub(super) fn may_begin(&self, term: Option<Term>) -> bool {
-        match (&self.share, term) {
-            (Some(share), Some(term)) => share.still(term),
-            _ => true,
-        }
+        still(self.share.as_ref(), term)
+    }
+
+    /// The same, for who asks later.
+    pub(super) fn begins(&self, term: Option<Term>) -> impl FnOnce() -> bool + use<> {
+        let share = self.share.clone();
+        move || still(share.as_ref(), term)
     }
 
     /// A place for a call, first among those its version's provisioned workers have to themselves.
@@ -200,4 +203,10 @@ impl Scheduler {
         let (permit, term) = share.admit(gates, deadline).await?;
         Ok((permit, Some(term)))
     }
+}
+
+fn still(share: Option<&Arc<Share>>, term: Option<Term>) -> bool {
+    share
+        .zip(term)
+        .is_none_or(|(share, term)| share.still(term))
 }

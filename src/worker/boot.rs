@@ -162,6 +162,7 @@ pub async fn boot(
         pipe,
         patience: Patience::default(),
         stream: 0,
+        opened: None,
         idle_since: clock::now(),
         gone,
     })

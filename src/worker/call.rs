@@ -2,6 +2,7 @@
 //! whether it can be used again; whoever holds the lease acts on that.
 
 use std::pin::Pin;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -76,16 +77,17 @@ pub enum Chunk {
     Late,
 }
 
-/// Sends the invocation and waits for the first thing the worker says of it, and says when that was. It has `timeout`, until `deadline`.
-pub async fn begin(
-    worker: &mut Worker,
-    invocation: &Invocation,
-    timeout: Duration,
+/// An invocation on its way.
+#[derive(Debug)]
+pub struct Opened {
     deadline: Instant,
-) -> (Step, Instant) {
+    sent: Result<Rest, connection::Error>,
+}
+
+/// Begins to send the invocation, which has `timeout` from `now` on.
+pub fn open(worker: &mut Worker, invocation: &Invocation, timeout: Duration, now: Instant) {
     worker.stream = worker.stream.wrapping_add(1).max(1);
-    let stream = worker.stream;
-    worker.pipe.begin(invocation.request_id, deadline - timeout);
+    worker.pipe.begin(invocation.request_id, now);
     let unix_ms = clock::unix_millis() + timeout.as_millis() as u64;
     let Invocation {
         request_id,
@@ -94,9 +96,34 @@ pub async fn begin(
         context,
         ..
     } = invocation;
-    let connection = &mut worker.connection;
-    let begun = connection.begin_invoke(stream, unix_ms, *request_id, context, payload, *raw);
-    let exchanged = match begun {
+    let (stream, connection) = (worker.stream, &mut worker.connection);
+    let sent = connection.begin_invoke(stream, unix_ms, *request_id, context, payload, *raw);
+    let deadline = now + timeout;
+    worker.opened = Some(Opened { deadline, sent });
+}
+
+/// Whether nothing is left to be done for what was opened but to wait for the answer. That, or the deadline, then wakes who is behind `waker`.
+pub fn wakes(worker: &mut Worker, waker: &Waker) -> bool {
+    let Some(Opened {
+        deadline,
+        sent: Ok(Rest::Nothing),
+    }) = worker.opened
+    else {
+        return false;
+    };
+    let mut context = Context::from_waker(waker);
+    worker.connection.poll_readable(&mut context).is_pending()
+        && worker
+            .patience
+            .poll_passed(deadline, &mut context)
+            .is_pending()
+}
+
+/// Waits for the first thing the worker says of what was opened, and says when that was.
+pub async fn answer(worker: &mut Worker, opened: Opened, payload: &[u8]) -> (Step, Instant) {
+    let Opened { deadline, sent } = opened;
+    let (stream, connection) = (worker.stream, &mut worker.connection);
+    let exchanged = match sent {
         Ok(Rest::Nothing) => worker.patience.until(deadline, connection.receive()).await,
         Ok(rest) => {
             let exchange = async {

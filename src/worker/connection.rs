@@ -200,6 +200,11 @@ impl Connection {
         }
     }
 
+    /// Ready when there may be something to receive.
+    pub fn poll_readable(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.socket.poll_read_ready(context).map(drop)
+    }
+
     /// Reads what is there: a frame if that is all of it, else it is put behind what was read before.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame>, Error>> {
         READ.with_borrow_mut(|room| {

@@ -19,6 +19,7 @@ use crate::domain::limits::Mebibytes;
 use crate::engine::ContainerId;
 use crate::engine::cgroup::Cgroup;
 use crate::engine::kill::{Lookout, Standstill};
+use crate::worker::call::Opened;
 use crate::worker::connection::Connection;
 use crate::worker::gone::{End, Gone};
 use crate::worker::logs::Pipe;
@@ -40,6 +41,8 @@ pub struct Worker {
     pub patience: Patience,
     /// The id of the last invocation's stream.
     pub stream: u32,
+    /// What it was sent of an invocation whose call has not looked at it yet.
+    pub opened: Option<Opened>,
     pub idle_since: Instant,
     /// Said by the task that watches the log pipe, or by who finds that its network has ended.
     pub gone: Arc<Gone>,
