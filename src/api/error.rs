@@ -12,6 +12,7 @@ use crate::api::body::Body;
 use crate::domain::fault::{Blame, Fault, Retry};
 use crate::domain::id::{FunctionId, RequestId};
 use crate::domain::key::{Denied, Scope};
+use crate::domain::signing;
 use crate::scheduler::Unresolved;
 
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -136,6 +137,18 @@ pub enum Problem {
         "the function's code and its layers hold {size} bytes, unpacked, over the limit of {limit}"
     )]
     LayersTooLarge { size: u64, limit: u64 },
+    #[error("there is no code signing configuration {0}")]
+    NoSigning(signing::Id),
+    #[error("functions have the code signing configuration {0}")]
+    SigningInUse(signing::Id),
+    /// `field` is what brought it.
+    #[error(
+        "function {function:?} has a code signing configuration that enforces signatures, and none can be checked here"
+    )]
+    Unsigned {
+        function: String,
+        field: &'static str,
+    },
     #[error("there is no image {0:?} on this server")]
     NoImage(String),
     #[error("there is no key {0:?}")]
@@ -206,6 +219,7 @@ impl Problem {
             | Problem::Malformed { .. }
             | Problem::LayersTooLarge { .. }
             | Problem::NoImage(_)
+            | Problem::Unsigned { .. }
             | Problem::Head(_) => StatusCode::BAD_REQUEST,
             Problem::Encoding(_) | Problem::Type(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::Expectation(_) => StatusCode::EXPECTATION_FAILED,
@@ -224,6 +238,7 @@ impl Problem {
             | Problem::NotProvisioned { .. }
             | Problem::NoUrl { .. }
             | Problem::NoLayer(_)
+            | Problem::NoSigning(_)
             | Problem::NoKey(_)
             | Problem::NoPath(_) => StatusCode::NOT_FOUND,
             Problem::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -239,6 +254,7 @@ impl Problem {
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
             | Problem::VersionInUse { .. }
+            | Problem::SigningInUse(_)
             | Problem::TooMany { .. }
             | Problem::OtherCode { .. }
             | Problem::Stale { .. }
@@ -280,12 +296,15 @@ impl Problem {
             | Problem::NoDeadLetter(_)
             | Problem::NoUrl { .. }
             | Problem::NoLayer(_)
+            | Problem::NoSigning(_)
             | Problem::NoKey(_)
             | Problem::NoPath(_) => "not_found",
             Problem::NotProvisioned { .. } => "not_provisioned",
             Problem::AliasTaken { .. } => "alias_taken",
             Problem::UrlTaken { .. } => "url_taken",
             Problem::VersionInUse { .. } => "version_in_use",
+            Problem::SigningInUse(_) => "signing_in_use",
+            Problem::Unsigned { .. } => "code_not_signed",
             Problem::TooMany { .. } => "too_many",
             Problem::OtherCode { .. } => "other_code",
             Problem::LayersTooLarge { .. } => "layers_too_large",
@@ -356,6 +375,9 @@ impl Problem {
             | Problem::NotProvisioned { .. }
             | Problem::NoUrl { .. }
             | Problem::NoLayer(_)
+            | Problem::NoSigning(_)
+            | Problem::SigningInUse(_)
+            | Problem::Unsigned { .. }
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
             | Problem::VersionInUse { .. }
@@ -384,6 +406,7 @@ impl Problem {
             Problem::OtherCode { .. } => field("code_sha256"),
             Problem::LayersTooLarge { .. } => field("layers"),
             Problem::NoImage(_) => field("image"),
+            Problem::Unsigned { field: name, .. } => field(name),
             Problem::Stale {
                 condition: true, ..
             } => field("if-match"),

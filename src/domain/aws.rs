@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::seldom::Usual;
+use crate::domain::signing;
 
 /// The part of a function that only AWS's clients see.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +57,9 @@ pub struct Settings {
     /// When its settings for asynchronous calls were last written by such a client: then they are there, even if none is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_at: Option<jiff::Timestamp>,
+    /// What its code is held to when it is deployed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing: Option<signing::Id>,
     /// Who else may call it, as deploy tools write it; here keys say that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policy: Vec<Statement>,
@@ -82,6 +86,7 @@ impl Settings {
             recursive_loop: None,
             runtime_updates: None,
             events_at: None,
+            signing: None,
             policy: Vec::new(),
             policy_heads: Vec::new(),
             ..self.clone()
@@ -224,6 +229,11 @@ impl Place {
     /// The ARN of a capacity provider by name; there are none.
     pub fn provider(&self, name: impl fmt::Display) -> String {
         self.arn(&self.account, format_args!("capacity-provider:{name}"))
+    }
+
+    /// The ARN of a code signing configuration.
+    pub fn signing(&self, id: &signing::Id) -> String {
+        self.arn(&self.account, format_args!("code-signing-config:{id}"))
     }
 
     /// The ARN of a layer by name, without a version.

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod pattern;
 pub mod route;
 pub mod seldom;
+pub mod signing;
 pub mod start;
 pub mod trace;
 pub mod url;

@@ -14,6 +14,7 @@ use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
 use crate::domain::layer;
+use crate::domain::signing::{Config, Id as SigningId};
 use crate::domain::version::{Edit, Head, Published};
 use crate::sim::weather::{Operation, Weather};
 use crate::store::answers::{self, Answers, Begun, Ended};
@@ -21,6 +22,7 @@ use crate::store::change::{Changes, Teller};
 use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
+use crate::store::signing::Signing;
 use crate::store::versions::Versions;
 use crate::store::{Error, Store};
 
@@ -143,6 +145,21 @@ impl Layers for Packages {
     }
     fn edit_layer(&self, _: layer::Edit) -> BoxFuture<'_, Result<(), Error>> {
         async { Ok(()) }.boxed()
+    }
+}
+
+impl Signing for Packages {
+    fn signings(&self) -> BoxFuture<'_, Result<Vec<Config>, Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn signing<'a>(&'a self, _: &'a SigningId) -> BoxFuture<'a, Result<Option<Config>, Error>> {
+        async { Ok(None) }.boxed()
+    }
+    fn put_signing(&self, _: Config, _: Option<u64>) -> BoxFuture<'_, Result<(), Error>> {
+        async { Ok(()) }.boxed()
+    }
+    fn delete_signing<'a>(&'a self, _: &'a SigningId) -> BoxFuture<'a, Result<bool, Error>> {
+        async { Ok(false) }.boxed()
     }
 }
 

@@ -18,7 +18,9 @@ mod layers;
 mod lock;
 mod packages;
 mod permits;
+mod signing;
 mod tables;
+mod versions;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -41,12 +43,12 @@ use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::domain::layer;
-use crate::domain::version::{Edit, Head, Published};
+use crate::domain::signing::{Config, Id as SigningId};
+use crate::domain::version::Edit;
 use crate::store::change::{Changes, Teller};
 use crate::store::embedded::packages::{Packages, Staged};
 use crate::store::embedded::permits::Granted;
 use crate::store::embedded::tables::Tables;
-use crate::store::versions::Versions;
 use crate::store::{Content, Error, Store, record};
 use crate::task;
 use crate::telemetry::metrics;
@@ -154,6 +156,11 @@ enum Change {
     Delete(FunctionId),
     Edit(Box<Edit>),
     EditLayer(Box<layer::Edit>),
+    PutSigning {
+        config: Box<Config>,
+        from: Option<u64>,
+    },
+    DeleteSigning(SigningId),
     PutCode(Staged),
     PutKey(KeyRecord),
     DeleteKey(String),
@@ -181,6 +188,8 @@ impl Change {
             Change::Delete(_) => "delete the function",
             Change::Edit(_) => "write versions and aliases",
             Change::EditLayer(_) => "write the layer",
+            Change::PutSigning { .. } => "write the code signing configuration",
+            Change::DeleteSigning(_) => "delete the code signing configuration",
             Change::PutCode(_) => KEEP_CODE,
             Change::PutKey(_) => "write the key",
             Change::DeleteKey(_) => "delete the key",
@@ -275,6 +284,7 @@ impl Embedded {
         answers::open(&database).map_err(Fault::Database)?;
         tables::open_versions(&database).map_err(Fault::Database)?;
         tables::open_layers(&database).map_err(Fault::Database)?;
+        tables::open_signing(&database).map_err(Fault::Database)?;
         let kept = tables::kept_code(&database).map_err(Fault::Database)?;
         packages.collect(|sha256| kept.contains(sha256))?;
         sync_dir(dir)?;
@@ -379,26 +389,6 @@ impl Drop for Embedded {
         if let Some(Err(_panic)) = ended {
             tracing::error!("the store's writer ended with a panic");
         }
-    }
-}
-
-impl Versions for Embedded {
-    fn heads(&self) -> BoxFuture<'_, Result<Vec<Head>, Error>> {
-        self.look("list what is published", tables::heads).boxed()
-    }
-
-    fn published<'a>(
-        &'a self,
-        id: &'a FunctionId,
-    ) -> BoxFuture<'a, Result<Option<Published>, Error>> {
-        let id = id.clone();
-        let look = move |database: &Database| tables::published(database, &id);
-        self.look("read versions and aliases", look).boxed()
-    }
-
-    fn edit(&self, edit: Edit) -> BoxFuture<'_, Result<(), Error>> {
-        let edit = Box::new(edit);
-        async move { self.write(Change::Edit(edit)).await.map(drop) }.boxed()
     }
 }
 
@@ -582,6 +572,10 @@ fn commit(
             Change::EditLayer(edit) => tables
                 .edit_layer(&edit, |sha256| packages.has(sha256))?
                 .map(|()| true),
+            Change::PutSigning { config, from } => {
+                tables.put_signing(&config, from)?.map(|()| true)
+            }
+            Change::DeleteSigning(id) => tables.delete_signing(&id)?,
             Change::PutKey(key) => tables.put_key(&key).map(|()| Ok(true))?,
             Change::DeleteKey(id) => Ok(tables.delete_key(&id)?),
             Change::Work(Work { todo, .. }) => todo(&transaction).map(|()| Ok(true))?,

@@ -36,6 +36,10 @@ pub const LAYERS_LAST: &str = "{hearth}:layers:last";
 pub const LAYERS_CODE: &str = "{hearth}:layers:code";
 /// A function's id, or `id/number`, to the hashes of the layers it has.
 pub const LAYERS_OF: &str = "{hearth}:layers:of";
+/// Id to code signing configuration.
+pub const SIGNINGS: &str = "{hearth}:signings";
+/// A function's id to that of the configuration it has. With a configuration's id behind it, `:csc-…`: the ids of the functions that have it.
+pub const SIGNED: &str = "{hearth}:signed";
 /// Hashes of packages that wait for a function, by the place of the upload in their order.
 pub const UPLOADS: &str = "{hearth}:uploads";
 /// Id to API key.
@@ -177,6 +181,8 @@ mod tests {
             LAYERS_LAST,
             LAYERS_CODE,
             LAYERS_OF,
+            SIGNINGS,
+            SIGNED,
         ] {
             assert_eq!(tag(key), Some("hearth"), "{key}");
         }

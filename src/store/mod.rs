@@ -11,6 +11,7 @@ pub mod layers;
 pub mod permits;
 pub mod record;
 pub mod redis;
+pub mod signing;
 #[cfg(test)]
 pub mod suite;
 pub mod versions;
@@ -26,12 +27,14 @@ use futures_util::future::BoxFuture;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
+use crate::domain::signing::Id as SigningId;
 use crate::domain::version::Version;
 use crate::store::answers::Answers;
 use crate::store::change::Changes;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::events::Events;
 use crate::store::layers::Layers;
+use crate::store::signing::Signing;
 use crate::store::versions::Versions;
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,11 @@ pub enum Error {
     /// The code the function names is not in the store (any more): upload it again.
     #[error("the code package {0} is not stored")]
     CodeMissing(String),
+    /// The code signing configuration that the function names is not there (any more).
+    #[error("there is no code signing configuration {0}")]
+    NoSigning(SigningId),
+    #[error("a function has the code signing configuration {0}")]
+    SigningInUse(SigningId),
     #[error("the store has no streams")]
     NoStreams,
     /// Of events that wait, or of keys of named calls.
@@ -83,7 +91,7 @@ pub struct Content {
 
 /// Boxed futures, because the warm path never asks the store.
 pub trait Store:
-    Answers + DeadLetters + Events + Layers + Versions + Send + Sync + fmt::Debug
+    Answers + DeadLetters + Events + Layers + Signing + Versions + Send + Sync + fmt::Debug
 {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;
@@ -99,7 +107,8 @@ pub trait Store:
     fn function<'a>(&'a self, id: &'a FunctionId)
     -> BoxFuture<'a, Result<Option<Function>, Error>>;
     /// Writes a function. `from` is the revision the change was made from; `None` creates. In the same transaction: checks name and
-    /// route are free and the code and the layers are there, and drops those of the replaced revision that nobody else uses.
+    /// route are free and the code, the layers and what it is to be signed by are there, and drops those packages of the replaced revision
+    /// that nobody else uses.
     fn put(&self, function: Function, from: Option<u64>) -> BoxFuture<'_, Result<(), Error>>;
     /// Removes a function, everything published of it, and code nobody else uses. `false` if there was none.
     fn delete<'a>(&'a self, id: &'a FunctionId) -> BoxFuture<'a, Result<bool, Error>>;

@@ -21,6 +21,7 @@ mod place;
 mod pool;
 mod reading;
 mod scripts;
+mod signing;
 mod versions;
 mod watch;
 

@@ -5,6 +5,7 @@ mod answers;
 mod dead_letters;
 pub mod events;
 mod layers;
+pub mod signing;
 pub mod versions;
 
 use std::collections::BTreeMap;
@@ -58,6 +59,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
     ];
     versions::run(&make).await;
     layers::run(&make).await;
+    signing::run(&make).await;
     events::run(&make).await;
     answers::run(&make).await;
     dead_letters::run(&make).await;

@@ -167,6 +167,10 @@ fn describe() -> [&'static str; 4] {
             "Code that was to come from a bucket, by outcome: ok, refused (not there, too large, not for this key), failed (the store).",
         ),
         (
+            "hearth_unchecked_code_total",
+            "Code deployed to functions with a code signing configuration, none of which can be checked here, by outcome: taken (it warns), refused (it enforces).",
+        ),
+        (
             "hearth_spans_total",
             "Spans of traced calls, by outcome: sent, refused, and dropped because of queue_full, unreachable, stopped.",
         ),
@@ -624,6 +628,11 @@ pub fn idempotent_call(outcome: &'static str) {
 /// Code was fetched from a bucket, or not.
 pub fn code_fetched(outcome: &'static str) {
     metrics::counter!("hearth_code_fetches_total", "outcome" => outcome).increment(1);
+}
+
+/// What became of code whose signature cannot be checked.
+pub fn code_unchecked(outcome: &'static str) {
+    metrics::counter!("hearth_unchecked_code_total", "outcome" => outcome).increment(1);
 }
 
 /// What became of spans.

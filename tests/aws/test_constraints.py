@@ -32,7 +32,7 @@ OTHERWISE = {
 }
 # Of these there are none, whatever else is said.
 NOWHERE = {
-    "UpdateEventSourceMapping", "UpdateCodeSigningConfig", "UpdateCapacityProvider", "PauseDurableExecution", "ResumeDurableExecution",
+    "UpdateEventSourceMapping", "UpdateCapacityProvider", "PauseDurableExecution", "ResumeDurableExecution",
     "StopDurableExecution",
 }
 LONGEST = 20_000
@@ -91,6 +91,7 @@ class Constraints(Case):
             "Content": {"ZipFile": package("")}, "MaximumRetryAttempts": 1,
             "CodeSigningConfigArn": f"arn:aws:lambda:{REGION}:{ACCOUNT}:code-signing-config:csc-0123456789abcdefg",
             "CapacityProviderName": "p",
+            "AllowedPublishers": {"SigningProfileVersionArns": [f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p/v"]},
             "DurableExecutionArn": f"{ARN}{self.fn}:1/durable-execution/a/b",
         }
         shape = MODEL.operation_model(operation).input_shape
@@ -109,6 +110,7 @@ class Constraints(Case):
             LAMBDA.list_function_url_configs(FunctionName=self.fn)["FunctionUrlConfigs"],
             LAMBDA.list_layer_versions(LayerName=self.layer)["LayerVersions"],
             LAMBDA.list_functions()["Functions"],
+            LAMBDA.list_code_signing_configs()["CodeSigningConfigs"],
         )
 
     def test_each_of_them(self):

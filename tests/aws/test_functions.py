@@ -359,7 +359,7 @@ class NotThere(Case):
     def test_what_is_not_supported_says_so(self):
         for call, parameters in (
             (LAMBDA.get_function_scaling_config, {"FunctionName": "f", "Qualifier": "1"}),
-            (LAMBDA.create_code_signing_config, {"AllowedPublishers": {"SigningProfileVersionArns": ["arn:aws:signer:us-east-1:000000000000:/signing-profiles/p/1"]}}),
+            (LAMBDA.send_durable_execution_callback_heartbeat, {"CallbackId": "c"}),
         ):
             message = self.refused("NotImplementedException", 501, call, **parameters)
             self.assertIn("not supported by Hearth", message)

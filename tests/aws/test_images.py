@@ -9,7 +9,7 @@ import unittest
 import uuid
 
 import projects
-from support import ARN, LAMBDA, ROLE, Case, aws, log, native, package
+from support import ACCOUNT, ARN, LAMBDA, REGION, ROLE, Case, aws, log, native, package
 
 PROJECT = projects.HERE / "image"
 RUST = pathlib.Path(__file__).parents[2] / "runtimes/provided/contract/rust/bin"
@@ -262,6 +262,20 @@ class Refused(Images):
             *INVALID, LAMBDA.create_function, FunctionName=self.name(), Role=ROLE, PackageType="Image", Code={"ZipFile": package("x = 1")}
         )
         self.assertEqual(message, "Please provide ImageUri when creating a function with packageType Image.")
+
+    def test_the_code_of_images_is_not_signed(self):
+        config = LAMBDA.create_code_signing_config(
+            AllowedPublishers={"SigningProfileVersionArns": [f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p/v"]}
+        )["CodeSigningConfig"]
+        arn = config["CodeSigningConfigArn"]
+        self.addCleanup(LAMBDA.delete_code_signing_config, CodeSigningConfigArn=arn)
+        name, _ = self.made()
+        words = "Code signing is not supported for functions created with container images."
+        for call, more in ((LAMBDA.put_function_code_signing_config, {"CodeSigningConfigArn": arn}), (LAMBDA.get_function_code_signing_config, {})):
+            self.assertEqual(self.refused("InvalidParameterValueException", 400, call, FunctionName=name, **more), words)
+        given = {"FunctionName": self.name(), "PackageType": "Image", "Role": ROLE, "Code": {"ImageUri": self.python}}
+        message = self.refused("InvalidParameterValueException", 400, LAMBDA.create_function, CodeSigningConfigArn=arn, **given)
+        self.assertEqual(message, words)
 
     def test_an_image_in_the_place_of_a_package(self):
         given = {"FunctionName": self.name(), "Role": ROLE, "Code": {"ImageUri": self.python}}

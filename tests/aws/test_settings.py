@@ -250,26 +250,6 @@ class Sources(Case):
 class Absent(Case):
     """What is only asked about: inventories and deploy tools read it, and must find that there is none."""
 
-    SIGNING = f"arn:aws:lambda:{REGION}:{ACCOUNT}:code-signing-config:csc-0123456789abcdefg"
-
-    def test_code_signing_configurations(self):
-        self.assertEqual(aws("list-code-signing-configs"), {"CodeSigningConfigs": []})
-        words = f"The Lambda code signing configuration {self.SIGNING} can not be found."
-        for call in (
-            LAMBDA.get_code_signing_config, LAMBDA.update_code_signing_config, LAMBDA.delete_code_signing_config,
-            LAMBDA.list_functions_by_code_signing_config,
-        ):
-            message = self.refused("ResourceNotFoundException", 404, call, CodeSigningConfigArn=self.SIGNING)
-            self.assertEqual(message, words)
-        with self.assertRaises(LAMBDA.exceptions.ResourceNotFoundException) as caught:
-            LAMBDA.get_code_signing_config(CodeSigningConfigArn=self.SIGNING)
-        # AWS leaves out whose fault it is.
-        self.assertNotIn("Type", caught.exception.response)
-        publishers = {"SigningProfileVersionArns": [f"arn:aws:signer:{REGION}:{ACCOUNT}:/signing-profiles/p/v"]}
-        self.refused("NotImplementedException", 501, LAMBDA.create_code_signing_config, AllowedPublishers=publishers)
-        given = {"FunctionName": "of-nobody", "Role": ROLE, "Code": {"ZipFile": package("")}, "Runtime": "python3.13", "Handler": "app.handler"}
-        self.refused("CodeSigningConfigNotFoundException", 404, LAMBDA.create_function, CodeSigningConfigArn=self.SIGNING, **given)
-
     def test_capacity_providers(self):
         self.assertEqual(LAMBDA.list_capacity_providers(State="Active", MaxItems=50)["CapacityProviders"], [])
         arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:capacity-provider:p"
@@ -319,22 +299,6 @@ class Kept(Case):
             wrong = {**manual, "RuntimeVersionArn": other} if other else {"FunctionName": name, "UpdateRuntimeOn": "Manual"}
             self.assertIn(there, self.refused("InvalidParameterValueException", 400, put, **wrong))
         self.refused("ResourceNotFoundException", 404, put, FunctionName=name, UpdateRuntimeOn="Auto", Qualifier="nobody")
-
-    def test_code_signing(self):
-        name = self.function()
-        got = LAMBDA.get_function_code_signing_config(FunctionName=name)
-        self.assertNotIn("CodeSigningConfigArn", got)
-        self.refused("ResourceNotFoundException", 404, LAMBDA.get_function_code_signing_config, FunctionName="nobody")
-        arn = ARN.replace(":function:", ":code-signing-config:") + "csc-0123456789abcdef0"
-        message = self.refused(
-            "CodeSigningConfigNotFoundException", 404, LAMBDA.put_function_code_signing_config, FunctionName=name, CodeSigningConfigArn=arn
-        )
-        self.assertEqual(
-            message, f"The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
-        )
-        gone = LAMBDA.delete_function_code_signing_config(FunctionName=name)
-        self.assertEqual(gone["ResponseMetadata"]["HTTPStatusCode"], 204)
-        self.refused("ResourceNotFoundException", 404, LAMBDA.delete_function_code_signing_config, FunctionName="nobody")
 
 
 class Tools(Case):

@@ -28,7 +28,8 @@ class Terraform(Case):
         )
         (self.folder / "code.zip").write_bytes(package(CODE))
         self.values = {"endpoint": ENDPOINT, "name": self.name(), "package": str(self.folder / "code.zip")}
-        self.addCleanup(self.remove, self.values["name"] + "-plain")
+        for more in ("-plain", "-held"):
+            self.addCleanup(self.remove, self.values["name"] + more)
 
     def terraform(self, command, *arguments, codes=(0,)):
         environment = {**os.environ, "TF_CLI_CONFIG_FILE": str(self.folder / "rc"), "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
@@ -61,7 +62,7 @@ class Terraform(Case):
         plan = self.terraform("plan", "-input=false", "-detailed-exitcode", codes=(2,)).stdout
         self.assertRegex(plan, r"timeout +(= )?77 -> 12")
         self.terraform("destroy", "-auto-approve")
-        for gone in (name, f"{name}-plain"):
+        for gone in (name, f"{name}-plain", f"{name}-held"):
             self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=gone)
 
     def test_code_by_way_of_a_bucket(self):

@@ -8,6 +8,7 @@
 pub mod events;
 pub mod layers;
 mod provision;
+mod signing;
 mod urls;
 pub mod versions;
 
@@ -273,6 +274,7 @@ impl Deploy {
             let mut draft = this.draft(caller.clone(), make).await?;
             this.resolve(&mut draft).await?;
             this.attach(&mut draft, None, &caller).await?;
+            let unchecked = this.check_signed(&draft, None).await?;
             let function = &draft.function;
             let _turn = this.turn_on_paths(&[function]).await;
             let _reserving = this.reserve(None, function).await?;
@@ -280,6 +282,7 @@ impl Deploy {
                 Ok(()) => this.scheduler.publish(function.clone()),
                 Err(error) => return Err(this.failed(&error, function).await),
             }
+            unchecked.into_iter().for_each(|it| it.tell(function));
             tracing::info!(function = %function.name, id = %function.id, "function created");
             Ok(draft.function)
         })
@@ -330,6 +333,7 @@ impl Deploy {
                     .await?;
                 this.resolve(&mut draft).await?;
                 this.attach(&mut draft, Some(&current), &caller).await?;
+                let unchecked = this.check_signed(&draft, Some(&current)).await?;
                 let function = &draft.function;
                 let _paths = this.turn_on_paths(&[&current, function]).await;
                 let _reserving = this.reserve(Some(&current), function).await?;
@@ -342,6 +346,7 @@ impl Deploy {
                     }
                     Err(error) => return Err(this.failed(&error, function).await),
                 }
+                unchecked.into_iter().for_each(|it| it.tell(function));
                 tracing::info!(
                     function = %function.name,
                     id = %function.id,
@@ -368,10 +373,12 @@ impl Deploy {
     {
         let _room = room;
         let current = self.current(&id_or_name, None)?;
-        let mut draft = self
-            .draft(caller, move |rules| make(&current, rules))
-            .await?;
+        let base = current.clone();
+        let mut draft = self.draft(caller, move |rules| make(&base, rules)).await?;
         self.resolve(&mut draft).await?;
+        let unchecked = self.check_signed(&draft, Some(&current)).await?;
+        // Nothing was deployed.
+        drop(unchecked);
         Ok(Function {
             // It is still the one it was.
             revision: draft.function.revision - 1,
@@ -415,6 +422,7 @@ impl Deploy {
                 return Ok(false);
             };
             self.measure(&mut draft.function).await?;
+            let unchecked = self.check_signed(&draft, Some(&current)).await?;
             let function = &draft.function;
             match self.write(&draft, Some(current.revision)).await {
                 Ok(()) => self.scheduler.publish(function.clone()),
@@ -424,6 +432,7 @@ impl Deploy {
                 }
                 Err(error) => return Err(self.failed(&error, function).await.into()),
             }
+            unchecked.into_iter().for_each(|it| it.tell(function));
             tracing::info!(
                 function = %function.name,
                 id = %function.id,
@@ -584,6 +593,9 @@ impl Deploy {
                 },
             },
             store::Error::Stale => Problem::Contended,
+            store::Error::NoSigning(id) => Problem::NoSigning(id.clone()),
+            // Nothing that is done with a function says so.
+            store::Error::SigningInUse(id) => Problem::SigningInUse(id.clone()),
             store::Error::Full => Problem::TooManyEvents,
             store::Error::NoStreams => Problem::Internal,
             store::Error::CodeMissing(sha256)

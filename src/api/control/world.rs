@@ -31,6 +31,7 @@ use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::layer;
 use crate::domain::limits::Mebibytes;
 use crate::domain::pattern::Pattern;
+use crate::domain::signing::{Config, Id as SigningId};
 use crate::domain::version::{Edit, Head, Published};
 use crate::pool::{self, Pool, keeper};
 use crate::queue::webhook::{Refusal, Webhooks};
@@ -47,6 +48,7 @@ use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::embedded::Embedded;
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
+use crate::store::signing::Signing;
 use crate::store::versions::Versions;
 use crate::store::{self, Store};
 use crate::task;
@@ -512,6 +514,31 @@ impl Layers for Hooked {
     }
     fn edit_layer(&self, edit: layer::Edit) -> BoxFuture<'_, Result<(), store::Error>> {
         self.planned(self.inner.edit_layer(edit)).boxed()
+    }
+}
+
+impl Signing for Hooked {
+    fn signings(&self) -> BoxFuture<'_, Result<Vec<Config>, store::Error>> {
+        self.inner.signings()
+    }
+    fn signing<'a>(
+        &'a self,
+        id: &'a SigningId,
+    ) -> BoxFuture<'a, Result<Option<Config>, store::Error>> {
+        self.inner.signing(id)
+    }
+    fn put_signing(
+        &self,
+        config: Config,
+        from: Option<u64>,
+    ) -> BoxFuture<'_, Result<(), store::Error>> {
+        self.planned(self.inner.put_signing(config, from)).boxed()
+    }
+    fn delete_signing<'a>(
+        &'a self,
+        id: &'a SigningId,
+    ) -> BoxFuture<'a, Result<bool, store::Error>> {
+        self.planned(self.inner.delete_signing(id)).boxed()
     }
 }
 

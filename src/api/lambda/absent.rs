@@ -1,5 +1,5 @@
-//! What AWS has and Hearth has not, where it is only asked about: code signing configurations, capacity providers, durable executions. Lists are
-//! empty, and what a client names is not there. None can be made.
+//! What AWS has and Hearth has not, where it is only asked about: capacity providers, durable executions. Lists are empty, and what a client
+//! names is not there. None can be made.
 
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -7,54 +7,18 @@ use serde_json::json;
 use crate::api::body::Body;
 use crate::api::error::Problem;
 use crate::api::lambda::errors::Refusal;
-use crate::api::lambda::fields::Fields;
 use crate::api::lambda::list::Page;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, json as answer, names};
 
 /// AWS gives out no more at once, of what is newer.
 const PAGE_MAX: usize = 50;
-const SIGNING: &str = r"arn:(aws[a-zA-Z-]*)?:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:code-signing-config:csc-[a-z0-9]{17}";
-const SIGNING_MAX: usize = 200;
 const PROVIDER: &str = r"(arn:aws[a-zA-Z-]*:lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:capacity-provider:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+";
 const PROVIDER_MAX: usize = 140;
 const EXECUTION: &str = r"arn:([a-zA-Z0-9-]+):lambda:([a-zA-Z0-9-]+):(\d{12}):function:([a-zA-Z0-9_-]+):(\$LATEST(?:\.PUBLISHED)?|[0-9]+)/durable-execution/([a-zA-Z0-9_-]+)/([a-zA-Z0-9_-]+)";
 const EXECUTION_MAX: usize = 1024;
 const EXECUTION_NAME: (usize, &str) = (64, "[a-zA-Z0-9-_]+");
 const EXECUTIONS_MAX: usize = 1000;
-
-pub(super) fn signings(asked: &Asked) -> Result<Response<Body>, Refusal> {
-    permit(asked, Do::ListCodeSigningConfigs)?;
-    Page::of(asked)?;
-    let document = json!({ "CodeSigningConfigs": [] });
-    Ok(answer(StatusCode::OK, &document))
-}
-
-/// One that a client names.
-pub(super) fn signing(asked: &Asked, does: Do) -> Result<Response<Body>, Refusal> {
-    permit(asked, does)?;
-    let arn = named(asked);
-    formed(signing_faults(arn))?;
-    if does == Do::ListFunctionsByCodeSigningConfig {
-        Page::of(asked)?;
-    }
-    Err(Refusal::no_signing(arn))
-}
-
-/// What a function is to be checked against, if a request says so.
-pub(super) fn signing_of(fields: &mut Fields) -> Result<Option<String>, Refusal> {
-    let text = fields.text("CodeSigningConfigArn")?;
-    let given = text.filter(|arn| !arn.is_empty());
-    fields
-        .faults
-        .extend(given.iter().flat_map(|arn| signing_faults(arn)));
-    Ok(given)
-}
-
-fn signing_faults(arn: &str) -> Vec<String> {
-    let is = |text: &str| names::resource(text) == Some("code-signing-config");
-    names::formed("codeSigningConfigArn", arn, SIGNING_MAX, SIGNING, is)
-}
 
 pub(super) fn providers(asked: &Asked) -> Result<Response<Body>, Refusal> {
     permit(asked, Do::ListCapacityProviders)?;
@@ -167,14 +131,14 @@ fn named(asked: &Asked) -> &str {
     asked.parameters.first().map_or("", String::as_str)
 }
 
-fn formed(faults: Vec<String>) -> Result<(), Refusal> {
+pub(super) fn formed(faults: Vec<String>) -> Result<(), Refusal> {
     match faults.is_empty() {
         true => Ok(()),
         false => Err(Refusal::validation(&faults)),
     }
 }
 
-fn permit(asked: &Asked, does: Do) -> Result<(), Refusal> {
+pub(super) fn permit(asked: &Asked, does: Do) -> Result<(), Refusal> {
     let permitted = asked.caller.may(does.scope());
     permitted.map_err(|denied| Refusal::from(Problem::from(denied)))
 }

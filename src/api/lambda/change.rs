@@ -14,7 +14,7 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, absent, create, empty, json as answer, runtimes};
+use crate::api::lambda::{Asked, Lambda, create, empty, json as answer, runtimes, signing};
 use crate::domain::aws;
 use crate::domain::function::{Function, LATEST};
 use crate::scheduler::Target;
@@ -150,29 +150,12 @@ fn unqualified(face: &Lambda, named: &Named) -> Result<std::sync::Arc<Target>, R
 }
 
 pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
+    if signing::is_tagged(&asked) {
+        return signing::tag(face, asked).await;
+    }
     let target = tagged(face, &asked, Do::TagResource, "TagResource")?;
-    let mut fields = Fields::of(&asked.body)?;
-    let Some(more) = create::tags(&mut fields)? else {
-        fields.missing("Tags");
-        return Err(Refusal::validation(&fields.faults));
-    };
-    fields.finish()?;
-    if more.is_empty() {
-        return Err(Refusal::parameter(
-            "An error occurred and the request cannot be processed.",
-        ));
-    }
-    let room = {
-        let mut all: Vec<_> = target.function.tags.keys().chain(more.keys()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len() <= TAGS_MAX
-    };
-    if !room {
-        return Err(Refusal::parameter(
-            "Number of tags exceeds resource tag limit.",
-        ));
-    }
+    let more = given_tags(&asked)?;
+    with_more_tags(&target.function.tags, &more)?;
     let changed = apply(face, asked, &target, move |current| {
         let mut tags = current.tags.clone();
         tags.extend(more.clone());
@@ -183,13 +166,11 @@ pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
 }
 
 pub(super) async fn untag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
-    let target = tagged(face, &asked, Do::UntagResource, "UntagResource")?;
-    let keys = asked.query.iter().filter(|(name, _)| name == "tagKeys");
-    let keys: Vec<String> = keys.map(|(_, key)| key.clone()).collect();
-    if keys.is_empty() {
-        let fault = "Value null at 'tagKeys' failed to satisfy constraint: Member must not be null";
-        return Err(Refusal::validation(&[fault.into()]));
+    if signing::is_tagged(&asked) {
+        return signing::untag(face, asked).await;
     }
+    let target = tagged(face, &asked, Do::UntagResource, "UntagResource")?;
+    let keys = tag_keys(&asked)?;
     let changed = apply(face, asked, &target, move |current| {
         let mut tags = current.tags.clone();
         tags.retain(|key, _| !keys.contains(key));
@@ -199,12 +180,57 @@ pub(super) async fn untag(face: &Lambda, asked: Asked) -> Result<Response<Body>,
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-pub(super) fn tags(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+pub(super) async fn tags(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
+    if signing::is_tagged(asked) {
+        return signing::tags(face, asked).await;
+    }
     let target = tagged(face, asked, Do::ListTags, "ListTags")?;
     Ok(answer(
         StatusCode::OK,
         &json!({ "Tags": target.function.tags }),
     ))
+}
+
+/// The tags a request brings.
+pub(super) fn given_tags(asked: &Asked) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut fields = Fields::of(&asked.body)?;
+    let Some(more) = create::tags(&mut fields)? else {
+        fields.missing("Tags");
+        return Err(Refusal::validation(&fields.faults));
+    };
+    fields.finish()?;
+    match more.is_empty() {
+        true => Err(Refusal::parameter(
+            "An error occurred and the request cannot be processed.",
+        )),
+        false => Ok(more),
+    }
+}
+
+/// Those there are, and more.
+pub(super) fn with_more_tags(
+    there: &BTreeMap<String, String>,
+    more: &BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    let mut all = there.clone();
+    all.extend(more.clone());
+    match all.len() <= TAGS_MAX {
+        true => Ok(all),
+        false => Err(Refusal::parameter(
+            "Number of tags exceeds resource tag limit.",
+        )),
+    }
+}
+
+/// The keys of tags that a request takes away.
+pub(super) fn tag_keys(asked: &Asked) -> Result<Vec<String>, Refusal> {
+    let keys = asked.query.iter().filter(|(name, _)| name == "tagKeys");
+    let keys: Vec<String> = keys.map(|(_, key)| key.clone()).collect();
+    if keys.is_empty() {
+        let fault = "Value null at 'tagKeys' failed to satisfy constraint: Member must not be null";
+        return Err(Refusal::validation(&[fault.into()]));
+    }
+    Ok(keys)
 }
 
 fn with_tags(tags: BTreeMap<String, String>) -> Change {
@@ -354,41 +380,4 @@ fn management(face: &Lambda, named: &Named, function: &Function, word: &str) -> 
         document["RuntimeVersionArn"] = runtime_version(face, function).into();
     }
     document
-}
-
-/// There is no signing configuration that it could name.
-pub(super) fn put_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
-    let (does, action) = (
-        Do::PutFunctionCodeSigningConfig,
-        "PutFunctionCodeSigningConfig",
-    );
-    face.named(asked, does, action)?;
-    let mut fields = Fields::of(&asked.body)?;
-    let given = absent::signing_of(&mut fields)?;
-    if given.is_none() {
-        fields.missing("CodeSigningConfigArn");
-    }
-    fields.finish()?;
-    Err(Refusal::no_code_signing(
-        given.as_deref().unwrap_or_default(),
-    ))
-}
-
-pub(super) fn delete_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
-    let (does, action) = (
-        Do::DeleteFunctionCodeSigningConfig,
-        "DeleteFunctionCodeSigningConfig",
-    );
-    face.found(&face.named(asked, does, action)?)?;
-    Ok(empty(StatusCode::NO_CONTENT))
-}
-
-/// Nothing is signed here, which AWS says with nothing.
-pub(super) fn get_code_signing(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
-    let (does, action) = (
-        Do::GetFunctionCodeSigningConfig,
-        "GetFunctionCodeSigningConfig",
-    );
-    face.found(&face.named(asked, does, action)?)?;
-    Ok(answer(StatusCode::OK, &json!({})))
 }

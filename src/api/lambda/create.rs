@@ -16,10 +16,11 @@ use crate::api::lambda::fields::Fields;
 use crate::api::lambda::origin::{Code, Origin};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::settings::Wish;
-use crate::api::lambda::{Asked, Lambda, absent, json, layers, names, read, runtimes, versions};
+use crate::api::lambda::{Asked, Lambda, json, layers, names, read, runtimes, signing, versions};
 use crate::domain::aws;
 use crate::domain::function::Function;
 use crate::domain::key::Grant;
+use crate::domain::signing::Policy;
 use crate::domain::version::VersionId;
 
 pub(super) const ZIP_IN_IMAGE: &str = "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image.";
@@ -36,7 +37,7 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     face.permit(&asked.caller, Do::CreateFunction, "CreateFunction", &named)?;
     let package = fields.one_of("PackageType", &["Zip", "Image"])?;
     let wish = Wish::read(&mut fields)?;
-    let signing = absent::signing_of(&mut fields)?;
+    let signing = signing::given(&mut fields)?;
     versions::by_number(&mut fields)?;
     if wish.role.is_none() {
         fields.missing("Role");
@@ -49,9 +50,10 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     fields.close(code);
     let tags = tags(&mut fields)?;
     fields.finish()?;
-    if let Some(arn) = signing {
-        return Err(Refusal::no_code_signing(&arn));
-    }
+    let config = match &signing {
+        Some(arn) => Some(signing::wanted(face, arn).await?),
+        None => None,
+    };
     if named.name.len() > names::NAME_MAX {
         // AWS says this as another exception than all else of its kind.
         let fault = names::longest("functionName", &named.name, names::NAME_MAX);
@@ -67,6 +69,9 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
         true => origin.image(wish.image.clone().unwrap_or_default())?,
         false => origin.package()?,
     };
+    if is_image && config.is_some() {
+        return Err(Refusal::parameter(signing::OF_IMAGES));
+    }
     let runtime = match (&wish.runtime, &wish.handler) {
         _ if is_image => None,
         (Some(runtime), Some(_)) => Some(runtime.as_str()),
@@ -88,6 +93,11 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
         let name = named.name;
         return Err(Problem::NameTaken { name, by }.into());
     }
+    if let Some(Policy::Enforce) = config.as_ref().map(|config| config.policy)
+        && matches!(code, Code::There(_))
+    {
+        return Err(Refusal::not_signed(&named.name));
+    }
     let source = code.bring(face, &mut asked).await?;
     let change = Change {
         layers,
@@ -102,6 +112,7 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
         aws: Some(aws::Settings {
             environment: wish.environment.is_some(),
             source_kms_key,
+            signing: config.map(|config| config.id),
             ..wish.over(&aws::Settings::default(), runtime)
         }),
         ..wish.change()
@@ -111,7 +122,11 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     let made = deploy.create_from(asked.caller, asked.room, move |rules| {
         Draft::new(change, Faults::default(), rules)
     });
-    let function = made.await?;
+    let function = made.await.map_err(|problem| match (problem, &signing) {
+        // It was deleted just now.
+        (Problem::NoSigning(_), Some(arn)) => Refusal::no_code_signing(arn),
+        (problem, _) => problem.into(),
+    })?;
     let (moment, status) = (Moment::Creating, StatusCode::CREATED);
     if publish {
         return published(face, caller, &function, moment, status).await;

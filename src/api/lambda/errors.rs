@@ -90,6 +90,15 @@ impl Refusal {
         Self::new(status, kind, message, Shape::BareUpper)
     }
 
+    /// Code of which the signature is not known to be good.
+    pub fn not_signed(function: &str) -> Self {
+        let message = format!(
+            "Lambda cannot deploy the function. The function or layer might be signed using a signature that the client is not configured to accept. Check the provided signature for {function}."
+        );
+        let (status, kind) = (StatusCode::BAD_REQUEST, "CodeVerificationFailedException");
+        Self::new(status, kind, message, Shape::Upper)
+    }
+
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::lower(StatusCode::CONFLICT, "ResourceConflictException", message)
     }
@@ -329,6 +338,7 @@ impl From<Problem> for Refusal {
             | Problem::NotProvisioned { .. }
             | Problem::NoUrl { .. }
             | Problem::NoLayer(_)
+            | Problem::NoSigning(_)
             | Problem::NoInvocation(_)
             | Problem::NoDeadLetter(_)
             | Problem::NoPath(_)
@@ -337,6 +347,7 @@ impl From<Problem> for Refusal {
                 Self::conflict(format!("Function already exist: {name}"))
             }
             Problem::OtherCode { .. } => Self::parameter(message),
+            Problem::Unsigned { function, .. } => Self::not_signed(&function),
             Problem::LayersTooLarge { size, limit } => Self::parameter(format!(
                 "Function code combined with layers exceeds the maximum allowed size of {limit} bytes. The actual size is {size} bytes."
             )),
@@ -347,6 +358,7 @@ impl From<Problem> for Refusal {
             | Problem::AliasTaken { .. }
             | Problem::UrlTaken { .. }
             | Problem::VersionInUse { .. }
+            | Problem::SigningInUse(_)
             | Problem::TooMany { .. }
             | Problem::LastAdminKey => Self::conflict(message),
             Problem::Stale { .. } => Self::stale(),

@@ -29,6 +29,7 @@ pub mod resource_policy;
 pub mod routes;
 pub mod runtimes;
 pub mod settings;
+pub mod signing;
 pub mod sigv4;
 pub mod sources;
 pub mod stream;
@@ -183,6 +184,7 @@ impl Lambda {
             Do::AddLayerVersionPermission => layer_policy::add(self, asked).await,
             Do::AddPermission => policy::add(self, asked).await,
             Do::CreateAlias => aliases::create(self, asked).await,
+            Do::CreateCodeSigningConfig => signing::create(self, asked).await,
             Do::CreateFunction => create::create(self, asked).await,
             Do::CreateFunctionUrlConfig => urls::config::create(self, asked).await,
             Do::DeleteAlias => aliases::delete(self, asked).await,
@@ -190,10 +192,7 @@ impl Lambda {
             | Do::GetCapacityProvider
             | Do::ListFunctionVersionsByCapacityProvider
             | Do::UpdateCapacityProvider => absent::provider(self, &asked, does),
-            Do::DeleteCodeSigningConfig
-            | Do::GetCodeSigningConfig
-            | Do::ListFunctionsByCodeSigningConfig
-            | Do::UpdateCodeSigningConfig => absent::signing(&asked, does),
+            Do::DeleteCodeSigningConfig => signing::delete(self, asked).await,
             Do::DeleteDurableExecution
             | Do::GetDurableExecution
             | Do::GetDurableExecutionHistory
@@ -204,7 +203,7 @@ impl Lambda {
             | Do::GetEventSourceMapping
             | Do::UpdateEventSourceMapping => sources::one(&asked, does),
             Do::DeleteFunction => delete::delete(self, asked).await,
-            Do::DeleteFunctionCodeSigningConfig => change::delete_code_signing(self, &asked),
+            Do::DeleteFunctionCodeSigningConfig => signing::delete_function(self, asked).await,
             Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
             Do::DeleteFunctionEventInvokeConfig => event_invoke::delete(self, asked).await,
             Do::DeleteProvisionedConcurrencyConfig => provisioned::delete(self, asked).await,
@@ -215,8 +214,9 @@ impl Lambda {
             Do::DownloadLayer => layers::download(self, &asked).await,
             Do::GetAccountSettings => account::settings(self, &asked).await,
             Do::GetAlias => aliases::get(self, &asked),
+            Do::GetCodeSigningConfig => signing::get(self, &asked).await,
             Do::GetFunction => read::function(self, &asked),
-            Do::GetFunctionCodeSigningConfig => change::get_code_signing(self, &asked),
+            Do::GetFunctionCodeSigningConfig => signing::get_function(self, &asked),
             Do::GetFunctionConcurrency => change::get_concurrency(self, &asked),
             Do::GetFunctionConfiguration => read::configuration(self, &asked),
             Do::GetFunctionEventInvokeConfig => event_invoke::get(self, &asked),
@@ -234,20 +234,21 @@ impl Lambda {
             Do::InvokeWithResponseStream => invoke::streamed(self, asked).await,
             Do::ListAliases => aliases::list(self, &asked),
             Do::ListCapacityProviders => absent::providers(&asked),
-            Do::ListCodeSigningConfigs => absent::signings(&asked),
+            Do::ListCodeSigningConfigs => signing::list(self, &asked).await,
             Do::ListDurableExecutionsByFunction => absent::executions(self, &asked),
             Do::ListEventSourceMappings => sources::list(self, &asked),
             Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
             Do::ListFunctionUrlConfigs => urls::config::list(self, &asked).await,
             Do::ListFunctions => list::functions(self, &asked),
+            Do::ListFunctionsByCodeSigningConfig => signing::functions(self, &asked).await,
             Do::ListProvisionedConcurrencyConfigs => provisioned::list(self, &asked),
             Do::ListLayerVersions => layers::versions(self, &asked).await,
             Do::ListLayers => layers::layers(self, &asked).await,
-            Do::ListTags => change::tags(self, &asked),
+            Do::ListTags => change::tags(self, &asked).await,
             Do::ListVersionsByFunction => versions::list(self, &asked),
             Do::PublishLayerVersion => layers::publish(self, asked).await,
             Do::PublishVersion => versions::publish(self, asked).await,
-            Do::PutFunctionCodeSigningConfig => change::put_code_signing(self, &asked),
+            Do::PutFunctionCodeSigningConfig => signing::put_function(self, asked).await,
             Do::PutFunctionConcurrency => change::put_concurrency(self, asked).await,
             Do::PutFunctionEventInvokeConfig => event_invoke::put(self, asked).await,
             Do::PutFunctionRecursionConfig => change::put_recursion(self, asked).await,
@@ -259,6 +260,7 @@ impl Lambda {
             Do::TagResource => change::tag(self, asked).await,
             Do::UntagResource => change::untag(self, asked).await,
             Do::UpdateAlias => aliases::update(self, asked).await,
+            Do::UpdateCodeSigningConfig => signing::update(self, asked).await,
             Do::UpdateFunctionCode => update::code(self, asked).await,
             Do::UpdateFunctionConfiguration => update::configuration(self, asked).await,
             Do::UpdateFunctionEventInvokeConfig => event_invoke::update(self, asked).await,

@@ -16,6 +16,7 @@ use zip::write::SimpleFileOptions;
 
 mod policy;
 mod settings;
+mod signing;
 
 use super::*;
 use crate::api::control::world::{DEADLINE, World};

@@ -49,6 +49,7 @@ pub(super) async fn code(face: &Lambda, mut asked: Asked) -> Result<Response<Bod
     // Once more in the function's turn; but nothing is fetched for what will be refused.
     if matches!(code, Code::There(_)) {
         unchanged(&target.function, made, revision.as_deref())?;
+        face.control.deploy.takes_code(&target.function).await?;
     }
     let source = code.bring(face, &mut asked).await?;
     let function = {

@@ -2,6 +2,7 @@
 //! function has its code. Runs inside the writer's transaction; a refused change has written nothing.
 
 mod layers;
+mod signing;
 mod versions;
 
 use std::collections::{BTreeSet, HashSet};
@@ -21,6 +22,7 @@ use crate::store::embedded::{Fault, database_fault};
 use crate::store::record::{decode, encode};
 
 pub(super) use layers::{last_of_layer, layer, layers, open as open_layers};
+pub(super) use signing::{open as open_signing, signing, signings};
 pub(super) use versions::{heads, open as open_versions, published};
 
 /// The layout of the tables below. A larger one is refused: writing with old rules would break what a newer version wrote.
@@ -132,6 +134,8 @@ pub(super) struct Tables<'t> {
     versions: Table<'t, (Text, u64), &'static [u8]>,
     layers: Table<'t, (Text, u64), &'static [u8]>,
     layers_last: Table<'t, Text, u64>,
+    signings: Table<'t, Text, &'static [u8]>,
+    signed: Table<'t, (Text, Text), ()>,
     /// Packages that lost a user in this transaction. Whether they lost the last one shows at its end.
     released: BTreeSet<String>,
 }
@@ -150,6 +154,8 @@ impl<'t> Tables<'t> {
                 versions: transaction.open_table(versions::VERSIONS)?,
                 layers: transaction.open_table(layers::LAYERS)?,
                 layers_last: transaction.open_table(layers::LAST)?,
+                signings: transaction.open_table(signing::SIGNINGS)?,
+                signed: transaction.open_table(signing::SIGNED)?,
                 released: BTreeSet::new(),
             })
         };
@@ -177,6 +183,11 @@ impl<'t> Tables<'t> {
         }
         if let Some(missing) = function.packages().find(|sha256| !has_code(sha256)) {
             return Ok(Err(Error::CodeMissing(missing.into())));
+        }
+        if let Some(id) = &function.aws.signing
+            && self.signing(id)?.is_none()
+        {
+            return Ok(Err(Error::NoSigning(id.clone())));
         }
 
         if let Some(stored) = &stored {
@@ -242,6 +253,9 @@ impl<'t> Tables<'t> {
         for sha256 in function.packages() {
             self.code_uses.insert((sha256, id), ())?;
         }
+        if let Some(signing) = &function.aws.signing {
+            self.signed.insert((signing.as_str(), id), ())?;
+        }
         self.uploads.remove(function.code.sha256.as_str())?;
         Ok(())
     }
@@ -256,6 +270,9 @@ impl<'t> Tables<'t> {
         for sha256 in function.packages() {
             self.code_uses.remove((sha256, id))?;
             self.released.insert(sha256.into());
+        }
+        if let Some(signing) = &function.aws.signing {
+            self.signed.remove((signing.as_str(), id))?;
         }
         Ok(())
     }

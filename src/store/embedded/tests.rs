@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::store::suite::{self, function, key, next, package};
+use crate::store::versions::Versions;
 
 fn temp() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")

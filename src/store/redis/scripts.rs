@@ -11,6 +11,7 @@ use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::domain::layer;
 use crate::domain::route;
+use crate::domain::signing;
 use crate::domain::version::Edit;
 use crate::store::redis::Fault;
 use crate::store::redis::pool::Connection;
@@ -23,7 +24,7 @@ pub(super) const WHEN_FULL: &str = "#!lua flags=allow-oom\n";
 /// What every script begins with.
 const HEAD: &str = r"
 local identity, functions, heads, names, routes, uploads, keys, changes, published, revisions,
-  layers, layers_last, layers_code, layers_of = unpack(KEYS)
+  layers, layers_last, layers_code, layers_of, signings, signed = unpack(KEYS)
 local expected, code, uses, staged, announced, versions, version_code = unpack(ARGV, 1, 7)
 if redis.call('GET', identity) ~= expected then return {'replaced'} end
 
@@ -63,6 +64,19 @@ local function detach(user)
   for _, hash in ipairs(list) do redis.call('SREM', uses .. hash, user) end
   return list
 end
+-- What a function's code is held to, or nothing.
+local function sign(id, signing)
+  local before = redis.call('HGET', signed, id)
+  if before == signing then return end
+  if before then
+    redis.call('HDEL', signed, id)
+    redis.call('SREM', signed .. ':' .. before, id)
+  end
+  if signing ~= '' then
+    redis.call('HSET', signed, id, signing)
+    redis.call('SADD', signed .. ':' .. signing, id)
+  end
+end
 local function drop_all_unused(list)
   for _, hash in ipairs(list) do drop_unused(hash) end
 end
@@ -79,7 +93,7 @@ end
 ";
 
 const PUT: &str = r"
-local id, from, value, text, list = unpack(ARGV, 8, 12)
+local id, from, value, text, list, signing = unpack(ARGV, 8, 13)
 local old, new = head_of(id), cjson.decode(text)
 if (old and old[1] or '') ~= from then return {'stale'} end
 local by = redis.call('HGET', names, new[2])
@@ -90,6 +104,7 @@ if redis.call('EXISTS', code .. new[3]) == 0 then return {'code', new[3]} end
 for _, hash in ipairs(cjson.decode(list)) do
   if redis.call('EXISTS', code .. hash) == 0 then return {'code', hash} end
 end
+if signing ~= '' and redis.call('HEXISTS', signings, signing) == 0 then return {'signing'} end
 
 if old then unlink(id, old) end
 local had = detach(id)
@@ -100,6 +115,7 @@ if new[4] then redis.call('HSET', routes, new[4], id) end
 redis.call('SADD', uses .. new[3], id)
 redis.call('ZREM', uploads, new[3])
 attach(id, list)
+sign(id, signing)
 if old then drop_unused(old[3]) end
 drop_all_unused(had)
 changed('function ' .. id .. ' ' .. new[1])
@@ -111,6 +127,7 @@ local id = ARGV[8]
 local old = head_of(id)
 if not old then return {'absent'} end
 unlink(id, old)
+sign(id, '')
 local had = detach(id)
 for _, number in ipairs(redis.call('HKEYS', version_code .. id)) do drop_version(id, number) end
 redis.call('HDEL', published, id)
@@ -181,6 +198,24 @@ drop_unused(hash)
 return {'done'}
 ";
 
+/// From the configuration there was. Where Redis is full, one that takes no more.
+const PUT_SIGNING: &str = r"
+local id, from, revision, value = unpack(ARGV, 8, 11)
+local stored, now = redis.call('HGET', signings, id), nil
+if stored then now = cjson.decode(stored).value.revision end
+if now ~= tonumber(from) then return {'stale'} end
+if is_no_more(value, revision, stored, from) then redis.call('HDEL', signings, id) end
+redis.call('HSET', signings, id, value)
+return {'done'}
+";
+
+const DELETE_SIGNING: &str = r"
+local id = ARGV[8]
+if redis.call('EXISTS', signed .. ':' .. id) == 1 then return {'used'} end
+if redis.call('HDEL', signings, id) == 0 then return {'absent'} end
+return {'done'}
+";
+
 /// Notes a package as uploaded; with the name of a staged one, puts that in its place first.
 const KEEP: &str = r"
 local hash, name, most = ARGV[8], ARGV[9], tonumber(ARGV[10])
@@ -231,6 +266,8 @@ pub(super) struct Scripts {
     publish_layer: Script,
     replace_layer: Script,
     delete_layer: Script,
+    put_signing: Script,
+    delete_signing: Script,
     keep: Script,
     put_key: Script,
     delete_key: Script,
@@ -246,6 +283,8 @@ impl Scripts {
             publish_layer: script(PUBLISH_LAYER),
             replace_layer: script(REPLACE_LAYER),
             delete_layer: script(DELETE_LAYER),
+            put_signing: script(PUT_SIGNING),
+            delete_signing: script(DELETE_SIGNING),
             keep: script(KEEP),
             put_key: script(PUT_KEY),
             delete_key: script(DELETE_KEY),
@@ -265,12 +304,14 @@ impl Scripts {
         let head = key::head(function.revision, name, sha256, shape.as_deref());
         let value = record::encode(function);
         let layers = layers(function);
-        let arguments: [&[u8]; 5] = [
+        let signing = function.aws.signing.as_ref();
+        let arguments: [&[u8]; 6] = [
             function.id.as_str().as_bytes(),
             from.as_bytes(),
             &value,
             head.as_bytes(),
             layers.as_bytes(),
+            signing.map_or("", |id| id.as_str()).as_bytes(),
         ];
         let answer = self.run(&self.put, asked, &arguments).await?;
         Ok(match words(&answer)[..] {
@@ -279,6 +320,10 @@ impl Scripts {
             ["name", by] => Err(Error::NameTaken(FunctionId::from_stored(by))),
             ["route", by] => Err(Error::RouteTaken(FunctionId::from_stored(by))),
             ["code", sha256] => Err(Error::CodeMissing(sha256.into())),
+            ["signing"] => match signing {
+                Some(id) => Err(Error::NoSigning(id.clone())),
+                None => return Err(Fault::Unexpected(answer)),
+            },
             _ => return Err(Fault::Unexpected(answer)),
         })
     }
@@ -385,6 +430,44 @@ impl Scripts {
         })
     }
 
+    pub(super) async fn put_signing(
+        &self,
+        asked: &mut Asked<'_>,
+        config: &signing::Config,
+        from: Option<u64>,
+    ) -> Result<Result<(), Error>, Fault> {
+        let from = from.map_or(String::new(), |revision| revision.to_string());
+        let (revision, value) = (config.revision.to_string(), record::encode(config));
+        let arguments: [&[u8]; 4] = [
+            config.id.as_str().as_bytes(),
+            from.as_bytes(),
+            revision.as_bytes(),
+            &value,
+        ];
+        let answer = self.run(&self.put_signing, asked, &arguments).await?;
+        Ok(match words(&answer)[..] {
+            ["done"] => Ok(()),
+            ["stale"] => Err(Error::Stale),
+            _ => return Err(Fault::Unexpected(answer)),
+        })
+    }
+
+    /// Whether there was one.
+    pub(super) async fn delete_signing(
+        &self,
+        asked: &mut Asked<'_>,
+        id: &signing::Id,
+    ) -> Result<Result<bool, Error>, Fault> {
+        let arguments = [id.as_str().as_bytes()];
+        let answer = self.run(&self.delete_signing, asked, &arguments).await?;
+        Ok(match words(&answer)[..] {
+            ["done"] => Ok(true),
+            ["absent"] => Ok(false),
+            ["used"] => Err(Error::SigningInUse(id.clone())),
+            _ => return Err(Fault::Unexpected(answer)),
+        })
+    }
+
     pub(super) async fn keep(
         &self,
         asked: &mut Asked<'_>,
@@ -449,6 +532,8 @@ impl Scripts {
             key::LAYERS_LAST,
             key::LAYERS_CODE,
             key::LAYERS_OF,
+            key::SIGNINGS,
+            key::SIGNED,
         ] {
             call.key(table);
         }

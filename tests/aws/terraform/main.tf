@@ -67,6 +67,31 @@ resource "aws_lambda_function" "plain" {
   runtime       = "python3.12"
 }
 
+resource "aws_lambda_function" "held" {
+  function_name           = "${var.name}-held"
+  filename                = var.package
+  role                    = "arn:aws:iam::000000000000:role/shop"
+  handler                 = "app.handler"
+  runtime                 = "python3.12"
+  code_signing_config_arn = aws_lambda_code_signing_config.trusted.arn
+}
+
+resource "aws_lambda_code_signing_config" "trusted" {
+  description = "who signs what is sold"
+
+  allowed_publishers {
+    signing_profile_version_arns = ["arn:aws:signer:us-east-1:000000000000:/signing-profiles/shop/v1"]
+  }
+
+  policies {
+    untrusted_artifact_on_deployment = "Warn"
+  }
+
+  tags = {
+    team = "tea"
+  }
+}
+
 resource "aws_lambda_alias" "live" {
   name             = "live"
   description      = "what customers call"

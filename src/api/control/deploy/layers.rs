@@ -216,8 +216,16 @@ impl Deploy {
     }
 }
 
-/// What a store that failed means for the client; `of` is what it was asked about.
 fn failed(of: impl fmt::Display, error: &store::Error) -> Problem {
+    unavailable("layers", of, error)
+}
+
+/// What a store that failed means for the client; `of` is what it was asked about.
+pub(super) fn unavailable(
+    what: &'static str,
+    of: impl fmt::Display,
+    error: &store::Error,
+) -> Problem {
     match error {
         store::Error::DiskFull { operation, source } => {
             metrics::store_error(operation);
@@ -226,7 +234,7 @@ fn failed(of: impl fmt::Display, error: &store::Error) -> Problem {
             Problem::DiskFull
         }
         error => {
-            metrics::store_error("layers");
+            metrics::store_error(what);
             tracing::error!(%of, error = with_sources(error), "store failed");
             Problem::StoreUnavailable
         }

@@ -187,6 +187,15 @@ async fn nothing_is_asked_for_what_is_refused_anyway() {
     ] {
         assert_eq!(face.ask("PUT", CODE, half).await.status, 400);
     }
+    let arn = face.signing("Enforce").await;
+    let held = json!({"Code": there("k"), "CodeSigningConfigArn": arn});
+    let (_, kind, _) = face.create("held", held).await.error();
+    assert_eq!(kind, "CodeVerificationFailedException");
+    face.create("held", json!({})).await;
+    assert_eq!(face.give("held", &arn).await.status, 200);
+    let target = "/2015-03-31/functions/held/code";
+    let (_, kind, _) = face.ask("PUT", target, there("k")).await.error();
+    assert_eq!(kind, "CodeVerificationFailedException");
     let may_call = Wish {
         scopes: vec![Scope::Invoke],
         ..Wish::admin()

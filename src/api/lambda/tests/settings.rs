@@ -455,28 +455,6 @@ async fn what_is_provisioned_has_to_be_published() {
 }
 
 #[tokio::test]
-async fn no_code_is_signed() {
-    let face = face(config::Aws::default()).await;
-    let of = |name: &str| format!("/2020-06-30/functions/{name}/code-signing-config");
-    let arn = "arn:aws:lambda:us-east-1:000000000000:code-signing-config:csc-00000000000000000";
-    let wish = json!({ "CodeSigningConfigArn": arn });
-    let (status, kind, message) = face.ask("PUT", &of("f"), wish).await.error();
-    assert_eq!(
-        (status, &*kind),
-        (404, "CodeSigningConfigNotFoundException")
-    );
-    assert_eq!(
-        message,
-        format!(
-            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
-        )
-    );
-    assert_eq!(face.ask("DELETE", &of("f"), Value::Null).await.status, 204);
-    let absent = face.ask("DELETE", &of("nobody"), Value::Null).await.error();
-    assert_eq!(absent.2, format!("Function not found: {ARN}:nobody"));
-}
-
-#[tokio::test]
 async fn versions_are_listed_with_their_functions() {
     let face = face(config::Aws::default()).await;
     let list = "/2015-03-31/functions?FunctionVersion=ALL";

@@ -3,12 +3,15 @@
 use super::*;
 use crate::domain::id::{AliasName, RequestId};
 use crate::domain::idempotency::{self, Key};
+use crate::domain::signing::{Config, Policy};
 use crate::domain::url;
 use crate::domain::version::{Edit, Published, VersionId, Wish};
 use crate::store::answers::{Answers, Begun, Bounds, Ended};
 use crate::store::layers::Layers;
 use crate::store::permits::suite::ask;
 use crate::store::permits::{Answer, Permits};
+use crate::store::signing::Signing;
+use crate::store::suite::signing::{config, held};
 
 const LONG: Duration = Duration::from_secs(300);
 const ANSWERS: Bounds = Bounds {
@@ -168,4 +171,42 @@ async fn a_full_redis_goes_on_with_what_it_promised() {
     let refused = cause(store.begin(&other, by, ANSWERS).await);
     assert!(refused.contains("OOM"), "{refused}");
     assert!(store.release(&key, by).await.expect("is released"));
+}
+
+#[tokio::test]
+async fn what_code_is_held_to_is_taken_back_from_a_full_redis() {
+    let server = Server::start().await;
+    let store = server.store().await;
+    let sha256 = upload(&store, "code").await;
+    let (one, two) = (config(Policy::Warn), config(Policy::Warn));
+    for config in [&one, &two] {
+        let put = store.put_signing(config.clone(), None).await;
+        put.expect("is created");
+    }
+    let f = held(function("f", &sha256), Some(&one));
+    store.put(f.clone(), None).await.expect("is created");
+    server.fill().await;
+
+    let refused = cause(store.put_signing(config(Policy::Warn), None).await);
+    assert!(refused.contains("OOM"), "{refused}");
+    let longer = Config {
+        revision: 2,
+        policy: Policy::Enforce,
+        ..one.clone()
+    };
+    let refused = cause(store.put_signing(longer, Some(1)).await);
+    assert!(refused.contains("OOM"), "{refused}");
+    let as_long = Config {
+        revision: 2,
+        ..one.clone()
+    };
+    let written = store.put_signing(as_long.clone(), Some(1)).await;
+    written.expect("is written");
+    let read = store.signing(&one.id).await.expect("is read");
+    assert_eq!(read, Some(as_long));
+    assert!(store.delete_signing(&two.id).await.expect("is deleted"));
+    let used = store.delete_signing(&one.id).await;
+    assert!(matches!(used, Err(Error::SigningInUse(_))), "{used:?}");
+    assert!(store.delete(&f.id).await.expect("is deleted"));
+    assert!(store.delete_signing(&one.id).await.expect("is deleted"));
 }
