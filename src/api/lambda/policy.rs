@@ -52,6 +52,7 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     };
     let shown = existing(face, &named)?;
     not_latest(&named)?;
+    let name = named.clone();
     if !is_principal(&principal) {
         return Err(Refusal::parameter(
             "The provided principal was invalid. Please check the principal and try again.",
@@ -81,28 +82,26 @@ pub(super) async fn add(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         id,
         text,
     };
-    let head = head(&shown.latest.function, new.qualifier.as_deref());
-    held_to_size(head, there.iter().copied().chain([&new]))?;
-    // What has no policy yet goes by its own.
-    let own = there.is_empty().then(|| own_revision(&shown, &named));
-    if own.is_none() || own != revision {
-        held_to(revision, &shown.latest.function, new.qualifier.as_deref())?;
-    }
+    let before = head(&shown.latest.function, new.qualifier.as_deref());
+    held_to_size(before, there.iter().copied().chain([&new]))?;
+    held_to(revision.as_deref(), &shown, &named).map_err(refused)?;
     let document = json!({ "Statement": new.text });
     let latest = shown.latest;
+    let again = face.clone();
     let changed = apply(face, asked, &latest, move |current| {
         // Somebody else may have been faster.
-        if current
-            .aws
-            .policy
-            .iter()
-            .any(|s| s.id == new.id && s.qualifier == new.qualifier)
-        {
+        let shown = still(&again, &name, current)?;
+        held_to(revision.as_deref(), &shown, &name)?;
+        let there = of(current, new.qualifier.as_deref());
+        let taken = there.iter().any(|statement| statement.id == new.id);
+        let before = head(current, new.qualifier.as_deref());
+        let all = there.iter().copied().chain([&new]);
+        if taken || held_to_size(before, all).is_err() {
             return Err(Problem::Contended);
         }
         Ok(kept(current, |settings| settings.policy.push(new.clone())))
     });
-    changed.await?;
+    changed.await.map_err(refused)?;
     Ok(answer(StatusCode::CREATED, &document))
 }
 
@@ -117,9 +116,9 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
         let arn = named.arn(&face.settings.place);
         return Err(Refusal::not_found(format!("No policy found for: {arn}")));
     }
-    let latest = existing(face, &named)?.latest;
+    let shown = existing(face, &named)?;
     let qualifier = qualifier(&named);
-    let there = of(&latest.function, qualifier.as_deref());
+    let there = of(&shown.latest.function, qualifier.as_deref());
     if there.is_empty() {
         return Err(Refusal::not_found(
             "No policy is associated with the given resource.",
@@ -130,9 +129,13 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
             "Statement {id} is not found in resource policy."
         )));
     }
-    let revision = asked.query("RevisionId").map(Into::into);
-    held_to(revision, &latest.function, qualifier.as_deref())?;
+    let revision = asked.query("RevisionId").map(str::to_owned);
+    held_to(revision.as_deref(), &shown, &named).map_err(refused)?;
+    let latest = shown.latest;
+    let again = face.clone();
     let changed = apply(face, asked, &latest, move |current| {
+        let shown = still(&again, &named, current)?;
+        held_to(revision.as_deref(), &shown, &named)?;
         Ok(kept(current, |settings| {
             settings
                 .policy
@@ -145,7 +148,7 @@ pub(super) async fn remove(face: &Lambda, asked: Asked) -> Result<Response<Body>
             }
         }))
     });
-    changed.await?;
+    changed.await.map_err(refused)?;
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
@@ -287,14 +290,39 @@ fn own_revision(shown: &Shown, named: &Named) -> String {
     }
 }
 
-fn held_to(
-    given: Option<String>,
-    function: &Function,
-    qualifier: Option<&str>,
-) -> Result<(), Refusal> {
-    match given {
-        Some(given) if given != revision_id(function, qualifier) => Err(Refusal::stale_policy()),
-        _ => Ok(()),
+/// What a policy is on, in the function's turn: then nobody else changes what a revision is compared with.
+fn still(face: &Lambda, named: &Named, current: &Function) -> Result<Shown, Problem> {
+    let shown = face.shown(named).ok();
+    let same = shown.filter(|shown| shown.latest.function.id == current.id);
+    same.ok_or_else(|| Problem::NoVersion {
+        function: named.name.clone(),
+        qualifier: named.qualifier.clone().unwrap_or(LATEST.into()),
+    })
+}
+
+/// Whether it is still what the client read. What has no policy yet goes by its own revision.
+fn held_to(given: Option<&str>, shown: &Shown, named: &Named) -> Result<(), Problem> {
+    let Some(given) = given else {
+        return Ok(());
+    };
+    let (function, qualifier) = (&shown.latest.function, qualifier(named));
+    let none = of(function, qualifier.as_deref()).is_empty();
+    match given == revision_id(function, qualifier.as_deref())
+        || none && given == own_revision(shown, named)
+    {
+        true => Ok(()),
+        false => Err(Problem::Stale {
+            given: given.into(),
+            condition: true,
+        }),
+    }
+}
+
+/// What is stale is the policy, and not the function.
+fn refused(problem: Problem) -> Refusal {
+    match problem {
+        Problem::Stale { .. } => Refusal::stale_policy(),
+        other => other.into(),
     }
 }
 

@@ -148,6 +148,59 @@ async fn of_two_who_read_the_same_policy_one_writes() {
 }
 
 #[tokio::test]
+async fn of_two_who_know_the_same_revision_one_adds_or_removes() {
+    let face = face(config::Aws::default()).await;
+    let of = |qualifier: &str| format!("/2015-03-31/functions/f/policy?Qualifier={qualifier}");
+    let statement = |id: &str, revision: &Value| {
+        json!({
+            "StatementId": id, "Action": "lambda:InvokeFunction", "Principal": "*", "RevisionId": revision,
+        })
+    };
+    let stale = |answer: &Answer| {
+        let (status, kind, message) = answer.error();
+        assert_eq!(
+            (status, kind.as_str()),
+            (412, "PreconditionFailedException")
+        );
+        assert!(message.contains("GetPolicy"), "{message}");
+    };
+    for (qualifier, own) in [
+        ("", "/2015-03-31/functions/f/configuration"),
+        ("1", "/2015-03-31/functions/f/configuration?Qualifier=1"),
+        ("live", "/2015-03-31/functions/f/aliases/live"),
+    ] {
+        let own = face.ask("GET", own, Value::Null).await.json()["RevisionId"].clone();
+        let of = of(qualifier);
+        let (one, two) = futures_util::join!(
+            face.ask("POST", &of, statement("one", &own)),
+            face.ask("POST", &of, statement("two", &own)),
+        );
+        assert_eq!(one.status, 201, "{qualifier}: {:?}", one.body);
+        stale(&two);
+        let read = async || face.ask("GET", &of, Value::Null).await.json()["RevisionId"].clone();
+        let revision = read().await;
+        let text = revision.as_str().expect("a text");
+        let remove =
+            format!("/2015-03-31/functions/f/policy/one?Qualifier={qualifier}&RevisionId={text}");
+        let (added, removed) = futures_util::join!(
+            face.ask("POST", &of, statement("two", &revision)),
+            face.ask("DELETE", &remove, Value::Null),
+        );
+        assert_eq!(added.status, 201, "{qualifier}: {:?}", added.body);
+        stale(&removed);
+        let now = read().await;
+        let remove = remove.replace(text, now.as_str().expect("a text"));
+        let other = remove.replace("/one?", "/two?");
+        let (one, two) = futures_util::join!(
+            face.ask("DELETE", &remove, Value::Null),
+            face.ask("DELETE", &other, Value::Null),
+        );
+        assert_eq!(one.status, 204, "{qualifier}: {:?}", one.body);
+        stale(&two);
+    }
+}
+
+#[tokio::test]
 async fn a_policy_goes_with_its_alias() {
     let face = face(config::Aws::default()).await;
     let permission =
