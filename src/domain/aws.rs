@@ -92,6 +92,22 @@ impl Settings {
             ..self.clone()
         }
     }
+
+    /// Whether there is anything of a policy on this.
+    pub fn has_policy(&self, qualifier: Option<&str>) -> bool {
+        let mut statements = self.policy.iter();
+        let mut heads = self.policy_heads.iter();
+        statements.any(|statement| statement.qualifier.as_deref() == qualifier)
+            || heads.any(|head| head.qualifier.as_deref() == qualifier)
+    }
+
+    /// Takes a policy away, and all that it says of itself.
+    pub fn clear_policy(&mut self, qualifier: Option<&str>) {
+        self.policy
+            .retain(|statement| statement.qualifier.as_deref() != qualifier);
+        self.policy_heads
+            .retain(|head| head.qualifier.as_deref() != qualifier);
+    }
 }
 
 /// Of a policy on a function.

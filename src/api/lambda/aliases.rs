@@ -5,13 +5,12 @@ use serde_json::{Value, json};
 
 use crate::api::body::Body;
 use crate::api::error::{FieldFault, Problem};
-use crate::api::lambda::change::{apply, kept};
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::list::{Page, marker};
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, document, empty, json as answer, policy};
+use crate::api::lambda::{Asked, Lambda, document, empty, json as answer};
 use crate::domain::function::Function;
 use crate::domain::id::AliasName;
 use crate::domain::version::{Alias, Second, VersionId, Wish};
@@ -106,21 +105,11 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
     let target = face.found(&named)?;
     let (deploy, caller) = (&face.control.deploy, asked.caller.clone());
     let id = target.function.id.to_string();
-    match deploy.delete_alias(caller, id, name.clone(), None).await {
+    match deploy.delete_alias(caller, id, name, None).await {
         // As on AWS: it is not there, and that was wanted.
-        Ok(()) | Err(Problem::NoAlias { .. }) => {}
-        Err(problem) => return Err(problem.into()),
+        Ok(()) | Err(Problem::NoAlias { .. }) => Ok(empty(StatusCode::NO_CONTENT)),
+        Err(problem) => Err(problem.into()),
     }
-    // Nor has the next one that is called so its policy.
-    if !policy::of(&target.function, Some(&name)).is_empty() {
-        let changed = apply(face, asked, &target, move |current| {
-            Ok(kept(current, |settings| {
-                policy::clear(settings, Some(&name));
-            }))
-        });
-        changed.await?;
-    }
-    Ok(empty(StatusCode::NO_CONTENT))
 }
 
 pub(super) fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {

@@ -13,7 +13,7 @@ use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::{Asked, Lambda, Shown, aliases, empty, json as answer};
-use crate::domain::aws::{Place, PolicyHead, Settings, Statement};
+use crate::domain::aws::{Place, PolicyHead, Statement};
 use crate::domain::function::{Function, LATEST};
 use crate::domain::version::Qualifier;
 
@@ -242,16 +242,6 @@ pub(super) fn qualifier(named: &Named) -> Option<String> {
         .qualifier
         .clone()
         .filter(|qualifier| qualifier != LATEST)
-}
-
-/// Takes a policy away, and all that it says of itself.
-pub(super) fn clear(settings: &mut Settings, qualifier: Option<&str>) {
-    settings
-        .policy
-        .retain(|statement| statement.qualifier.as_deref() != qualifier);
-    settings
-        .policy_heads
-        .retain(|head| head.qualifier.as_deref() != qualifier);
 }
 
 fn head<'a>(function: &'a Function, qualifier: Option<&str>) -> Option<&'a PolicyHead> {

@@ -62,7 +62,7 @@ pub(super) async fn put(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
         // Somebody else may have been faster.
         held_to(revision.as_deref(), current, head.qualifier.as_deref())?;
         Ok(kept(current, |settings| {
-            policy::clear(settings, head.qualifier.as_deref());
+            settings.clear_policy(head.qualifier.as_deref());
             settings.policy.extend(statements.iter().cloned());
             settings.policy_heads.push(head.clone());
         }))
@@ -103,7 +103,7 @@ pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>
     let changed = apply(face, asked, &latest, move |current| {
         held_to(revision.as_deref(), current, qualifier.as_deref())?;
         Ok(kept(current, |settings| {
-            policy::clear(settings, qualifier.as_deref());
+            settings.clear_policy(qualifier.as_deref());
         }))
     });
     changed.await.map_err(refused)?;

@@ -85,12 +85,23 @@ impl Deploy {
         name: AliasName,
         wish: Wish,
     ) -> Result<Alias, Problem> {
+        let of = name.to_string();
         let decide = move |function: &Function, published: &Published| {
             let made = published.create_alias(name.clone(), wish.clone(), clock::wall());
             let (alias, edit) = made.map_err(|refused| problem(refused, function))?;
             Ok((Some(edit), alias))
         };
-        self.edit("create alias", caller, called, decide).await
+        let this = self.clone();
+        apart("create alias", async move {
+            let _turn = this.turn(&called).await?;
+            let there = this.target(&called)?.published().alias(&of).is_some();
+            if !there {
+                // What a deletion that was cut short has left is not the new one's.
+                this.forget_policy(&caller, &called, &of).await?;
+            }
+            this.edit_in_turn(&caller, &called, decide).await
+        })
+        .await
     }
 
     pub async fn update_alias(
@@ -108,7 +119,7 @@ impl Deploy {
         self.edit("update alias", caller, called, decide).await
     }
 
-    /// `revision` is the one of the alias that is to be deleted.
+    /// `revision` is the one of the alias that is to be deleted. Its policy goes with it.
     pub async fn delete_alias(
         self: &Arc<Self>,
         caller: Arc<Grant>,
@@ -116,12 +127,55 @@ impl Deploy {
         name: String,
         revision: Option<u64>,
     ) -> Result<(), Problem> {
+        let of = name.clone();
         let decide = move |function: &Function, published: &Published| {
             let edit = published.delete_alias(&name, revision);
             let edit = edit.map_err(|refused| problem(refused, function))?;
             Ok((Some(edit), ()))
         };
-        self.edit("delete alias", caller, called, decide).await
+        let this = self.clone();
+        apart("delete alias", async move {
+            let _turn = this.turn(&called).await?;
+            let deleted = this.edit_in_turn(&caller, &called, decide).await;
+            if let Ok(()) | Err(Problem::NoAlias { .. }) = &deleted {
+                this.forget_policy(&caller, &called, &of).await?;
+            }
+            deleted
+        })
+        .await
+    }
+
+    /// Takes away what AWS's clients wrote of who may call an alias that is not there. Within the function's turn.
+    async fn forget_policy(
+        &self,
+        caller: &Grant,
+        called: &str,
+        alias: &str,
+    ) -> Result<(), Problem> {
+        for _ in 0..ATTEMPTS {
+            let current = self.find(called)?;
+            caller.may_with(Scope::Deploy, current.name.as_str())?;
+            if !current.aws.has_policy(Some(alias)) {
+                return Ok(());
+            }
+            let mut settings = (*current.aws).clone();
+            settings.clear_policy(Some(alias));
+            let next = Function {
+                revision: current.revision + 1,
+                updated_at: clock::wall(),
+                aws: settings.into(),
+                ..current.clone()
+            };
+            match self.store.put(next.clone(), Some(current.revision)).await {
+                Ok(()) => {
+                    self.scheduler.publish(next);
+                    return Ok(());
+                }
+                Err(store::Error::Stale) => self.catch_up(&current.id).await,
+                Err(error) => return Err(self.failed(&error, &current).await),
+            }
+        }
+        Err(Problem::Contended)
     }
 
     pub(super) async fn edit<T: Send + 'static>(

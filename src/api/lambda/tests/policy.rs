@@ -216,9 +216,53 @@ async fn a_policy_goes_with_its_alias() {
         .await;
     assert_eq!(gone.status, 204);
     let again = json!({"Name": "live", "FunctionVersion": "1"});
-    assert_eq!(face.ask("POST", aliases, again).await.status, 201);
+    assert_eq!(face.ask("POST", aliases, again.clone()).await.status, 201);
     assert_eq!(face.ask("GET", &of("live"), Value::Null).await.status, 404);
     assert_eq!(face.ask("GET", &of("1"), Value::Null).await.status, 200);
+
+    // As it does where the other face deletes it.
+    let add = async || {
+        face.ask("POST", &of("live"), permission.clone())
+            .await
+            .status
+    };
+    let native = || http::Request::delete("/functions/f/aliases/live");
+    assert_eq!(add().await, 201);
+    let request = native().header("if-match", "99");
+    let request = request.body(axum::body::Body::empty()).expect("a request");
+    assert_eq!(face.world.send(request).await.status(), 412);
+    assert_eq!(face.ask("GET", &of("live"), Value::Null).await.status, 200);
+    let request = native().body(axum::body::Body::empty()).expect("a request");
+    assert_eq!(face.world.send(request).await.status(), 204);
+    let policy = async || {
+        face.world
+            .stored("f")
+            .await
+            .expect("is there")
+            .aws
+            .policy
+            .len()
+    };
+    assert_eq!(policy().await, 1, "that of the version");
+
+    // A deletion that was cut short is mended by the next, or by whoever gets the name.
+    use crate::api::control::world::Plan;
+    for mended in ["deleted", "made"] {
+        assert_eq!(face.ask("POST", aliases, again.clone()).await.status, 201);
+        assert_eq!(add().await, 201);
+        // The alias is written first, then its function.
+        let plans = [Plan::WaitWritten, Plan::FailUnwritten];
+        face.world.store.plan(plans);
+        face.world.store.go_on();
+        let target = format!("{aliases}/live");
+        let cut = face.ask("DELETE", &target, Value::Null).await;
+        assert_eq!((cut.status, policy().await), (500, 2));
+        match mended {
+            "deleted" => assert_eq!(face.ask("DELETE", &target, Value::Null).await.status, 204),
+            _ => assert_eq!(face.ask("POST", aliases, again.clone()).await.status, 201),
+        }
+        assert_eq!(policy().await, 1, "{mended}");
+    }
 }
 
 #[tokio::test]
