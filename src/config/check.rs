@@ -155,7 +155,9 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             }),
         },
         images: Images {
-            allowed: read.value("images.allowed", images),
+            allowed: read.value("images.allowed", |value| {
+                names_of(value, Pattern::of_images)
+            }),
         },
         logs: Logs {
             keep_bytes: read.whole::<usize>("logs.keep_kb", 1..=1024 * 1024) * 1024,
@@ -234,9 +236,12 @@ fn destinations(value: &Value) -> Result<Vec<(String, Destination)>, String> {
     Ok(pairs)
 }
 
-fn images(value: &Value) -> Result<Vec<Pattern>, String> {
+fn names_of(
+    value: &Value,
+    parse: fn(&str) -> Result<Pattern, String>,
+) -> Result<Vec<Pattern>, String> {
     let list = value.as_array().expect("typed by its default").iter();
-    list.map(|item| Pattern::of_images(item.as_str().expect("typed by its default")))
+    list.map(|item| parse(item.as_str().expect("typed by its default")))
         .collect()
 }
 
@@ -480,6 +485,9 @@ impl Reader<'_> {
                 text => region(text),
             }),
             timeout: self.time("aws.s3.timeout"),
+            buckets: self.value("aws.s3.buckets", |value| {
+                names_of(value, Pattern::of_buckets)
+            }),
             access_key,
             secret_key,
         };

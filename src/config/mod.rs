@@ -223,6 +223,8 @@ pub struct S3 {
     pub secret_key: String,
     pub region: String,
     pub timeout: Duration,
+    /// That code may come from; none named is all.
+    pub buckets: Vec<Pattern>,
 }
 
 impl std::fmt::Debug for S3 {
@@ -232,6 +234,7 @@ impl std::fmt::Debug for S3 {
             .field("access_key", &self.access_key)
             .field("region", &self.region)
             .field("timeout", &self.timeout)
+            .field("buckets", &self.buckets)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Which functions a key is for, by their names: `orders-*` and the like; which images, by theirs. Pure, and no work for an attacker to make more of: matching
+//! Which functions a key is for, by their names: `orders-*` and the like; which images and which buckets, by theirs. Pure, and no work for an attacker to make more of: matching
 //! takes at most the product of both lengths, which are short.
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,7 @@ use crate::domain::id::of_name_characters;
 
 /// Matching is short because this is.
 const IMAGE_MAX: usize = 256;
+const BUCKET_MAX: usize = 63;
 
 /// `*` stands for any characters, also none; `?` for one; everything else for itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,17 @@ impl Pattern {
             true => Ok(Self(text.into())),
             false => Err(format!(
                 "{text:?} is no name of images, expected one like \"team/*\""
+            )),
+        }
+    }
+
+    /// Of names of buckets.
+    pub fn of_buckets(text: &str) -> Result<Self, String> {
+        let good = |c: char| c.is_ascii_alphanumeric() || "._-*?".contains(c);
+        match !text.is_empty() && text.len() <= BUCKET_MAX && text.chars().all(good) {
+            true => Ok(Self(text.into())),
+            false => Err(format!(
+                "{text:?} is no name of buckets, expected one like \"code-*\""
             )),
         }
     }
@@ -126,6 +138,16 @@ mod tests {
         assert!(!of("team/*").matches("docker.io/team/app"));
         for bad in ["", "a b", "a/é", &"x".repeat(257)] {
             assert!(Pattern::of_images(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn buckets_have_dots_in_their_names() {
+        let of = |text| Pattern::of_buckets(text).expect("a pattern");
+        assert!(of("code.*").matches("code.eu-1") && !of("code").matches("code.eu-1"));
+        assert!(!of("code.*").matches("codes-eu"));
+        for bad in ["", "a/b", "a b", "s3://code", "é", &"x".repeat(64)] {
+            assert!(Pattern::of_buckets(bad).is_err(), "{bad:?}");
         }
     }
 

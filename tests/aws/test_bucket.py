@@ -211,14 +211,14 @@ class Bucket(Case):
             )
         self.assertIn(both, refused.stderr)
 
-    def impatient(self):
-        """What `hearth env` says of another Hearth, which gives the store two seconds, and starts nothing before it is called."""
+    def another(self, **more):
+        """What `hearth env` says of another Hearth, which starts nothing before it is called."""
         state = tempfile.mkdtemp()
         self.addCleanup(subprocess.run, [*AS_ROOT, "rm", "-rf", state], check=True)
         key, secret = STORE["hearth"]
         settings = {
             "aws.region": REGION, "aws.account": ACCOUNT, "aws.s3.endpoint": STORE["endpoint"], "aws.s3.access_key": key,
-            "aws.s3.secret_key": secret, "aws.s3.timeout": "2s", "pool.stem_min": "0",
+            "aws.s3.secret_key": secret, "pool.stem_min": "0", **more,
         }
         given = [word for setting in settings.items() for word in ("--set", "=".join(setting))]
         bare = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEARTH"))}
@@ -246,13 +246,30 @@ class Bucket(Case):
         words = shlex.split(self.until(told))
         return dict(word.split("=", 1) for word in words if "=" in word)
 
-    def test_a_store_that_stands_still(self):
-        place = self.put(says("one"))
-        told = self.impatient()
-        impatient = client(
+    def client_of(self, told):
+        return client(
             endpoint_url=told["AWS_ENDPOINT_URL_LAMBDA"], aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
         )
+
+    def test_buckets_that_are_named(self):
+        place = self.put(says("one"))
+        strict = self.client_of(self.another(**{"aws.s3.buckets": "other,team-*"}))
+        said = (
+            f"Your access has been denied by S3, please make sure your request credentials have permission to GetObject for code/{place['S3Key']}. "
+            "S3 Error Code: AccessDenied. S3 Error Message: aws.s3.buckets does not have the bucket code"
+        )
+        refused = self.refused("AccessDeniedException", 403, strict.create_function, FunctionName="f", Code=place, **FUNCTION)
+        self.assertEqual(refused, said)
+        content = {"LayerName": "l", "Content": place}
+        self.assertEqual(self.refused("AccessDeniedException", 403, strict.publish_layer_version, **content), said)
+        named = self.client_of(self.another(**{"aws.s3.buckets": "other,co?e*"}))
+        named.create_function(FunctionName="f", Code=place, **FUNCTION)
+
+    def test_a_store_that_stands_still(self):
+        place = self.put(says("one"))
+        told = self.another(**{"aws.s3.timeout": "2s"})
+        impatient = self.client_of(told)
         made = impatient.create_function(FunctionName="f", Code={"ZipFile": package(says("zero"))}, **FUNCTION)
         self.addCleanup(os.kill, STORE["pid"], signal.SIGCONT)
         os.kill(STORE["pid"], signal.SIGSTOP)

@@ -169,7 +169,13 @@ impl Client {
         if object.is_ambiguous() {
             return Err(Error::Ambiguous(object.key.clone()));
         }
-        let fetched = self.get(object, room).await;
+        let fetched = match self.may_read(&object.bucket) {
+            true => self.get(object, room).await,
+            false => Err(Error::Denied {
+                object: object.to_string(),
+                message: format!("aws.s3.buckets does not have the bucket {}", object.bucket),
+            }),
+        };
         metrics::code_fetched(match &fetched {
             Ok(_) => "ok",
             Err(Error::Store { .. } | Error::Key { .. }) => "failed",
@@ -187,6 +193,11 @@ impl Client {
             _ => {}
         }
         fetched
+    }
+
+    fn may_read(&self, bucket: &str) -> bool {
+        let named = &self.settings.buckets;
+        named.is_empty() || named.iter().any(|pattern| pattern.matches(bucket))
     }
 
     async fn get(

@@ -5,6 +5,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::domain::pattern::Pattern;
 use crate::task;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -39,6 +40,7 @@ pub(crate) fn settings(endpoint: &str, timeout: Duration) -> config::S3 {
         secret_key: "hidden".into(),
         region: "eu-west-3".into(),
         timeout,
+        buckets: Vec::new(),
     }
 }
 
@@ -113,6 +115,31 @@ async fn names_are_parts_of_a_path_and_nothing_else() {
         assert!(asked.contains("Credential=hearth/"), "{asked}");
         assert!(!asked.contains("hidden"), "{asked}");
     }
+}
+
+#[tokio::test]
+async fn only_buckets_that_are_named_are_read() {
+    let (url, serving) = store(vec![answer("200 OK", "", b"it")]).await;
+    let named = ["code", "team-?.*"].map(|text| Pattern::of_buckets(text).expect("a pattern"));
+    let settings = config::S3 {
+        buckets: named.into(),
+        ..settings(&url, LONG)
+    };
+    let client = Client::new(&settings).expect("an endpoint");
+    let room = Room::default();
+    for bucket in ["codes", "private", "team-.x", "team-ab.x", "CODE"] {
+        let refused = client.fetch(&object(bucket, "k", None), &room).await;
+        let denied = Error::Denied {
+            object: format!("{bucket}/k"),
+            message: format!("aws.s3.buckets does not have the bucket {bucket}"),
+        };
+        assert_eq!(refused.map(|(bytes, _room)| bytes), Err(denied));
+    }
+    let there = client.fetch(&object("team-a.x", "k", None), &room).await;
+    assert_eq!(there.expect("is named").0, "it");
+    let asked = serving.await.expect("ends").expect("is served");
+    assert_eq!(asked.len(), 1, "of the others nobody was asked");
+    assert!(asked[0].starts_with("GET /team-a.x/k "), "{asked:?}");
 }
 
 #[tokio::test]
