@@ -178,7 +178,7 @@ pub enum Problem {
     Stale { given: String, condition: bool },
     #[error("the function was changed by others again and again while this change was made")]
     Contended,
-    #[error("too many changes are being made at the same time")]
+    #[error("too many changes are being made, or too much code is being read, at the same time")]
     Busy,
     #[error("answers that this client has not taken hold all the memory they may")]
     Untaken,

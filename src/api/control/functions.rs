@@ -19,7 +19,6 @@ use crate::api::control::openapi::{
 use crate::api::error::{self, Problem};
 use crate::domain::function::Function;
 use crate::scheduler::Target;
-use crate::telemetry::metrics;
 
 const PAGE_DEFAULT: usize = 50;
 const PAGE_MAX: usize = 1000;
@@ -210,19 +209,7 @@ pub async fn code(
             }
         },
     };
-    let sha256 = &code.sha256;
-    let zip = match control.deploy.store.code(sha256).await {
-        Ok(Some(zip)) => zip,
-        Ok(None) => {
-            tracing::error!(function = %target.function.name, sha256, "code package is gone from the store");
-            return Err(Problem::CodeUnavailable);
-        }
-        Err(error) => {
-            metrics::store_error("read code");
-            tracing::error!(function = %target.function.name, %error, "code package could not be read");
-            return Err(Problem::StoreUnavailable);
-        }
-    };
+    let zip = control.package(&code.sha256, &target.function.name).await?;
     let mut response = Response::new(Body::from(zip));
     let name = format!("attachment; filename=\"{}.zip\"", target.function.name);
     let headers = response.headers_mut();

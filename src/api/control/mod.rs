@@ -11,6 +11,7 @@ pub mod code;
 pub mod dead_letters;
 pub mod deploy;
 pub mod document;
+mod download;
 pub mod draft;
 #[cfg(test)]
 mod environment_tests;
@@ -89,6 +90,8 @@ pub struct Control {
     idempotency: Arc<Idempotency>,
     limits: Arc<config::Limits>,
     pub(super) room: Room,
+    /// Of packages that go out.
+    downloads: Room,
     pub(super) keys: Arc<Keys>,
     /// Held while a key is revoked.
     revoking: Arc<Mutex<()>>,
@@ -127,6 +130,7 @@ impl Control {
             queue,
             limits: Arc::new(limits.clone()),
             room: Room::default(),
+            downloads: Room::default(),
             keys,
             revoking: Arc::default(),
             lookers: Arc::new(Semaphore::new(LOOKERS)),

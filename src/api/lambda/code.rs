@@ -17,7 +17,6 @@ use crate::domain::function::Function;
 use crate::domain::key::Grant;
 use crate::domain::version::VersionId;
 use crate::secrets::key_place;
-use crate::telemetry::metrics;
 
 /// As long as AWS's.
 const SECONDS: u32 = 600;
@@ -78,18 +77,7 @@ pub(super) async fn zip(
     sha256: &str,
     of: impl fmt::Display,
 ) -> Result<Response<Body>, Refusal> {
-    let zip = match face.control.deploy.store.code(sha256).await {
-        Ok(Some(zip)) => zip,
-        Ok(None) => {
-            tracing::error!(%of, sha256, "code package is gone from the store");
-            return Err(Refusal::service("the code is not in the store"));
-        }
-        Err(error) => {
-            metrics::store_error("read code");
-            tracing::error!(%of, %error, "code package could not be read");
-            return Err(Refusal::service("the store cannot do this now"));
-        }
-    };
+    let zip = face.control.package(sha256, of).await?;
     let mut response = Response::new(Body::Full(zip));
     *response.status_mut() = StatusCode::OK;
     let zip = HeaderValue::from_static("application/zip");
