@@ -434,6 +434,9 @@ impl Watch for Oracle {
                 let version = version.and_then(|v| v.parse().ok()).unwrap_or_default();
                 let number = init["function_version"].as_str().unwrap_or_default();
                 if let Some(seat) = state.seats.get_mut(&container) {
+                    // What it does in the moment that it is given its function, nobody could see before that was sent. From then on it
+                    // may be the function's doing, whose one call it then serves, and ends.
+                    seat.unusable = seat.unusable.filter(|since| *since < clock::now());
                     seat.init = Some((of.into(), version, number.into()));
                     seat.memory = init["memory_mb"].as_u64().unwrap_or_default() as u32;
                 }
