@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, S3, Server,
-    Store, Tls, Traces, Urls, Worker,
+    Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, Server,
+    Service, Sqs, Store, Tls, Traces, Urls, Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::destination::Destination;
@@ -295,9 +295,9 @@ fn endpoint(url: &str) -> Result<String, String> {
     }
 }
 
-/// Where a store that speaks S3 is.
-fn bucket_endpoint(url: &str) -> Result<String, String> {
-    web_path(url, "http://127.0.0.1:9000", "aws.s3.secret_key")?;
+/// Where a service like AWS's is.
+fn service_endpoint(url: &str, secrets: &str) -> Result<String, String> {
+    web_path(url, "http://127.0.0.1:9000", secrets)?;
     match url.contains(['?', '#']) {
         true => Err("has more in it than a host and a path".into()),
         false => Ok(url.trim_end_matches('/').to_owned()),
@@ -428,7 +428,12 @@ impl Reader<'_> {
     fn aws(&mut self) -> Aws {
         let region = self.text("aws.region", region);
         Aws {
-            s3: self.s3(&region),
+            s3: self.service("aws.s3", &region),
+            sqs: {
+                let parallel = self.whole("aws.sqs.parallel", 1..=1000);
+                let service = self.service("aws.sqs", &region);
+                service.map(|service| Sqs { service, parallel })
+            },
             place: Place {
                 region,
                 account: self.text("aws.account", |text| {
@@ -467,42 +472,44 @@ impl Reader<'_> {
         }
     }
 
-    fn s3(&mut self, region_of_all: &str) -> Option<S3> {
-        let endpoint = self.text("aws.s3.endpoint", |text| match text {
+    /// A service like AWS's that the section names, if it names one.
+    fn service(&mut self, section: &str, region_of_all: &str) -> Option<Service> {
+        let key = |name: &str| format!("{section}.{name}");
+        let secret = key("secret_key");
+        let endpoint = self.text(&key("endpoint"), |text| match text {
             "" => Ok(None),
-            url => bucket_endpoint(url).map(Some),
+            url => service_endpoint(url, &secret).map(Some),
         });
-        let access_key = self.text("aws.s3.access_key", |text| {
+        let access_key = self.text(&key("access_key"), |text| {
             let good = text.chars().all(|c| c.is_ascii_graphic() && c != ',');
             good.then(|| text.to_owned())
                 .ok_or_else(|| "has characters that no access key has".into())
         });
-        let secret_key = self.text("aws.s3.secret_key", |text| Ok(text.to_owned()));
-        let s3 = S3 {
+        let service = Service {
             endpoint: endpoint.clone().unwrap_or_default(),
-            region: self.text("aws.s3.region", |text| match text {
+            secret_key: self.text(&secret, |text| Ok(text.to_owned())),
+            region: self.text(&key("region"), |text| match text {
                 "" => Ok(region_of_all.to_owned()),
                 text => region(text),
             }),
-            timeout: self.time("aws.s3.timeout"),
+            timeout: self.time(&key("timeout")),
             buckets: self.value("aws.s3.buckets", |value| {
                 names_of(value, Pattern::of_buckets)
             }),
             access_key,
-            secret_key,
         };
         endpoint.as_ref()?;
         for (key, value) in [
-            ("aws.s3.access_key", &s3.access_key),
-            ("aws.s3.secret_key", &s3.secret_key),
+            (key("access_key"), &service.access_key),
+            (secret, &service.secret_key),
         ] {
             if value.is_empty() {
-                let what = "is empty, but aws.s3.endpoint is given";
-                let origin = &self.values.get(key).origin;
-                self.faults.push(Fault::of(key, origin, what));
+                let what = format!("is empty, but {section}.endpoint is given");
+                let origin = &self.values.get(&key).origin;
+                self.faults.push(Fault::of(&key, origin, what));
             }
         }
-        Some(s3)
+        Some(service)
     }
 
     fn traces(&mut self) -> Option<Traces> {
@@ -627,7 +634,8 @@ mod tests {
             ("https://s3.example/", "https://s3.example"),
             ("https://o.example/own/s3/", "https://o.example/own/s3"),
         ] {
-            assert_eq!(bucket_endpoint(url).as_deref(), Ok(kept));
+            let at = service_endpoint(url, "aws.s3.secret_key");
+            assert_eq!(at.as_deref(), Ok(kept));
         }
         for bad in [
             "s3.example",
@@ -637,7 +645,7 @@ mod tests {
             "http://s3.example/?x=1",
             "http://s3.example#x",
         ] {
-            let said = bucket_endpoint(bad).expect_err(bad);
+            let said = service_endpoint(bad, "aws.s3.secret_key").expect_err(bad);
             assert!(!said.contains("key:secret"), "{said}");
         }
     }

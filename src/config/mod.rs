@@ -210,13 +210,23 @@ pub struct Aws {
     /// Of functions that such a client makes.
     pub network: Network,
     pub urls: Urls,
-    /// Where code lies that is not sent; `None` is nowhere.
-    pub s3: Option<S3>,
+    /// Where code lies that is not sent, a store that speaks S3; `None` is nowhere.
+    pub s3: Option<Service>,
+    /// Where queues are that functions are called with; `None` is nowhere.
+    pub sqs: Option<Sqs>,
 }
 
-/// A store that speaks S3.
+/// Queues of a service that speaks SQS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sqs {
+    pub service: Service,
+    /// Batches of one mapping at the same time, unless it says how many.
+    pub parallel: usize,
+}
+
+/// A service that speaks like one of AWS's, and the key it is asked with.
 #[derive(Clone, PartialEq, Eq)]
-pub struct S3 {
+pub struct Service {
     /// Without a slash at its end.
     pub endpoint: String,
     pub access_key: String,
@@ -227,9 +237,9 @@ pub struct S3 {
     pub buckets: Vec<Pattern>,
 }
 
-impl std::fmt::Debug for S3 {
+impl std::fmt::Debug for Service {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("S3")
+        f.debug_struct("Service")
             .field("endpoint", &self.endpoint)
             .field("access_key", &self.access_key)
             .field("region", &self.region)

@@ -242,6 +242,11 @@ impl Place {
         }
     }
 
+    /// The ARN of an event source mapping.
+    pub fn mapping(&self, id: impl fmt::Display) -> String {
+        self.arn(&self.account, format_args!("event-source-mapping:{id}"))
+    }
+
     /// The ARN of a capacity provider by name; there are none.
     pub fn provider(&self, name: impl fmt::Display) -> String {
         self.arn(&self.account, format_args!("capacity-provider:{name}"))

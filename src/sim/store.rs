@@ -15,6 +15,7 @@ use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
 use crate::domain::layer;
 use crate::domain::signing::{Config, Id as SigningId};
+use crate::domain::mapping::{self, Mapping, MappingId};
 use crate::domain::version::{Edit, Head, Published};
 use crate::sim::weather::{Operation, Weather};
 use crate::store::answers::{self, Answers, Begun, Ended};
@@ -23,6 +24,7 @@ use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
 use crate::store::signing::Signing;
+use crate::store::mappings::Mappings;
 use crate::store::versions::Versions;
 use crate::store::{Error, Store};
 
@@ -160,6 +162,19 @@ impl Signing for Packages {
     }
     fn delete_signing<'a>(&'a self, _: &'a SigningId) -> BoxFuture<'a, Result<bool, Error>> {
         async { Ok(false) }.boxed()
+    }
+    }
+}
+
+impl Mappings for Packages {
+    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, Error>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    fn mapping(&self, _: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>> {
+        async { Ok(None) }.boxed()
+    }
+    fn edit_mapping(&self, _: mapping::Edit) -> BoxFuture<'_, Result<(), Error>> {
+        async { Ok(()) }.boxed()
     }
 }
 

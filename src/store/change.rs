@@ -27,6 +27,8 @@ pub enum Change {
         revision: u64,
     },
     Keys,
+    /// Of event source mappings.
+    Mappings,
     /// Nobody knows what; it may be everything.
     Anything,
 }
@@ -107,6 +109,8 @@ impl News {
         match change {
             Change::Anything => self.everything = true,
             Change::Keys => self.keys = true,
+            // Nothing that is callable depends on them.
+            Change::Mappings => {}
             Change::Function { .. } | Change::Versions { .. } if self.everything => {}
             Change::Versions { id, revision } => {
                 self.versions.insert(id, revision);

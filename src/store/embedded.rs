@@ -16,6 +16,7 @@ mod dead_letters;
 mod events;
 mod layers;
 mod lock;
+mod mappings;
 mod packages;
 mod permits;
 mod signing;
@@ -285,6 +286,7 @@ impl Embedded {
         tables::open_versions(&database).map_err(Fault::Database)?;
         tables::open_layers(&database).map_err(Fault::Database)?;
         tables::open_signing(&database).map_err(Fault::Database)?;
+        mappings::open(&database).map_err(Fault::Database)?;
         let kept = tables::kept_code(&database).map_err(Fault::Database)?;
         packages.collect(|sha256| kept.contains(sha256))?;
         sync_dir(dir)?;

@@ -44,7 +44,13 @@ pub const SIGNED: &str = "{hearth}:signed";
 pub const UPLOADS: &str = "{hearth}:uploads";
 /// Id to API key.
 pub const KEYS: &str = "{hearth}:keys";
-/// Counts changes of functions and keys.
+/// Id to event source mapping.
+pub const MAPPINGS: &str = "{hearth}:mappings";
+/// Id to what a script has to know of one: revision and place.
+pub const MAPPING_HEADS: &str = "{hearth}:mappings:heads";
+/// Place, which is queue and function, to id.
+pub const MAPPING_PLACES: &str = "{hearth}:mappings:places";
+/// Counts changes of functions, keys and mappings.
 pub const CHANGES: &str = "{hearth}:changes";
 /// Where each change is announced. A channel, not a key.
 pub const ANNOUNCED: &str = "{hearth}:changed";
@@ -99,6 +105,7 @@ pub fn read_announcement(text: &str) -> Option<(u64, Change)> {
             revision: revision.parse().ok()?,
         },
         ("keys", None, None) => Change::Keys,
+        ("mappings", None, None) => Change::Mappings,
         // A newer version's.
         _ => Change::Anything,
     };
@@ -183,6 +190,9 @@ mod tests {
             LAYERS_OF,
             SIGNINGS,
             SIGNED,
+            MAPPINGS,
+            MAPPING_HEADS,
+            MAPPING_PLACES,
         ] {
             assert_eq!(tag(key), Some("hearth"), "{key}");
         }
@@ -203,6 +213,7 @@ mod tests {
             ("8 function a-b", Some((8, function(None)))),
             ("8 versions a-b 4", Some((8, versions(4)))),
             ("9 keys", Some((9, Change::Keys))),
+            ("9 mappings", Some((9, Change::Mappings))),
             ("10 something new", Some((10, Change::Anything))),
             ("11", None),
             ("x keys", None),

@@ -8,6 +8,7 @@ pub mod embedded;
 pub mod events;
 pub mod key;
 pub mod layers;
+pub mod mappings;
 pub mod permits;
 pub mod record;
 pub mod redis;
@@ -28,6 +29,7 @@ use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
 use crate::domain::signing::Id as SigningId;
+use crate::domain::mapping::MappingId;
 use crate::domain::version::Version;
 use crate::store::answers::Answers;
 use crate::store::change::Changes;
@@ -35,6 +37,7 @@ use crate::store::dead_letters::DeadLetters;
 use crate::store::events::Events;
 use crate::store::layers::Layers;
 use crate::store::signing::Signing;
+use crate::store::mappings::Mappings;
 use crate::store::versions::Versions;
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,9 @@ pub enum Error {
     NameTaken(FunctionId),
     #[error("the route is taken by function {0}")]
     RouteTaken(FunctionId),
+    /// Another mapping is for the same queue and function.
+    #[error("the queue is mapped to the function already, by {0}")]
+    PlaceTaken(MappingId),
     /// The code the function names is not in the store (any more): upload it again.
     #[error("the code package {0} is not stored")]
     CodeMissing(String),
@@ -91,7 +97,16 @@ pub struct Content {
 
 /// Boxed futures, because the warm path never asks the store.
 pub trait Store:
-    Answers + DeadLetters + Events + Layers + Signing + Versions + Send + Sync + fmt::Debug
+    Answers
+    + DeadLetters
+    + Events
+    + Layers
+    + Mappings
+    + Signing
+    + Versions
+    + Send
+    + Sync
+    + fmt::Debug
 {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;

@@ -17,6 +17,7 @@ mod dead_letters;
 mod events;
 mod layers;
 mod leases;
+mod mappings;
 mod place;
 mod pool;
 mod reading;
@@ -53,6 +54,7 @@ use crate::store::redis::answers::AnswerScripts;
 use crate::store::redis::dead_letters::DeadLetterScripts;
 use crate::store::redis::events::EventScripts;
 use crate::store::redis::leases::Leases;
+use crate::store::redis::mappings::MappingScripts;
 use crate::store::redis::place::Place;
 use crate::store::redis::pool::{Connection, Pool};
 use crate::store::redis::reading::Ask;
@@ -161,6 +163,7 @@ pub struct Redis {
     events: EventScripts,
     answers: AnswerScripts,
     dead_letters: DeadLetterScripts,
+    mapping_scripts: MappingScripts,
     /// Told by the task that listens.
     changes: Teller,
     leases: Leases,
@@ -349,6 +352,7 @@ impl Redis {
             events: EventScripts::new(),
             answers: AnswerScripts::new(),
             dead_letters: DeadLetterScripts::new(),
+            mapping_scripts: MappingScripts::new(),
             leases: Leases::new(),
             changes,
             _listening: ended.drop_guard(),

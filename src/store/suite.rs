@@ -6,6 +6,7 @@ mod dead_letters;
 pub mod events;
 mod layers;
 pub mod signing;
+pub mod mappings;
 pub mod versions;
 
 use std::collections::BTreeMap;
@@ -60,6 +61,7 @@ pub async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
     versions::run(&make).await;
     layers::run(&make).await;
     signing::run(&make).await;
+    mappings::run(&make).await;
     events::run(&make).await;
     answers::run(&make).await;
     dead_letters::run(&make).await;

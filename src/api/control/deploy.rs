@@ -7,6 +7,7 @@
 
 pub mod events;
 pub mod layers;
+pub mod mappings;
 mod provision;
 mod signing;
 mod urls;
@@ -597,7 +598,7 @@ impl Deploy {
             // Nothing that is done with a function says so.
             store::Error::SigningInUse(id) => Problem::SigningInUse(id.clone()),
             store::Error::Full => Problem::TooManyEvents,
-            store::Error::NoStreams => Problem::Internal,
+            store::Error::NoStreams | store::Error::PlaceTaken(_) => Problem::Internal,
             store::Error::CodeMissing(sha256)
                 if function.packages().skip(1).any(|layer| layer == sha256) =>
             {

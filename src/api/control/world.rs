@@ -30,6 +30,7 @@ use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::{Grant, KeyRecord};
 use crate::domain::layer;
 use crate::domain::limits::Mebibytes;
+use crate::domain::mapping::{self, Mapping, MappingId};
 use crate::domain::pattern::Pattern;
 use crate::domain::signing::{Config, Id as SigningId};
 use crate::domain::version::{Edit, Head, Published};
@@ -49,6 +50,7 @@ use crate::store::embedded::Embedded;
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
 use crate::store::signing::Signing;
+use crate::store::mappings::Mappings;
 use crate::store::versions::Versions;
 use crate::store::{self, Store};
 use crate::task;
@@ -542,6 +544,18 @@ impl Signing for Hooked {
     }
 }
 
+impl Mappings for Hooked {
+    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, store::Error>> {
+        self.inner.mappings()
+    }
+    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, store::Error>> {
+        self.inner.mapping(id)
+    }
+    fn edit_mapping(&self, edit: mapping::Edit) -> BoxFuture<'_, Result<(), store::Error>> {
+        self.planned(self.inner.edit_mapping(edit)).boxed()
+    }
+}
+
 impl DeadLetters for Hooked {
     fn dead(
         &self,
@@ -633,6 +647,10 @@ impl Watch for Strict {
     }
 }
 
+fn has(payload: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(payload, part).is_some()
+}
+
 /// Does what the event says; any other event is the answer.
 fn answer(invoked: &Invoked) -> Script {
     let stream = invoked.stream;
@@ -673,6 +691,12 @@ fn answer(invoked: &Invoked) -> Script {
             end(0, told.to_string().into())
         }
         b"" => end(0, Bytes::from_static(b"{}")),
+        // What is in a batch of messages.
+        batch if has(batch, br#""body":"fail""#) => vec![failed],
+        batch if has(batch, br#""body":"report""#) => {
+            let report = br#"{"batchItemFailures": [{"itemIdentifier": "m-report"}]}"#;
+            end(0, Bytes::from_static(report))
+        }
         _ => end(invoked.flags, invoked.payload.clone()),
     };
     Script {

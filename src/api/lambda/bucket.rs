@@ -133,7 +133,7 @@ pub struct NoEndpoint(String);
 #[derive(Debug, Clone)]
 pub struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    settings: config::S3,
+    settings: config::Service,
     /// What every request goes to.
     scheme: String,
     host: String,
@@ -142,7 +142,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(settings: &config::S3) -> Result<Self, NoEndpoint> {
+    pub fn new(settings: &config::Service) -> Result<Self, NoEndpoint> {
         let wrong = || NoEndpoint(settings.endpoint.clone());
         let uri: Uri = settings.endpoint.parse().map_err(|_odd| wrong())?;
         let connector = outbound(HttpConnector::new(), CONNECT_TIMEOUT.min(settings.timeout));

@@ -346,6 +346,39 @@ fn a_store_for_code_is_whole_or_not_there() {
 }
 
 #[test]
+fn a_service_for_queues_is_whole_or_not_there() {
+    let none = load(sources(None, &[], &[("aws.sqs.parallel", "7")])).expect("no faults");
+    assert_eq!(none.aws.sqs, None);
+    let flags = [
+        ("aws.sqs.endpoint", "http://127.0.0.1:9324/"),
+        ("aws.sqs.region", "eu-west-1"),
+    ];
+    let keys = [
+        ("HEARTH_AWS_SQS_ACCESS_KEY", "k"),
+        ("HEARTH_AWS_SQS_SECRET_KEY", "hidden"),
+    ];
+    let config = load(sources(None, &keys, &flags)).expect("no faults");
+    assert!(!format!("{config:?}").contains("hidden"));
+    let sqs = config.aws.sqs.expect("is there");
+    assert_eq!(sqs.service.endpoint, "http://127.0.0.1:9324");
+    assert_eq!(
+        (sqs.service.region.as_str(), sqs.parallel),
+        ("eu-west-1", 5)
+    );
+    let found = load(sources(None, &[], &flags)).expect_err("has faults");
+    let found: Vec<_> = found.0.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        found,
+        [
+            "aws.sqs.access_key (the default): is empty, but aws.sqs.endpoint is given",
+            "aws.sqs.secret_key (the default): is empty, but aws.sqs.endpoint is given"
+        ]
+    );
+    let few = load(sources(None, &[], &[("aws.sqs.parallel", "0")]));
+    assert!(few.is_err());
+}
+
+#[test]
 fn the_dump_names_the_origin_of_what_differs() {
     let file = file("[server]\nthreads = 3\n");
     let environment = [("HEARTH_LOG_FORMAT", "json")];

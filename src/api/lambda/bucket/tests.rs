@@ -33,8 +33,8 @@ pub(crate) async fn store(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Option<V
     (format!("http://{address}"), serving)
 }
 
-pub(crate) fn settings(endpoint: &str, timeout: Duration) -> config::S3 {
-    config::S3 {
+pub(crate) fn settings(endpoint: &str, timeout: Duration) -> config::Service {
+    config::Service {
         endpoint: endpoint.into(),
         access_key: "hearth".into(),
         secret_key: "hidden".into(),

@@ -1,0 +1,138 @@
+//! Event source mappings in the embedded store: a table of them by id, and one of the places they have.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use crate::domain::mapping::{Edit, Mapping, MappingId};
+use crate::store::Error;
+use crate::store::embedded::{Embedded, Fault, database_fault};
+use crate::store::mappings::Mappings;
+use crate::store::record::{decode, encode};
+
+type Text = &'static str;
+
+/// Id to mapping.
+const MAPPINGS: TableDefinition<'_, Text, &[u8]> = TableDefinition::new("mappings");
+/// Queue and function to id.
+const PLACES: TableDefinition<'_, Text, Text> = TableDefinition::new("mapping_places");
+
+/// Makes the tables: a database of an older version has none.
+pub(super) fn open(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(MAPPINGS)?;
+    transaction.open_table(PLACES)?;
+    Ok(transaction.commit()?)
+}
+
+fn all(database: &Database) -> Result<Vec<Mapping>, Fault> {
+    let transaction = database.begin_read().map_err(database_fault)?;
+    let table = transaction.open_table(MAPPINGS).map_err(database_fault)?;
+    let mut found = Vec::new();
+    for row in table.iter().map_err(database_fault)? {
+        let (id, value) = row.map_err(database_fault)?;
+        found.push(decode(&format!("mapping {}", id.value()), value.value())?);
+    }
+    Ok(found)
+}
+
+fn one(database: &Database, id: MappingId) -> Result<Option<Mapping>, Fault> {
+    let transaction = database.begin_read().map_err(database_fault)?;
+    let table = transaction.open_table(MAPPINGS).map_err(database_fault)?;
+    stored(&table, id)
+}
+
+fn stored(
+    table: &impl ReadableTable<Text, &'static [u8]>,
+    id: MappingId,
+) -> Result<Option<Mapping>, Fault> {
+    let value = table.get(id.to_string().as_str()).map_err(database_fault)?;
+    let decoded = value.map(|value| decode(&format!("mapping {id}"), value.value()));
+    Ok(decoded.transpose()?)
+}
+
+/// The tables of one write transaction.
+struct Tables<'t> {
+    mappings: Table<'t, Text, &'static [u8]>,
+    places: Table<'t, Text, Text>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, Fault> {
+        let open = || {
+            Ok(Self {
+                mappings: transaction.open_table(MAPPINGS)?,
+                places: transaction.open_table(PLACES)?,
+            })
+        };
+        open().map_err(|e: redb::TableError| database_fault(e))
+    }
+
+    fn edit(&mut self, edit: &Edit) -> Result<Result<(), Error>, Fault> {
+        match edit {
+            Edit::Put(mapping) => {
+                let old = stored(&self.mappings, mapping.id)?;
+                let revision = old.as_ref().map_or(0, |old| old.revision);
+                if revision + 1 != mapping.revision {
+                    return Ok(Err(Error::Stale));
+                }
+                if let Some(by) = self.owner(&mapping.place())?.filter(|by| *by != mapping.id) {
+                    return Ok(Err(Error::PlaceTaken(by)));
+                }
+                let written = self.replace(mapping, old.as_ref());
+                written.map_err(database_fault)?;
+            }
+            Edit::Delete(id) => {
+                if let Some(old) = stored(&self.mappings, *id)? {
+                    self.remove(&old).map_err(database_fault)?;
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn owner(&self, place: &str) -> Result<Option<MappingId>, Fault> {
+        let owner = self.places.get(place).map_err(database_fault)?;
+        Ok(owner.and_then(|owner| MappingId::parse(owner.value())))
+    }
+
+    fn replace(
+        &mut self,
+        mapping: &Mapping,
+        old: Option<&Mapping>,
+    ) -> Result<(), redb::StorageError> {
+        if let Some(old) = old {
+            self.places.remove(old.place().as_str())?;
+        }
+        let id = mapping.id.to_string();
+        self.places.insert(mapping.place().as_str(), id.as_str())?;
+        self.mappings
+            .insert(id.as_str(), encode(mapping).as_slice())?;
+        Ok(())
+    }
+
+    fn remove(&mut self, old: &Mapping) -> Result<(), redb::StorageError> {
+        self.places.remove(old.place().as_str())?;
+        self.mappings.remove(old.id.to_string().as_str())?;
+        Ok(())
+    }
+}
+
+impl Mappings for Embedded {
+    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, Error>> {
+        self.look("list the event source mappings", all).boxed()
+    }
+
+    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>> {
+        let look = move |database: &Database| one(database, id);
+        self.look("read the event source mapping", look).boxed()
+    }
+
+    fn edit_mapping(&self, edit: Edit) -> BoxFuture<'_, Result<(), Error>> {
+        async move {
+            let work = move |transaction: &WriteTransaction| Tables::open(transaction)?.edit(&edit);
+            self.apply("write the event source mapping", work).await?
+        }
+        .boxed()
+    }
+}
