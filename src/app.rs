@@ -41,6 +41,7 @@ use crate::runtime::package::Places;
 use crate::scheduler::Scheduler;
 use crate::scheduler::share::{self, Share};
 use crate::secrets::Secrets;
+use crate::sources::Sources;
 use crate::store::Store;
 use crate::store::change::{Change, Changes, News};
 use crate::store::embedded::Embedded;
@@ -150,6 +151,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         options::webhooks(config.events.webhooks),
         options::queue_options(&config.events, &instance),
     );
+    let sources = options::sources_options(&config.aws).context("no queues can be read")?;
+    let sources = Sources::new(scheduler.clone(), store.clone(), sources);
     let (address, running) = watch::channel(None);
     let control = Control::new(
         queue.clone(),
@@ -258,12 +261,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .then(|| "the store has not answered yet".to_owned());
     let (unread, store_unread) = watch::channel(unread);
     let consumer = {
-        let (queue, stop, mut unread) = (queue.clone(), stop.clone(), store_unread.clone());
+        let (queue, sources) = (queue.clone(), sources.clone());
+        let (stop, mut unread) = (stop.clone(), store_unread.clone());
         let consumer = task::spawn(vital.clone(), "events", async move {
             // Before the functions are known, every event would be one of none.
             let read = async { unread.wait_for(Option::is_none).await.is_ok() };
             if stop.run_until_cancelled(read).await == Some(true) {
-                queue.run(stop).await;
+                tokio::join!(queue.run(stop.clone()), sources.run(stop));
             }
         });
         consumer.map(|_ended| ()).shared()
@@ -278,6 +282,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         idempotency: control.idempotency().clone(),
         lambda: Lambda::new(
             control.clone(),
+            sources,
             config.aws.clone(),
             tls.is_some(),
             config.server.body_timeout,
@@ -515,7 +520,7 @@ impl Reader {
 /// Takes over the keys others made and revoked, until the store is gone.
 async fn follow_keys(store: Arc<dyn Store>, keys: Arc<Keys>, mut changes: Changes) {
     while let Some(change) = changes.next().await {
-        if matches!(change, Change::Function { .. }) {
+        if matches!(change, Change::Function { .. } | Change::Mappings) {
             continue;
         }
         let mut failed = false;

@@ -25,6 +25,7 @@ pub mod scheduler;
 pub mod secrets;
 #[cfg(test)]
 pub mod sim;
+pub mod sources;
 pub mod store;
 pub mod task;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::api::control::checks::{Check, Doctor};
-use crate::api::{collector, webhook};
+use crate::api::{collector, sqs, webhook};
 use crate::app::State;
 use crate::config::{self, Config};
 use crate::doctor;
@@ -16,6 +16,8 @@ use crate::queue::webhook::Webhooks;
 use crate::scheduler;
 use crate::scheduler::share;
 use crate::secrets::Secrets;
+use crate::sources;
+use crate::sources::queues::Queues;
 use crate::store::events::Bounds;
 use crate::telemetry::traces::{self, Collector, Exporter, Tracer};
 
@@ -75,6 +77,22 @@ pub(super) fn webhooks(reach: config::Reach) -> Webhooks {
     Webhooks::new(move |url, id, document| {
         let client = client.clone();
         Box::pin(async move { client.post(&url, id, document).await })
+    })
+}
+
+/// How event sources ask for messages, and how much at once.
+pub(super) fn sources_options(config: &config::Aws) -> Result<sources::Options, sqs::NoEndpoint> {
+    let Some(sqs) = &config.sqs else {
+        return Ok(sources::Options::default());
+    };
+    let client = sqs::Client::new(&sqs.service)?;
+    let queues = Queues::new(&sqs.service.region, move |action| {
+        let client = client.clone();
+        Box::pin(async move { client.ask(action).await })
+    });
+    Ok(sources::Options {
+        queues: Some(queues),
+        parallel: sqs.parallel,
     })
 }
 

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
     Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, Server,
-    Service, Sqs, Store, Tls, Traces, Urls, Worker,
+    S3, Service, Sqs, Store, Tls, Traces, Urls, Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::destination::Destination;
@@ -428,7 +428,13 @@ impl Reader<'_> {
     fn aws(&mut self) -> Aws {
         let region = self.text("aws.region", region);
         Aws {
-            s3: self.service("aws.s3", &region),
+            s3: {
+                let buckets = self.value("aws.s3.buckets", |value| {
+                    names_of(value, Pattern::of_buckets)
+                });
+                let service = self.service("aws.s3", &region);
+                service.map(|service| S3 { service, buckets })
+            },
             sqs: {
                 let parallel = self.whole("aws.sqs.parallel", 1..=1000);
                 let service = self.service("aws.sqs", &region);
@@ -493,9 +499,6 @@ impl Reader<'_> {
                 text => region(text),
             }),
             timeout: self.time(&key("timeout")),
-            buckets: self.value("aws.s3.buckets", |value| {
-                names_of(value, Pattern::of_buckets)
-            }),
             access_key,
         };
         endpoint.as_ref()?;

@@ -211,9 +211,17 @@ pub struct Aws {
     pub network: Network,
     pub urls: Urls,
     /// Where code lies that is not sent, a store that speaks S3; `None` is nowhere.
-    pub s3: Option<Service>,
+    pub s3: Option<S3>,
     /// Where queues are that functions are called with; `None` is nowhere.
     pub sqs: Option<Sqs>,
+}
+
+/// Code in a store that speaks S3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3 {
+    pub service: Service,
+    /// That code may come from; none named is all.
+    pub buckets: Vec<Pattern>,
 }
 
 /// Queues of a service that speaks SQS.
@@ -233,8 +241,6 @@ pub struct Service {
     pub secret_key: String,
     pub region: String,
     pub timeout: Duration,
-    /// That code may come from; none named is all.
-    pub buckets: Vec<Pattern>,
 }
 
 impl std::fmt::Debug for Service {
@@ -244,7 +250,6 @@ impl std::fmt::Debug for Service {
             .field("access_key", &self.access_key)
             .field("region", &self.region)
             .field("timeout", &self.timeout)
-            .field("buckets", &self.buckets)
             .finish_non_exhaustive()
     }
 }

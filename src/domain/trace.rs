@@ -173,6 +173,8 @@ pub enum Face {
     Url,
     /// Nowhere: it was accepted before, and this is an attempt.
     Event,
+    /// Nowhere either: its event is a queue's messages.
+    Source,
 }
 
 impl Face {
@@ -184,6 +186,7 @@ impl Face {
             Face::Route => "route",
             Face::Url => "url",
             Face::Event => "event",
+            Face::Source => "source",
         }
     }
 }

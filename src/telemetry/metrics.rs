@@ -171,6 +171,18 @@ fn describe() -> [&'static str; 4] {
             "Code deployed to functions with a code signing configuration, none of which can be checked here, by outcome: taken (it warns), refused (it enforces).",
         ),
         (
+            "hearth_source_polls_total",
+            "Requests for messages of queues that functions are called with, by outcome: messages, empty, failed.",
+        ),
+        (
+            "hearth_source_messages_total",
+            "Messages of such queues, by outcome: handled, failed, filtered, unreached (nothing ran), given_back, undeleted (handled, and come again).",
+        ),
+        (
+            "hearth_source_throttled_total",
+            "Calls with such messages that ran into a limit, or into the platform, and waited.",
+        ),
+        (
             "hearth_spans_total",
             "Spans of traced calls, by outcome: sent, refused, and dropped because of queue_full, unreachable, stopped.",
         ),
@@ -633,6 +645,24 @@ pub fn code_fetched(outcome: &'static str) {
 /// What became of code whose signature cannot be checked.
 pub fn code_unchecked(outcome: &'static str) {
     metrics::counter!("hearth_unchecked_code_total", "outcome" => outcome).increment(1);
+}
+
+/// A queue was asked for messages.
+pub fn source_polled(outcome: &'static str) {
+    metrics::counter!("hearth_source_polls_total", "outcome" => outcome).increment(1);
+}
+
+/// What became of messages of queues.
+pub fn source_messages(outcome: &'static str, count: usize) {
+    if count > 0 {
+        metrics::counter!("hearth_source_messages_total", "outcome" => outcome)
+            .increment(count as u64);
+    }
+}
+
+/// A call with messages did not reach its function.
+pub fn source_throttled() {
+    metrics::counter!("hearth_source_throttled_total").increment(1);
 }
 
 /// What became of spans.

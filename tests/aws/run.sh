@@ -28,8 +28,8 @@ fi
 export SAM_DIR=$built/aws-sam
 pip_tool "$SAM_DIR" tests/aws/sam.txt "the SAM CLI"
 
-# A store that code is fetched from.
-pip_tool "$built/aws-s3" tests/aws/s3.txt "a server of S3"
+# A service that code and messages are fetched from.
+pip_tool "$built/aws-s3" tests/aws/s3.txt "a server of S3 and SQS"
 
 # AWS's client for Node.js is compiled where it is installed.
 for program in autoreconf libtoolize cmake g++ make; do
@@ -58,6 +58,7 @@ print(told["endpoint"], *told["hearth"])' "$S3_STORE")
 serve 127.0.0.1:0 --set pool.stem_min=1 --set pool.stem_max=2 \
     --set "aws.region=$AWS_TEST_REGION" --set "aws.account=$AWS_TEST_ACCOUNT" \
     --set "aws.s3.endpoint=$s3_endpoint" --set "aws.s3.access_key=$s3_key" --set "aws.s3.secret_key=$s3_secret" \
+    --set "aws.sqs.endpoint=$s3_endpoint" --set "aws.sqs.access_key=$s3_key" --set "aws.sqs.secret_key=$s3_secret" \
     --set "aws.destinations=arn:aws:sqs:$AWS_TEST_REGION:$AWS_TEST_ACCOUNT:failed=function:failed"
 await_server
 # What a user's shell gets, and nothing of the user's own settings for AWS.

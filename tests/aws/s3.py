@@ -1,5 +1,6 @@
-"""A store that speaks S3 and looks at every signature: moto, with its IAM. Writes where it is and who may do what into the file that it is given,
-and serves until it is ended. Its buckets are `code`, and `private`, which Hearth's key may not read."""
+"""A service that speaks S3 and SQS and looks at every signature: moto, with its IAM. Writes where it is and who may do what into the file that it is
+given, and serves until it is ended. Its buckets are `code`, and `private`, which Hearth's key may not read; of queues that key may do what
+event source mappings need, but for those that begin with `private`."""
 
 import json
 import os
@@ -14,6 +15,12 @@ from moto.server import ThreadedMotoServer
 REGION = os.environ["AWS_TEST_REGION"]
 READS = {"Effect": "Allow", "Action": "s3:Get*", "Resource": "*"}
 BUT = {"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::private/*"}
+TAKES = {
+    "Effect": "Allow", "Resource": "*",
+    "Action": [
+        f"sqs:{action}" for action in ("GetQueueUrl", "GetQueueAttributes", "ReceiveMessage", "DeleteMessage*", "ChangeMessageVisibility*")
+    ],
+}
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
 
 
@@ -32,7 +39,7 @@ def main(file):
         made = iam.create_access_key(UserName=user)["AccessKey"]
         return [made["AccessKeyId"], made["SecretAccessKey"]]
 
-    told = {"endpoint": endpoint, "pid": os.getpid(), "hearth": key("hearth", READS, BUT), "owner": key("owner", ALL)}
+    told = {"endpoint": endpoint, "pid": os.getpid(), "hearth": key("hearth", READS, BUT, TAKES), "owner": key("owner", ALL)}
     s3 = boto3.client("s3", **as_nobody)
     for bucket in ("code", "private"):
         s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})

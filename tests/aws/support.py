@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import shlex
 import subprocess
 import tempfile
 import time
@@ -108,6 +109,57 @@ class Case(unittest.TestCase):
                 return found
             self.assertLess(time.monotonic(), end, "it never came true")
             time.sleep(0.1)
+
+
+class Hearth:
+    """Another server, for as long as a test runs, with settings of its own. What it has is kept when it is stopped and started."""
+
+    ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    AS_ROOT = [] if os.getuid() == 0 else ["sudo", "-n"]
+
+    def __init__(self, case, **settings):
+        self.case = case
+        self.settings = {"aws.region": REGION, "aws.account": ACCOUNT, "pool.stem_min": "0", **settings}
+        self.state = tempfile.mkdtemp()
+        case.addCleanup(subprocess.run, [*self.AS_ROOT, "rm", "-rf", self.state], check=True)
+        self.bare = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEARTH"))}
+        self.server = None
+        case.addCleanup(self.stop)
+        self.start()
+
+    def start(self):
+        given = [word for setting in self.settings.items() for word in ("--set", "=".join(setting))]
+        log = tempfile.TemporaryFile()
+        self.case.addCleanup(log.close)
+        hearth = [*self.AS_ROOT, os.environ["HEARTH"]]
+        serve = [*hearth, "serve", "--state-dir", self.state, "--listen", "127.0.0.1:0", "--runtimes", f"{self.ROOT}/runtimes", *given]
+        self.server = subprocess.Popen(serve, env=self.bare, stderr=log)
+
+        def told():
+            if self.server.poll() is not None:
+                log.seek(0)
+                self.case.fail(log.read().decode())
+            asked = [*hearth, "--state-dir", self.state, "env"]
+            asked = subprocess.run(asked, env=self.bare, capture_output=True, text=True)
+            return asked.stdout if asked.returncode == 0 else None
+
+        words = shlex.split(self.case.until(told))
+        self.told = dict(word.split("=", 1) for word in words if "=" in word)
+        self.client = client(
+            endpoint_url=self.told["AWS_ENDPOINT_URL_LAMBDA"], aws_access_key_id=self.told["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.told["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def stop(self):
+        if self.server is not None:
+            server, self.server = self.server, None
+            subprocess.run([*self.AS_ROOT, "kill", str(server.pid)], check=True)
+            self.case.assertEqual(server.wait(60), 0)
+
+    def metrics(self):
+        request = urllib.request.Request(self.told["HEARTH_URL"] + "/metrics", headers={"Authorization": f"Bearer {self.told['HEARTH_KEY']}"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.read().decode()
 
 
 def native(method, path, body=None):

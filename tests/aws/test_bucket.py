@@ -5,9 +5,7 @@ import hashlib
 import io
 import json
 import os
-import shlex
 import signal
-import subprocess
 import tempfile
 import urllib.request
 import uuid
@@ -16,7 +14,7 @@ import zipfile
 import boto3
 from botocore.config import Config
 
-from support import ACCOUNT, ECHO, LAMBDA, REGION, ROLE, Case, aws, client, native, package
+from support import ECHO, LAMBDA, REGION, ROLE, Case, Hearth, aws, client, native, package
 
 with open(os.environ["S3_STORE"]) as file:
     STORE = json.load(file)
@@ -26,10 +24,6 @@ S3 = boto3.client(
 )
 FUNCTION = {"Runtime": "python3.13", "Handler": "app.handler", "Role": ROLE}
 GONE = "Error occurred while GetObject. S3 Error Code: {}. S3 Error Message: {}"
-
-
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-AS_ROOT = [] if os.getuid() == 0 else ["sudo", "-n"]
 
 
 def says(word):
@@ -211,50 +205,11 @@ class Bucket(Case):
             )
         self.assertIn(both, refused.stderr)
 
-    def another(self, **more):
-        """What `hearth env` says of another Hearth, which starts nothing before it is called."""
-        state = tempfile.mkdtemp()
-        self.addCleanup(subprocess.run, [*AS_ROOT, "rm", "-rf", state], check=True)
-        key, secret = STORE["hearth"]
-        settings = {
-            "aws.region": REGION, "aws.account": ACCOUNT, "aws.s3.endpoint": STORE["endpoint"], "aws.s3.access_key": key,
-            "aws.s3.secret_key": secret, "pool.stem_min": "0", **more,
-        }
-        given = [word for setting in settings.items() for word in ("--set", "=".join(setting))]
-        bare = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "HEARTH"))}
-        log = tempfile.TemporaryFile()
-        self.addCleanup(log.close)
-        server = subprocess.Popen(
-            [*AS_ROOT, os.environ["HEARTH"], "serve", "--state-dir", state, "--listen", "127.0.0.1:0", "--runtimes", f"{ROOT}/runtimes", *given],
-            env=bare, stderr=log,
-        )
-
-        def stop():
-            subprocess.run([*AS_ROOT, "kill", str(server.pid)], check=True)
-            self.assertEqual(server.wait(60), 0)
-
-        self.addCleanup(stop)
-
-        def told():
-            if server.poll() is not None:
-                log.seek(0)
-                self.fail(log.read().decode())
-            asked = [*AS_ROOT, os.environ["HEARTH"], "--state-dir", state, "env"]
-            asked = subprocess.run(asked, env=bare, capture_output=True, text=True)
-            return asked.stdout if asked.returncode == 0 else None
-
-        words = shlex.split(self.until(told))
-        return dict(word.split("=", 1) for word in words if "=" in word)
-
-    def client_of(self, told):
-        return client(
-            endpoint_url=told["AWS_ENDPOINT_URL_LAMBDA"], aws_access_key_id=told["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=told["AWS_SECRET_ACCESS_KEY"],
-        )
-
     def test_buckets_that_are_named(self):
         place = self.put(says("one"))
-        strict = self.client_of(self.another(**{"aws.s3.buckets": "other,team-*"}))
+        key, secret = STORE["hearth"]
+        store = {"aws.s3.endpoint": STORE["endpoint"], "aws.s3.access_key": key, "aws.s3.secret_key": secret}
+        strict = Hearth(self, **store, **{"aws.s3.buckets": "other,team-*"}).client
         said = (
             f"Your access has been denied by S3, please make sure your request credentials have permission to GetObject for code/{place['S3Key']}. "
             "S3 Error Code: AccessDenied. S3 Error Message: aws.s3.buckets does not have the bucket code"
@@ -263,13 +218,16 @@ class Bucket(Case):
         self.assertEqual(refused, said)
         content = {"LayerName": "l", "Content": place}
         self.assertEqual(self.refused("AccessDeniedException", 403, strict.publish_layer_version, **content), said)
-        named = self.client_of(self.another(**{"aws.s3.buckets": "other,co?e*"}))
+        named = Hearth(self, **store, **{"aws.s3.buckets": "other,co?e*"}).client
         named.create_function(FunctionName="f", Code=place, **FUNCTION)
 
     def test_a_store_that_stands_still(self):
         place = self.put(says("one"))
-        told = self.another(**{"aws.s3.timeout": "2s"})
-        impatient = self.client_of(told)
+        key, secret = STORE["hearth"]
+        hearth = Hearth(self, **{
+            "aws.s3.endpoint": STORE["endpoint"], "aws.s3.access_key": key, "aws.s3.secret_key": secret, "aws.s3.timeout": "2s",
+        })
+        impatient = hearth.client
         made = impatient.create_function(FunctionName="f", Code={"ZipFile": package(says("zero"))}, **FUNCTION)
         self.addCleanup(os.kill, STORE["pid"], signal.SIGCONT)
         os.kill(STORE["pid"], signal.SIGSTOP)
@@ -280,9 +238,7 @@ class Bucket(Case):
         updated = impatient.update_function_code(FunctionName="f", **place)
         sha = base64.b64encode(hashlib.sha256(package(says("one"))).digest()).decode()
         self.assertEqual(updated["CodeSha256"], sha)
-        request = urllib.request.Request(told["HEARTH_URL"] + "/metrics", headers={"Authorization": f"Bearer {told['HEARTH_KEY']}"})
-        with urllib.request.urlopen(request, timeout=30) as response:
-            text = response.read().decode()
+        text = hearth.metrics()
         for outcome in ("ok", "failed"):
             self.assertRegex(text, f'hearth_code_fetches_total{{outcome="{outcome}"}} [1-9]')
 

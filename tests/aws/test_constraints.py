@@ -32,7 +32,7 @@ OTHERWISE = {
 }
 # Of these there are none, whatever else is said.
 NOWHERE = {
-    "UpdateEventSourceMapping", "UpdateCapacityProvider", "PauseDurableExecution", "ResumeDurableExecution",
+    "UpdateCapacityProvider", "PauseDurableExecution", "ResumeDurableExecution",
     "StopDurableExecution",
 }
 LONGEST = 20_000

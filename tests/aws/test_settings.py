@@ -242,10 +242,6 @@ class Sources(Case):
             message = self.refused("ResourceNotFoundException", 404, call, UUID=self.ID)
             self.assertEqual(message, "The resource you requested does not exist.")
 
-    def test_none_can_be_made(self):
-        create = {"FunctionName": self.function(), "EventSourceArn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:q"}
-        self.refused("NotImplementedException", 501, LAMBDA.create_event_source_mapping, **create)
-
 
 class Absent(Case):
     """What is only asked about: inventories and deploy tools read it, and must find that there is none."""

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 13] = [
     &["pool"],
     &["router"],
     &["scheduler"],
-    &["queue"],
+    &["queue", "sources"],
     &["api"],
     &["gateway"],
     &["doctor"],

@@ -133,7 +133,7 @@ pub struct NoEndpoint(String);
 #[derive(Debug, Clone)]
 pub struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
-    settings: config::Service,
+    settings: config::S3,
     /// What every request goes to.
     scheme: String,
     host: String,
@@ -142,10 +142,10 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(settings: &config::Service) -> Result<Self, NoEndpoint> {
-        let wrong = || NoEndpoint(settings.endpoint.clone());
-        let uri: Uri = settings.endpoint.parse().map_err(|_odd| wrong())?;
-        let connector = outbound(HttpConnector::new(), CONNECT_TIMEOUT.min(settings.timeout));
+    pub fn new(settings: &config::S3) -> Result<Self, NoEndpoint> {
+        let wrong = || NoEndpoint(settings.service.endpoint.clone());
+        let uri: Uri = settings.service.endpoint.parse().map_err(|_odd| wrong())?;
+        let connector = outbound(HttpConnector::new(), CONNECT_TIMEOUT.min(settings.service.timeout));
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
@@ -229,7 +229,7 @@ impl Client {
         taken: Duration,
         doing: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let within = self.settings.timeout;
+        let within = self.settings.service.timeout;
         let done = tokio::time::timeout(within.saturating_sub(taken), doing).await;
         done.unwrap_or_else(|_elapsed| Err(Error::store(format!("took over {within:?}"), "")))
     }
@@ -259,9 +259,9 @@ impl Client {
     fn request(&self, object: &Object) -> Result<Request<Empty<Bytes>>, http::Error> {
         let (path, query) = (object.path(&self.prefix), object.query());
         let signer = Signer {
-            access_key: &self.settings.access_key,
-            secret: &self.settings.secret_key,
-            region: &self.settings.region,
+            access_key: &self.settings.service.access_key,
+            secret: &self.settings.service.secret_key,
+            region: &self.settings.service.region,
             service: SERVICE,
         };
         let signed = outgoing::get(signer, &self.host, &path, &query, clock::wall());

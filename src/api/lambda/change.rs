@@ -254,11 +254,6 @@ fn tagged(
             return Err(Refusal::validation(&[fault]));
         }
         // Of these there are none.
-        Some("event-source-mapping") => {
-            return Err(Refusal::not_found(format!(
-                "Event source mapping not found: {resource}"
-            )));
-        }
         Some("capacity-provider") => {
             return Err(Refusal::not_found(format!(
                 "Capacity provider not found: {resource}"

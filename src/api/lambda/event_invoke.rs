@@ -2,7 +2,7 @@
 //! are the function's own, which the native face has too. What a destination's ARN means here, `destination` says; what nothing stands for
 //! is refused.
 
-mod destination;
+pub(super) mod destination;
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};

@@ -60,6 +60,11 @@ impl Fields {
         self.given.get(field).is_some_and(|value| !value.is_null())
     }
 
+    /// Whether this is what was given.
+    pub fn is(&self, field: &str, value: &Value) -> bool {
+        self.given.get(field) == Some(value)
+    }
+
     pub fn take(&mut self, field: &str) -> Option<Value> {
         self.given.remove(field).filter(|value| !value.is_null())
     }

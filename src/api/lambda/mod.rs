@@ -65,6 +65,7 @@ use crate::domain::id::RequestId;
 use crate::domain::key::Grant;
 use crate::domain::version::{Qualifier, VersionId};
 use crate::scheduler::{Resolved, Target};
+use crate::sources::Sources;
 
 pub use crate::api::lambda::auth::Doubt;
 
@@ -80,6 +81,8 @@ pub struct Lambda {
     tls: bool,
     body_timeout: Duration,
     arriving: Arc<Room>,
+    /// What calls functions with queues' messages.
+    sources: Arc<Sources>,
     /// What brings code that is not sent.
     bucket: Option<Arc<bucket::Client>>,
     /// Whether hosts of function URLs are names on this machine; not asked before it matters.
@@ -115,6 +118,7 @@ impl Asked {
 impl Lambda {
     pub fn new(
         control: Control,
+        sources: Arc<Sources>,
         settings: config::Aws,
         tls: bool,
         body_timeout: Duration,
@@ -123,6 +127,7 @@ impl Lambda {
         let bucket = settings.s3.as_ref().map(bucket::Client::new).transpose()?;
         Ok(Self {
             control,
+            sources,
             settings: Arc::new(settings),
             tls,
             body_timeout,
@@ -185,6 +190,7 @@ impl Lambda {
             Do::AddPermission => policy::add(self, asked).await,
             Do::CreateAlias => aliases::create(self, asked).await,
             Do::CreateCodeSigningConfig => signing::create(self, asked).await,
+            Do::CreateEventSourceMapping => sources::create(self, asked).await,
             Do::CreateFunction => create::create(self, asked).await,
             Do::CreateFunctionUrlConfig => urls::config::create(self, asked).await,
             Do::DeleteAlias => aliases::delete(self, asked).await,
@@ -199,9 +205,7 @@ impl Lambda {
             | Do::PauseDurableExecution
             | Do::ResumeDurableExecution
             | Do::StopDurableExecution => absent::execution(&asked, does),
-            Do::DeleteEventSourceMapping
-            | Do::GetEventSourceMapping
-            | Do::UpdateEventSourceMapping => sources::one(&asked, does),
+            Do::DeleteEventSourceMapping => sources::delete(self, asked).await,
             Do::DeleteFunction => delete::delete(self, asked).await,
             Do::DeleteFunctionCodeSigningConfig => signing::delete_function(self, asked).await,
             Do::DeleteFunctionConcurrency => change::delete_concurrency(self, asked).await,
@@ -215,6 +219,7 @@ impl Lambda {
             Do::GetAccountSettings => account::settings(self, &asked).await,
             Do::GetAlias => aliases::get(self, &asked),
             Do::GetCodeSigningConfig => signing::get(self, &asked).await,
+            Do::GetEventSourceMapping => sources::get(self, &asked).await,
             Do::GetFunction => read::function(self, &asked),
             Do::GetFunctionCodeSigningConfig => signing::get_function(self, &asked),
             Do::GetFunctionConcurrency => change::get_concurrency(self, &asked),
@@ -236,7 +241,7 @@ impl Lambda {
             Do::ListCapacityProviders => absent::providers(&asked),
             Do::ListCodeSigningConfigs => signing::list(self, &asked).await,
             Do::ListDurableExecutionsByFunction => absent::executions(self, &asked),
-            Do::ListEventSourceMappings => sources::list(self, &asked),
+            Do::ListEventSourceMappings => sources::list(self, &asked).await,
             Do::ListFunctionEventInvokeConfigs => event_invoke::list(self, &asked),
             Do::ListFunctionUrlConfigs => urls::config::list(self, &asked).await,
             Do::ListFunctions => list::functions(self, &asked),
@@ -244,6 +249,7 @@ impl Lambda {
             Do::ListProvisionedConcurrencyConfigs => provisioned::list(self, &asked),
             Do::ListLayerVersions => layers::versions(self, &asked).await,
             Do::ListLayers => layers::layers(self, &asked).await,
+            Do::ListTags if sources::is_tagged(&asked) => sources::tags(self, &asked).await,
             Do::ListTags => change::tags(self, &asked).await,
             Do::ListVersionsByFunction => versions::list(self, &asked),
             Do::PublishLayerVersion => layers::publish(self, asked).await,
@@ -257,10 +263,13 @@ impl Lambda {
             Do::PutRuntimeManagementConfig => change::put_runtime_management(self, asked).await,
             Do::RemoveLayerVersionPermission => layer_policy::remove(self, asked).await,
             Do::RemovePermission => policy::remove(self, asked).await,
+            Do::TagResource if sources::is_tagged(&asked) => sources::tag(self, asked).await,
             Do::TagResource => change::tag(self, asked).await,
+            Do::UntagResource if sources::is_tagged(&asked) => sources::untag(self, asked).await,
             Do::UntagResource => change::untag(self, asked).await,
             Do::UpdateAlias => aliases::update(self, asked).await,
             Do::UpdateCodeSigningConfig => signing::update(self, asked).await,
+            Do::UpdateEventSourceMapping => sources::update(self, asked).await,
             Do::UpdateFunctionCode => update::code(self, asked).await,
             Do::UpdateFunctionConfiguration => update::configuration(self, asked).await,
             Do::UpdateFunctionEventInvokeConfig => event_invoke::update(self, asked).await,

@@ -17,6 +17,7 @@ use zip::write::SimpleFileOptions;
 mod policy;
 mod settings;
 mod signing;
+mod sources;
 
 use super::*;
 use crate::api::control::world::{DEADLINE, World};
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::domain::key::{Scope, Wish};
 use crate::domain::pattern::Pattern;
 use crate::secrets::key_place;
+use crate::sources as events;
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/r";
 
@@ -63,9 +65,16 @@ impl Face {
     }
 
     pub(super) fn with(settings: config::Aws) -> Self {
+        Self::over(settings, events::Options::default())
+    }
+
+    pub(super) fn over(settings: config::Aws, options: events::Options) -> Self {
         let world = World::empty();
         let room = Arc::new(Room::new(usize::MAX));
-        let lambda = Lambda::new(world.control.clone(), settings, false, DEADLINE, room);
+        let (scheduler, store) = (world.scheduler.clone(), world.store.clone());
+        let sources = Sources::new(scheduler, store, options);
+        let control = world.control.clone();
+        let lambda = Lambda::new(control, sources, settings, false, DEADLINE, room);
         let lambda = lambda.expect("its settings can be used");
         let caller = signer(&world, &world.keys, Wish::admin());
         Self {
@@ -375,9 +384,15 @@ async fn what_is_wrong_is_said_in_awss_words() {
         ),
         (
             "POST",
-            "/2015-03-31/event-source-mappings",
+            "/2020-04-22/code-signing-configs",
             501,
             "NotImplementedException",
+        ),
+        (
+            "POST",
+            "/2015-03-31/event-source-mappings",
+            400,
+            "ValidationException",
         ),
         (
             "GET",

@@ -331,7 +331,7 @@ fn a_store_for_code_is_whole_or_not_there() {
     let secret = [("HEARTH_AWS_S3_SECRET_KEY", "hidden")];
     let config = load(sources(None, &secret, &flags)).expect("no faults");
     assert!(!format!("{config:?}").contains("hidden"));
-    let s3 = config.aws.s3.expect("is there");
+    let s3 = config.aws.s3.expect("is there").service;
     assert_eq!(s3.endpoint, "http://127.0.0.1:9000");
     assert_eq!(
         (s3.region.as_str(), s3.secret_key.as_str()),

@@ -116,7 +116,7 @@ fn whole(call: &Call, begin: u64, end: u64) -> Span {
     let trace = &call.trace;
     let (kind, trigger) = match (call.accepted, trace.face) {
         (true, _) => (SpanKind::Producer, "http"),
-        (false, Face::Event) => (SpanKind::Consumer, "pubsub"),
+        (false, Face::Event | Face::Source) => (SpanKind::Consumer, "pubsub"),
         (false, _) => (SpanKind::Server, "http"),
     };
     let name = match call.accepted {

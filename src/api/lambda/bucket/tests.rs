@@ -33,13 +33,15 @@ pub(crate) async fn store(answers: Vec<Vec<u8>>) -> (String, JoinHandle<Option<V
     (format!("http://{address}"), serving)
 }
 
-pub(crate) fn settings(endpoint: &str, timeout: Duration) -> config::Service {
-    config::Service {
-        endpoint: endpoint.into(),
-        access_key: "hearth".into(),
-        secret_key: "hidden".into(),
-        region: "eu-west-3".into(),
-        timeout,
+pub(crate) fn settings(endpoint: &str, timeout: Duration) -> config::S3 {
+    config::S3 {
+        service: config::Service {
+            endpoint: endpoint.into(),
+            access_key: "hearth".into(),
+            secret_key: "hidden".into(),
+            region: "eu-west-3".into(),
+            timeout,
+        },
         buckets: Vec::new(),
     }
 }

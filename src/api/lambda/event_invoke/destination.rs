@@ -22,7 +22,10 @@ pub(super) enum Unmeant {
 }
 
 /// One of the two; `Some(None)` if it is empty.
-pub(super) fn read(both: &mut Fields, field: &str) -> Result<Option<Option<String>>, Refusal> {
+pub(in crate::api::lambda) fn read(
+    both: &mut Fields,
+    field: &str,
+) -> Result<Option<Option<String>>, Refusal> {
     let Some(mut one) = both.open(field)? else {
         return Ok(None);
     };

@@ -1,7 +1,11 @@
-//! Signs what Hearth asks of a store that speaks S3. There alone the path is signed as it goes over the wire, and not escaped once more.
+//! Signs what Hearth asks of services that speak as AWS's do: of a store that speaks S3, where alone the path is signed as it goes over the
+//! wire, and of others, where it is escaped once more.
 
 use jiff::Timestamp;
+use percent_encoding::utf8_percent_encode;
+use sha2::{Digest, Sha256};
 
+use crate::api::lambda::sigv4::canonical::PATH;
 use crate::api::lambda::sigv4::chunked::EMPTY;
 use crate::api::lambda::sigv4::presign::Signer;
 use crate::api::lambda::sigv4::{ALGORITHM, Key, TERMINATOR, write_time};
@@ -36,9 +40,82 @@ pub fn get(signer: Signer<'_>, host: &str, path: &str, query: &str, now: Timesta
     }
 }
 
+/// The headers of a POST that are signed, beside the host and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    pub authorization: String,
+    pub date: String,
+}
+
+/// What a service is told, and of which of its actions.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    pub content_type: &'a str,
+    pub target: &'a str,
+    pub body: &'a [u8],
+}
+
+/// What makes a POST of an action to this path on this host good for a few minutes from `now`.
+pub fn post(signer: Signer<'_>, host: &str, path: &str, told: Told<'_>, now: Timestamp) -> Posted {
+    const NAMES: &str = "content-type;host;x-amz-date;x-amz-target";
+    let time = write_time(now);
+    let date = &time[..8];
+    let scope = format!("{date}/{}/{}/{TERMINATOR}", signer.region, signer.service);
+    let (path, content) = (utf8_percent_encode(path, PATH), told.content_type);
+    let (target, hash) = (told.target, hex::encode(Sha256::digest(told.body)));
+    let canonical = format!(
+        "POST\n{path}\n\ncontent-type:{content}\nhost:{host}\nx-amz-date:{time}\nx-amz-target:{target}\n\n{NAMES}\n{hash}"
+    );
+    let key = Key::new(signer.secret, date, signer.region, signer.service);
+    let signature = key.sign(&time, &scope, &canonical);
+    let credential = format!("{}/{scope}", signer.access_key);
+    Posted {
+        authorization: format!(
+            "{ALGORITHM} Credential={credential}, SignedHeaders={NAMES}, Signature={signature}"
+        ),
+        date: time,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Signed by botocore 1.44.5.
+    #[test]
+    fn an_action_is_signed_as_others_sign_it() {
+        let signer = Signer {
+            access_key: "AKIDEXAMPLE",
+            secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+            region: "eu-west-3",
+            service: "sqs",
+        };
+        let now = "2026-01-31T12:00:00Z".parse().expect("a time");
+        let told = Told {
+            content_type: "application/x-amz-json-1.0",
+            target: "AmazonSQS.GetQueueUrl",
+            body: br#"{"QueueName": "q"}"#,
+        };
+        for (path, signature) in [
+            (
+                "/",
+                "f0fb4e415a5b38cadb7e179d09db09ceda24852cfa25b3f089698c7c248d1813",
+            ),
+            (
+                "/a%20b/",
+                "ab88cd60681fa5f5d9fd7f87b95a50b9c7b146763330563161a28bac020eb7f9",
+            ),
+        ] {
+            let signed = post(signer, "127.0.0.1:9324", path, told, now);
+            assert_eq!(
+                signed.authorization,
+                format!(
+                    "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260131/eu-west-3/sqs/aws4_request, SignedHeaders=content-type;host;x-amz-date;x-amz-target, Signature={signature}"
+                )
+            );
+            assert_eq!(signed.date, "20260131T120000Z");
+        }
+    }
 
     /// Signed by botocore 1.44.5, which every such store is tried with.
     #[test]

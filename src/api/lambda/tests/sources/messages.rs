@@ -1,0 +1,202 @@
+//! What becomes of messages, while pollers run.
+
+use std::time::Duration;
+
+use super::*;
+
+#[tokio::test]
+async fn what_is_handled_is_gone_and_what_failed_stays() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    let made = face.map("f", json!({"BatchSize": 1})).await;
+    let (stop, running) = run(&face);
+    for n in 0..20 {
+        fake.put(&format!("m-{n}"), "good");
+    }
+    until("all to be handled", async || fake.left().is_empty()).await;
+    fake.put("m-bad", "fail");
+    fake.put("m-good", "good");
+    until("the other to be handled", async || fake.left() == ["m-bad"]).await;
+    let failed = || {
+        let target = face.world.scheduler.find("f").expect("is there");
+        let latest = target.record().latest(50);
+        latest.iter().filter(|call| call.fault.is_some()).count()
+    };
+    until("it to fail", async || failed() == 1).await;
+    // It is shown again, and tried again.
+    fake.show();
+    until("it to fail once more", async || failed() == 2).await;
+    until("that to be told", async || {
+        face.mapping(&id(&made)).await["LastProcessingResult"] == "PROBLEM: Asked: as asked"
+    })
+    .await;
+    assert_eq!(fake.left(), ["m-bad"]);
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
+async fn a_function_says_which_failed() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    for (id, body) in [("m-1", "good"), ("m-report", "report"), ("m-2", "good")] {
+        fake.put(id, body);
+    }
+    let made = face
+        .map(
+            "f",
+            json!({"FunctionResponseTypes": ["ReportBatchItemFailures"]}),
+        )
+        .await;
+    let (stop, running) = run(&face);
+    until("the others to be handled", async || {
+        fake.left() == ["m-report"]
+    })
+    .await;
+    until("it to be told", async || {
+        face.mapping(&id(&made)).await["LastProcessingResult"]
+            == "PROBLEM: the function failed to handle 1 of 3 messages"
+    })
+    .await;
+    // Who is not asked is not heard.
+    face.change(&id(&made), json!({"FunctionResponseTypes": []}))
+        .await;
+    until("the poller to know", async || {
+        fake.show();
+        fake.left().is_empty()
+    })
+    .await;
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
+async fn what_no_filter_wants_is_gone_unseen() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    // What is not filtered out fails, and would stay.
+    fake.put("m-1", "{\"kind\": \"other\"}");
+    fake.put("m-2", "no JSON");
+    fake.put("m-3", "{\"kind\": \"order\"}");
+    let criteria = json!({"Filters": [{"Pattern": "{\"body\": {\"kind\": [\"nothing\"]}}"}]});
+    face.map("f", json!({"FilterCriteria": criteria})).await;
+    let (stop, running) = run(&face);
+    until("all to be filtered out", async || fake.left().is_empty()).await;
+    let target = face.world.scheduler.find("f").expect("is there");
+    assert!(target.record().latest(10).is_empty());
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
+async fn batches_are_gathered_for_a_while() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    for n in 0..25 {
+        fake.put(&format!("m-{n}"), "good");
+    }
+    face.map(
+        "f",
+        json!({"BatchSize": 25, "MaximumBatchingWindowInSeconds": 300}),
+    )
+    .await;
+    let (stop, running) = run(&face);
+    until("the batch to be full", async || fake.left().is_empty()).await;
+    let target = face.world.scheduler.find("f").expect("is there");
+    assert_eq!(target.record().latest(10).len(), 1);
+    // What waits for others when the process ends is given back.
+    fake.put("m-last", "good");
+    until("it to be received", async || fake.messages.lock()[0].2).await;
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+    assert_eq!(
+        *fake.messages.lock(),
+        [("m-last".into(), "good".into(), false)]
+    );
+}
+
+#[tokio::test]
+async fn only_what_is_enabled_is_read_and_a_restart_goes_on() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    let made = face.map("f", json!({"Enabled": false})).await;
+    let (stop, running) = run(&face);
+    fake.put("m-1", "good");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!((fake.left().len(), fake.count("ReceiveMessage")), (1, 0));
+    face.change(&id(&made), json!({"Enabled": true})).await;
+    until("it to be handled", async || fake.left().is_empty()).await;
+    face.change(&id(&made), json!({"Enabled": false})).await;
+    // The request that waits is not broken off: what it brings is given back.
+    fake.put("m-2", "good");
+    until("it to be given back", async || {
+        fake.count("ChangeMessageVisibilityBatch") == 1
+    })
+    .await;
+    assert_eq!(fake.left(), ["m-2"]);
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+
+    face.change(&id(&made), json!({"Enabled": true})).await;
+    let (stop, running) = run(&face);
+    until("the next run to go on", async || fake.left().is_empty()).await;
+    let gone = face
+        .ask("DELETE", &format!("{MAPPINGS}/{}", id(&made)), Value::Null)
+        .await;
+    assert_eq!(gone.status, 202);
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_away_is_asked_again() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    let made = face.map("f", json!({})).await;
+    *fake.away.lock() = true;
+    let (stop, running) = run(&face);
+    until("the fault to be told", async || {
+        face.mapping(&id(&made)).await["LastProcessingResult"]
+            == "PROBLEM: the queues' service is on holiday"
+    })
+    .await;
+    let asked = fake.asked.lock().len();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let asked = fake.asked.lock().len() - asked;
+    assert!((3..=12).contains(&asked), "{asked} times in two minutes");
+    fake.put("m-1", "good");
+    *fake.away.lock() = false;
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    until("it to be handled", async || fake.left().is_empty()).await;
+    assert_eq!(
+        face.mapping(&id(&made)).await.get("LastProcessingResult"),
+        None
+    );
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
+async fn without_its_function_a_mapping_does_nothing() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    let made = face.map("f", json!({})).await;
+    let deleted = face
+        .ask("DELETE", "/2015-03-31/functions/f", Value::Null)
+        .await;
+    assert_eq!(deleted.status, 204);
+    let (stop, running) = run(&face);
+    fake.put("m-1", "good");
+    until("it to be told", async || {
+        let there = face.mapping(&id(&made)).await;
+        there["State"] == "Enabled"
+            && there["LastProcessingResult"] == "PROBLEM: there is no function \"f\""
+    })
+    .await;
+    assert_eq!((fake.left().len(), fake.count("ReceiveMessage")), (1, 0));
+    // Whatever has the name next is called.
+    face.create("f", json!({})).await;
+    until("it to be handled", async || fake.left().is_empty()).await;
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}

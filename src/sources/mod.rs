@@ -1,0 +1,242 @@
+//! Event source mappings: functions are called with the messages of queues. One task follows the mappings that the store has, and keeps a poller
+//! for each that is enabled: it waits for messages, gathers them into batches, calls the function with each, and takes away what was handled.
+//! What is not taken away comes again when the queue shows it again; so a message is handled at least once, whatever happens to this process.
+//!
+//! ```text
+//! store ─▶ follow ─▶ poller: receive ─▶ filter ─▶ Scheduler::invoke ─▶ outcome ─▶ delete
+//! ```
+//!
+//! Processes that share a store each have their pollers: a queue gives a message to one of them. Where there are no mappings, nothing runs but
+//! the task that waits for some.
+
+pub mod event;
+pub mod outcome;
+mod poller;
+pub mod queues;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::filter::Filter;
+use crate::domain::mapping::{Mapping, MappingId};
+use crate::scheduler::Scheduler;
+use crate::sources::poller::Poller;
+use crate::sources::queues::Queues;
+use crate::store::Store;
+use crate::store::change::{Change, Changes};
+use crate::task;
+
+/// Between two attempts to read the mappings from a store that is away.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+/// What batches under way may take together, in KiB.
+const ROOM_KIB: usize = 256 * 1024;
+
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How queues are asked; `None` if there is nobody to ask.
+    pub queues: Option<Queues>,
+    /// Batches of one mapping at the same time, unless it says how many.
+    pub parallel: usize,
+}
+
+#[derive(Debug)]
+pub struct Sources {
+    scheduler: Arc<Scheduler>,
+    store: Arc<dyn Store>,
+    options: Options,
+    /// This process changed a mapping.
+    changed: Notify,
+    /// What is wrong with which mapping, as this process sees it.
+    problems: Mutex<HashMap<MappingId, Problems>>,
+    room: Arc<Semaphore>,
+}
+
+/// Two things may be wrong with a mapping at the same time.
+#[derive(Debug, Default)]
+struct Problems {
+    /// The queue cannot be read.
+    queue: Option<String>,
+    /// The function cannot be called, or failed.
+    function: Option<String>,
+}
+
+/// A mapping with what is made of it once.
+#[derive(Debug, PartialEq)]
+struct Plan {
+    mapping: Mapping,
+    filters: Vec<Filter>,
+}
+
+impl Plan {
+    /// Patterns were looked at when they were written. One that is none any more lets nothing pass: whoever sees that loses nothing.
+    fn new(mapping: Mapping) -> Option<Self> {
+        let filters = mapping.filters.iter().map(|text| Filter::parse(text));
+        let filters = filters.collect::<Option<_>>()?;
+        Some(Self { mapping, filters })
+    }
+}
+
+/// A poller that runs, until it is told that there is no plan any more.
+struct Running {
+    plan: watch::Sender<Option<Arc<Plan>>>,
+    task: JoinHandle<Option<()>>,
+}
+
+impl Sources {
+    pub fn new(scheduler: Arc<Scheduler>, store: Arc<dyn Store>, options: Options) -> Arc<Self> {
+        Arc::new(Self {
+            scheduler,
+            store,
+            options,
+            changed: Notify::new(),
+            problems: Mutex::default(),
+            room: Arc::new(Semaphore::new(ROOM_KIB)),
+        })
+    }
+
+    /// How queues are asked, if there is anybody to ask.
+    pub fn queues(&self) -> Option<&Queues> {
+        self.options.queues.as_ref()
+    }
+
+    /// A mapping was written by this process: what other processes write, the store tells.
+    pub fn changed(&self) {
+        self.changed.notify_one();
+    }
+
+    /// What is wrong with a mapping now, if anything is.
+    pub fn problem(&self, mapping: &Mapping) -> Option<String> {
+        if !mapping.enabled {
+            return None;
+        }
+        if self.options.queues.is_none() {
+            return Some("aws.sqs in the configuration of this Hearth names no queues".into());
+        }
+        let problems = self.problems.lock();
+        let of = problems.get(&mapping.id)?;
+        of.queue.clone().or_else(|| of.function.clone())
+    }
+
+    /// Says of a mapping that its queue cannot be read, or that it can. Whether that is news.
+    fn queue_is(&self, id: MappingId, problem: Option<String>) -> bool {
+        let mut problems = self.problems.lock();
+        let of = &mut problems.entry(id).or_default().queue;
+        let news = of.is_some() != problem.is_some();
+        *of = problem;
+        news
+    }
+
+    /// The same of its function.
+    fn function_is(&self, id: MappingId, problem: Option<String>) -> bool {
+        let mut problems = self.problems.lock();
+        let of = &mut problems.entry(id).or_default().function;
+        let news = of.is_some() != problem.is_some();
+        *of = problem;
+        news
+    }
+
+    /// Follows the mappings until `stop`, and ends when the batches under way have ended.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let mut changes = self.store.changes();
+        let mut running: HashMap<MappingId, Running> = HashMap::new();
+        let mut away = false;
+        while !stop.is_cancelled() && self.queues().is_some() {
+            match stop.run_until_cancelled(self.store.mappings()).await {
+                None => break,
+                Some(Ok(all)) => {
+                    if std::mem::take(&mut away) {
+                        tracing::info!("event source mappings can be read again");
+                    }
+                    self.apply(all, &mut running, &stop);
+                    stop.run_until_cancelled(self.news(&mut changes)).await;
+                }
+                Some(Err(error)) => {
+                    if !std::mem::replace(&mut away, true) {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::info!(error, "event source mappings wait for the store");
+                    }
+                    let pause = tokio::time::sleep(STORE_RETRY);
+                    stop.run_until_cancelled(pause).await;
+                }
+            }
+        }
+        stop.cancelled().await;
+        join_all(running.into_values().map(|running| running.task)).await;
+    }
+
+    /// Waits until a mapping may have changed.
+    async fn news(&self, changes: &mut Changes) {
+        loop {
+            tokio::select! {
+                () = self.changed.notified() => return,
+                change = changes.next() => match change {
+                    Some(Change::Mappings | Change::Anything) => return,
+                    Some(_) => {}
+                    // Nobody else writes there any more.
+                    None => return self.changed.notified().await,
+                },
+            }
+        }
+    }
+
+    /// Starts, stops and tells pollers, so that there is one for each mapping that is to have one.
+    fn apply(
+        self: &Arc<Self>,
+        all: Vec<Mapping>,
+        running: &mut HashMap<MappingId, Running>,
+        stop: &CancellationToken,
+    ) {
+        running.retain(|_, running| !running.task.is_finished());
+        let wanted = all.into_iter().filter(|mapping| mapping.enabled);
+        let wanted = wanted.filter_map(|mapping| {
+            let id = mapping.id;
+            let plan = Plan::new(mapping);
+            if plan.is_none() {
+                tracing::error!(mapping = %id, "a filter of this mapping cannot be read, so it does nothing");
+                let problem = "a filter pattern cannot be read".to_owned();
+                self.queue_is(id, Some(problem));
+            }
+            Some((id, Arc::new(plan?)))
+        });
+        let mut wanted: HashMap<_, _> = wanted.collect();
+        running.retain(|id, running| {
+            let plan = wanted.remove(id);
+            let there = running.plan.borrow();
+            // Another queue, or one that was there before under the same id, is another poller's.
+            let keeps = match (&*there, &plan) {
+                (Some(there), Some(plan)) => there.mapping.queue == plan.mapping.queue,
+                _ => false,
+            };
+            let same = *there == plan;
+            drop(there);
+            match plan {
+                Some(plan) if keeps => {
+                    if !same {
+                        running.plan.send_replace(Some(plan));
+                    }
+                    true
+                }
+                plan => {
+                    running.plan.send_replace(None);
+                    self.problems.lock().remove(id);
+                    wanted.extend(plan.map(|plan| (*id, plan)));
+                    false
+                }
+            }
+        });
+        for (id, plan) in wanted {
+            self.problems.lock().remove(&id);
+            let (told, plan) = watch::channel(Some(plan));
+            let poller = Poller::new(self.clone(), id, plan, stop.clone());
+            let task = task::spawn(task::Kind::Local, "event source", poller.run());
+            running.insert(id, Running { plan: told, task });
+        }
+    }
+}
