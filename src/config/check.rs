@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::raw::{Fault, Faults, Values};
 use crate::config::{
-    Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, Server,
-    S3, Service, Sqs, Store, Tls, Traces, Urls, Worker,
+    Aws, Config, Engine, Events, Images, Invocations, Limits, Log, Logs, Pool, Reach, S3, Server,
+    Service, Sqs, Store, Tls, Traces, Urls, Worker,
 };
 use crate::domain::aws::Place;
 use crate::domain::destination::Destination;

@@ -14,8 +14,8 @@ use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
 use crate::domain::layer;
-use crate::domain::signing::{Config, Id as SigningId};
 use crate::domain::mapping::{self, Mapping, MappingId};
+use crate::domain::signing::{Config, Id as SigningId};
 use crate::domain::version::{Edit, Head, Published};
 use crate::sim::weather::{Operation, Weather};
 use crate::store::answers::{self, Answers, Begun, Ended};
@@ -23,8 +23,8 @@ use crate::store::change::{Changes, Teller};
 use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
-use crate::store::signing::Signing;
 use crate::store::mappings::Mappings;
+use crate::store::signing::Signing;
 use crate::store::versions::Versions;
 use crate::store::{Error, Store};
 
@@ -162,7 +162,6 @@ impl Signing for Packages {
     }
     fn delete_signing<'a>(&'a self, _: &'a SigningId) -> BoxFuture<'a, Result<bool, Error>> {
         async { Ok(false) }.boxed()
-    }
     }
 }
 

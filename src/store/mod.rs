@@ -28,16 +28,16 @@ use futures_util::future::BoxFuture;
 use crate::domain::function::Function;
 use crate::domain::id::FunctionId;
 use crate::domain::key::KeyRecord;
-use crate::domain::signing::Id as SigningId;
 use crate::domain::mapping::MappingId;
+use crate::domain::signing::Id as SigningId;
 use crate::domain::version::Version;
 use crate::store::answers::Answers;
 use crate::store::change::Changes;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::events::Events;
 use crate::store::layers::Layers;
-use crate::store::signing::Signing;
 use crate::store::mappings::Mappings;
+use crate::store::signing::Signing;
 use crate::store::versions::Versions;
 
 #[derive(Debug, thiserror::Error)]
@@ -97,16 +97,7 @@ pub struct Content {
 
 /// Boxed futures, because the warm path never asks the store.
 pub trait Store:
-    Answers
-    + DeadLetters
-    + Events
-    + Layers
-    + Mappings
-    + Signing
-    + Versions
-    + Send
-    + Sync
-    + fmt::Debug
+    Answers + DeadLetters + Events + Layers + Mappings + Signing + Versions + Send + Sync + fmt::Debug
 {
     /// Every function.
     fn functions(&self) -> BoxFuture<'_, Result<Vec<Function>, Error>>;

@@ -5,8 +5,8 @@ mod answers;
 mod dead_letters;
 pub mod events;
 mod layers;
-pub mod signing;
 pub mod mappings;
+pub mod signing;
 pub mod versions;
 
 use std::collections::BTreeMap;

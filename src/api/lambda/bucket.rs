@@ -145,7 +145,10 @@ impl Client {
     pub fn new(settings: &config::S3) -> Result<Self, NoEndpoint> {
         let wrong = || NoEndpoint(settings.service.endpoint.clone());
         let uri: Uri = settings.service.endpoint.parse().map_err(|_odd| wrong())?;
-        let connector = outbound(HttpConnector::new(), CONNECT_TIMEOUT.min(settings.service.timeout));
+        let connector = outbound(
+            HttpConnector::new(),
+            CONNECT_TIMEOUT.min(settings.service.timeout),
+        );
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_FOR)
