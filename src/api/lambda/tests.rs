@@ -384,7 +384,7 @@ async fn what_is_wrong_is_said_in_awss_words() {
         ),
         (
             "POST",
-            "/2020-04-22/code-signing-configs",
+            "/2025-11-30/capacity-providers",
             501,
             "NotImplementedException",
         ),
