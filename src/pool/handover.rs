@@ -116,6 +116,16 @@ fn take(place: &mut Place) -> Option<Result<Handed, Box<Failed>>> {
     }
 }
 
+impl Drop for Taker {
+    /// What is given from now on comes back to the giver.
+    fn drop(&mut self) {
+        let mut place = self.0.lock();
+        if matches!(*place, Place::Empty(..)) {
+            *place = Place::Closed;
+        }
+    }
+}
+
 impl fmt::Debug for Giver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Giver")

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::domain::filter::Filter;
@@ -115,6 +116,12 @@ pub fn batches(queue: &Queue, messages: Vec<Message>) -> Vec<Batch> {
     all
 }
 
+/// What a message takes while it is waited for and written into an event: it is there twice then.
+pub fn footprint(message: &Message) -> usize {
+    const REST: usize = 1024;
+    2 * size(message) + REST
+}
+
 /// Bytes that a message takes in an event, or a little less.
 pub fn size(message: &Message) -> usize {
     let attributes = message.message_attributes.values();
@@ -155,14 +162,12 @@ pub fn is_wanted(filters: &[Filter], queue: &Queue, message: &Message) -> bool {
     {
         return true;
     }
-    let inner = serde_json::from_str::<Value>(&message.body);
-    let Some(inner) = inner
-        .ok()
-        .filter(|inner| inner.is_object() || inner.is_array())
-    else {
-        return false;
+    value["body"] = match serde_json::from_str::<Value>(&message.body) {
+        Ok(inner) if inner.is_object() || inner.is_array() => inner,
+        Ok(_) => return false,
+        // JSON that no value here can hold, with half a surrogate pair or a number out of range: what cannot be judged is not taken away.
+        Err(_) => return serde_json::from_str::<IgnoredAny>(&message.body).is_ok(),
     };
-    value["body"] = inner;
     let mut into = filters.iter().filter(|filter| filter.looks_into("body"));
     into.any(|filter| filter.matches(&value))
 }
@@ -264,6 +269,12 @@ pub(super) mod tests {
         assert!(!wanted(&[json], r#"{"k": "w"}"#));
         assert!(!wanted(&[json], "v"), "it is no JSON");
         assert!(!wanted(&[json], "\"v\""));
+        for odd in [
+            r#"{"k": "w", "cut": "\ud83d"}"#,
+            r#"{"k": "w", "n": 1e999}"#,
+        ] {
+            assert!(wanted(&[json], odd), "nobody can say that it is not");
+        }
         assert!(
             !wanted(&[r#"{"body": {"k": [{"exists": false}]}}"#], "text"),
             "only JSON is looked into"

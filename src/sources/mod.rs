@@ -15,6 +15,7 @@ mod poller;
 pub mod queues;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ use crate::task;
 
 /// Between two attempts to read the mappings from a store that is away.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Between two looks for pollers that are not there, though nothing changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// What batches under way may take together, in KiB.
 const ROOM_KIB: usize = 256 * 1024;
 
@@ -146,6 +149,8 @@ impl Sources {
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut changes = self.store.changes();
         let mut running: HashMap<MappingId, Running> = HashMap::new();
+        // They were told to end, and may have batches under way.
+        let mut ending = Vec::new();
         let mut away = false;
         while !stop.is_cancelled() && self.queues().is_some() {
             match stop.run_until_cancelled(self.store.mappings()).await {
@@ -154,7 +159,7 @@ impl Sources {
                     if std::mem::take(&mut away) {
                         tracing::info!("event source mappings can be read again");
                     }
-                    self.apply(all, &mut running, &stop);
+                    self.apply(all, &mut running, &mut ending, &stop);
                     stop.run_until_cancelled(self.news(&mut changes)).await;
                 }
                 Some(Err(error)) => {
@@ -168,19 +173,25 @@ impl Sources {
             }
         }
         stop.cancelled().await;
-        join_all(running.into_values().map(|running| running.task)).await;
+        ending.extend(running.into_values().map(|running| running.task));
+        join_all(ending).await;
     }
 
-    /// Waits until a mapping may have changed.
+    /// Waits until a mapping may have changed, or a poller may have ended by a fault.
     async fn news(&self, changes: &mut Changes) {
+        let mut look_again = pin!(tokio::time::sleep(LOOK_AGAIN));
         loop {
             tokio::select! {
                 () = self.changed.notified() => return,
+                () = &mut look_again => return,
                 change = changes.next() => match change {
                     Some(Change::Mappings | Change::Anything) => return,
                     Some(_) => {}
                     // Nobody else writes there any more.
-                    None => return self.changed.notified().await,
+                    None => {
+                        tokio::time::timeout(LOOK_AGAIN, self.changed.notified()).await.ok();
+                        return;
+                    }
                 },
             }
         }
@@ -191,22 +202,24 @@ impl Sources {
         self: &Arc<Self>,
         all: Vec<Mapping>,
         running: &mut HashMap<MappingId, Running>,
+        ending: &mut Vec<JoinHandle<Option<()>>>,
         stop: &CancellationToken,
     ) {
         running.retain(|_, running| !running.task.is_finished());
+        ending.retain(|task| !task.is_finished());
+        let mut unreadable = Vec::new();
         let wanted = all.into_iter().filter(|mapping| mapping.enabled);
         let wanted = wanted.filter_map(|mapping| {
             let id = mapping.id;
             let plan = Plan::new(mapping);
             if plan.is_none() {
                 tracing::error!(mapping = %id, "a filter of this mapping cannot be read, so it does nothing");
-                let problem = "a filter pattern cannot be read".to_owned();
-                self.queue_is(id, Some(problem));
+                unreadable.push(id);
             }
             Some((id, Arc::new(plan?)))
         });
         let mut wanted: HashMap<_, _> = wanted.collect();
-        running.retain(|id, running| {
+        let gone = running.extract_if(|id, running| {
             let plan = wanted.remove(id);
             let there = running.plan.borrow();
             // Another queue, or one that was there before under the same id, is another poller's.
@@ -221,16 +234,20 @@ impl Sources {
                     if !same {
                         running.plan.send_replace(Some(plan));
                     }
-                    true
+                    false
                 }
                 plan => {
                     running.plan.send_replace(None);
                     self.problems.lock().remove(id);
                     wanted.extend(plan.map(|plan| (*id, plan)));
-                    false
+                    true
                 }
             }
         });
+        ending.extend(gone.map(|(_, running)| running.task));
+        for id in unreadable {
+            self.queue_is(id, Some("a filter pattern cannot be read".to_owned()));
+        }
         for (id, plan) in wanted {
             self.problems.lock().remove(&id);
             let (told, plan) = watch::channel(Some(plan));

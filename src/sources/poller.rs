@@ -50,6 +50,10 @@ const CALL_AGAIN_MAX: Duration = Duration::from_secs(5);
 /// How often it is tried to take messages away that were handled, and before the second time.
 const DELETE_ATTEMPTS: u32 = 4;
 const DELETE_AGAIN: Duration = Duration::from_millis(250);
+/// Messages that a function would have for a little less than its time before others have them too are still for it.
+const SLACK: Duration = Duration::from_secs(2);
+/// More bytes of messages are written, and looked into, where it may take long.
+const INLINE_MAX: usize = 64 * 1024;
 /// What is still to be given back when the process stops has this long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -247,7 +251,9 @@ impl Poller {
                 return Err(Nothing::Over);
             };
             let now = clock::now();
-            let window = Duration::from_secs(u64::from(plan.mapping.window_seconds));
+            // No longer than that the function still has all of its time before anybody else has the messages.
+            let spare = place.visibility.saturating_sub(self.timeout(&plan) + SLACK);
+            let window = Duration::from_secs(u64::from(plan.mapping.window_seconds)).min(spare);
             let left =
                 first.map(|first| window.saturating_sub(now.saturating_duration_since(first)));
             let size = plan.mapping.batch_size as usize;
@@ -261,13 +267,9 @@ impl Poller {
                         received,
                     });
                 }
-                // A queue waits for whole seconds only.
-                (_, Some(left)) if left < SECOND => {
-                    stop.run_until_cancelled(tokio::time::sleep(left)).await;
-                    continue;
-                }
                 _ => {}
             }
+            // A queue waits for whole seconds only: in the last one it is asked for what it has.
             // A group whose messages somebody has is free when they are handled, and some services look at that only when they are asked.
             let busy = plan.mapping.queue.is_fifo() && !self.running.is_empty();
             let long = if busy { SECOND } else { LONG_POLL };
@@ -300,17 +302,25 @@ impl Poller {
                 self.pause(left.map_or(SHORTEST, |left| left.min(SHORTEST)))
                     .await;
             }
-            let (wanted, unwanted): (Vec<_>, Vec<_>) = received
-                .into_iter()
-                .partition(|message| event::is_wanted(&plan.filters, &plan.mapping.queue, message));
+            // It may have waited for long before any of these came.
+            let came = clock::now();
+            let (wanted, unwanted) = sorted(plan, received).await;
             self.discard(&place, unwanted).await;
             bytes += wanted.iter().map(event::size).sum::<usize>();
             messages.extend(wanted);
             if messages.is_empty() {
                 return Err(Nothing::Came);
             }
-            first.get_or_insert(now);
+            first.get_or_insert(came);
         }
+    }
+
+    /// How long the function may take.
+    fn timeout(&self, plan: &Plan) -> Duration {
+        let resolved = self.function(plan);
+        resolved.map_or(Duration::ZERO, |resolved| {
+            resolved.target.function.timeout()
+        })
     }
 
     /// Messages that no filter wants are nobody's any more.
@@ -325,7 +335,13 @@ impl Poller {
     }
 
     async fn begin(&mut self, gathered: Gathered) {
-        let kib = gathered.messages.iter().map(event::size).sum::<usize>() / 1024 + 1;
+        let kib = gathered
+            .messages
+            .iter()
+            .map(event::footprint)
+            .sum::<usize>()
+            / 1024
+            + 1;
         let kib = u32::try_from(kib.min(ROOM_KIB)).unwrap_or(u32::MAX);
         let room = self.sources.room.clone().acquire_many_owned(kib).await;
         let serving = Serving {
@@ -342,6 +358,20 @@ impl Poller {
                 let _room = room;
                 serving.run(messages).await
             }));
+    }
+}
+
+/// Those that the function is called with, and the others. Looking into many takes long.
+async fn sorted(plan: Arc<Plan>, received: Vec<Message>) -> (Vec<Message>, Vec<Message>) {
+    let large = received.iter().map(event::size).sum::<usize>() > INLINE_MAX;
+    let sort = move || {
+        received
+            .into_iter()
+            .partition(|message| event::is_wanted(&plan.filters, &plan.mapping.queue, message))
+    };
+    match large {
+        false => sort(),
+        true => task::blocking("look into messages", sort).await,
     }
 }
 
@@ -401,7 +431,7 @@ struct Serving {
 impl Serving {
     async fn run(self, messages: Vec<Message>) -> Served {
         let queue = self.plan.mapping.queue.clone();
-        let large = messages.iter().map(event::size).sum::<usize>() > 64 * 1024;
+        let large = messages.iter().map(event::size).sum::<usize>() > INLINE_MAX;
         let batches = match large {
             false => event::batches(&queue, messages),
             true => {
@@ -486,7 +516,8 @@ impl Serving {
         }
     }
 
-    /// The function's answer, whole. A call that does not reach it is tried again while nobody else can have the messages.
+    /// The function's answer, whole. It is not called, and a call that does not reach it is not tried again, when somebody else could have the
+    /// messages before it has ended.
     async fn call(&self, event: &Bytes) -> Result<Bytes, Fault> {
         let mapping = &self.plan.mapping;
         let scheduler = &self.sources.scheduler;
@@ -495,6 +526,11 @@ impl Serving {
             let (name, qualifier) = (mapping.function.as_str(), mapping.qualifier.as_deref());
             let resolved = scheduler.resolve(name, qualifier);
             let resolved = resolved.map_err(|_gone| Fault::NotFound(name.to_owned()))?;
+            let timeout = resolved.target.function.timeout();
+            let taken = clock::now().saturating_duration_since(self.received);
+            if taken > SLACK && taken + timeout > self.place.visibility {
+                return Err(Fault::WaitedTooLong(taken));
+            }
             let trace = scheduler.traces();
             let invocation = Invocation {
                 request_id: RequestId::generate(),
@@ -513,10 +549,8 @@ impl Serving {
                 return Err(fault);
             }
             metrics::source_throttled();
-            let timeout = u64::from(resolved.target.function.timeout_seconds);
             let taken = clock::now().saturating_duration_since(self.received);
-            let needed = taken + wait + Duration::from_secs(timeout);
-            if needed > self.place.visibility {
+            if taken + wait + timeout > self.place.visibility {
                 return Err(fault);
             }
             let pause = tokio::time::sleep(wait);

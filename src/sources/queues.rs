@@ -272,10 +272,14 @@ impl Queues {
             code: last.code.clone(),
             message: last.message.clone().unwrap_or_default(),
         });
-        let left = failed.iter().filter_map(|one| {
+        let left = failed.iter().map(|one| {
             let at: usize = one.id.parse().ok()?;
             handles.get(at).cloned()
         });
-        (left.collect(), refusal)
+        match left.collect() {
+            Some(left) => (left, refusal),
+            // Which of them it means, it does not say.
+            None => (handles, refusal),
+        }
     }
 }

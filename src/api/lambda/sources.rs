@@ -9,7 +9,6 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::api::body::Body;
-use crate::api::control::change::TAGS_MAX;
 use crate::api::control::deploy::mappings::Kept;
 use crate::api::error::Problem;
 use crate::api::lambda::errors::Refusal;
@@ -18,9 +17,7 @@ use crate::api::lambda::list::{Page, marker};
 use crate::api::lambda::names::Named;
 use crate::api::lambda::routes::Do;
 use crate::api::lambda::sources::wish::Wish;
-use crate::api::lambda::{
-    Asked, Lambda, Shown, create as functions, json as answer, names, policy,
-};
+use crate::api::lambda::{Asked, Lambda, Shown, change, json as answer, names, policy};
 use crate::clock;
 use crate::domain::id::FunctionName;
 use crate::domain::mapping::{Edit, MAPPINGS_MAX, Mapping, MappingId, Queue, RECEIVE_MAX};
@@ -409,28 +406,17 @@ pub(super) async fn tags(face: &Lambda, asked: &Asked) -> Result<Response<Body>,
 }
 
 pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
-    let mut fields = Fields::of(&asked.body)?;
-    let Some(more) = functions::tags(&mut fields)? else {
-        fields.missing("Tags");
-        return Err(Refusal::validation(&fields.faults));
-    };
-    fields.finish()?;
+    let more = change::given_tags(&asked)?;
     let does = (Do::TagResource, "TagResource");
     retag(face, &asked, does, |tags| {
-        tags.extend(more.clone());
-        match tags.len() > TAGS_MAX {
-            true => Err(Refusal::parameter(
-                "Number of tags exceeds resource tag limit.",
-            )),
-            false => Ok(()),
-        }
+        *tags = change::with_more_tags(tags, &more)?;
+        Ok(())
     })
     .await
 }
 
 pub(super) async fn untag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
-    let keys = asked.query.iter().filter(|(name, _)| name == "tagKeys");
-    let keys: Vec<String> = keys.map(|(_, key)| key.clone()).collect();
+    let keys = change::tag_keys(&asked)?;
     let does = (Do::UntagResource, "UntagResource");
     retag(face, &asked, does, |tags| {
         tags.retain(|key, _| !keys.contains(key));
