@@ -171,7 +171,14 @@ impl Deploy {
                     self.scheduler.publish(next);
                     return Ok(());
                 }
-                Err(store::Error::Stale) => self.catch_up(&current.id).await,
+                Err(store::Error::Stale) => {
+                    self.catch_up(&current.id).await;
+                    self.catch_up_published(&current.id).await;
+                    if self.target(called)?.published().alias(alias).is_some() {
+                        // Another process has made it meanwhile: the policy is that one's.
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(self.failed(&error, &current).await),
             }
         }
