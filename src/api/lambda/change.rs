@@ -14,7 +14,7 @@ use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::{self, Named};
 use crate::api::lambda::routes::Do;
-use crate::api::lambda::{Asked, Lambda, create, empty, json as answer, runtimes, signing};
+use crate::api::lambda::{Asked, Lambda, create, empty, json as answer, runtimes};
 use crate::domain::aws;
 use crate::domain::function::{Function, LATEST};
 use crate::scheduler::Target;
@@ -150,9 +150,6 @@ fn unqualified(face: &Lambda, named: &Named) -> Result<std::sync::Arc<Target>, R
 }
 
 pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
-    if signing::is_tagged(&asked) {
-        return signing::tag(face, asked).await;
-    }
     let target = tagged(face, &asked, Do::TagResource, "TagResource")?;
     let more = given_tags(&asked)?;
     with_more_tags(&target.function.tags, &more)?;
@@ -166,9 +163,6 @@ pub(super) async fn tag(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
 }
 
 pub(super) async fn untag(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
-    if signing::is_tagged(&asked) {
-        return signing::untag(face, asked).await;
-    }
     let target = tagged(face, &asked, Do::UntagResource, "UntagResource")?;
     let keys = tag_keys(&asked)?;
     let changed = apply(face, asked, &target, move |current| {
@@ -180,10 +174,7 @@ pub(super) async fn untag(face: &Lambda, asked: Asked) -> Result<Response<Body>,
     Ok(empty(StatusCode::NO_CONTENT))
 }
 
-pub(super) async fn tags(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
-    if signing::is_tagged(asked) {
-        return signing::tags(face, asked).await;
-    }
+pub(super) fn tags(face: &Lambda, asked: &Asked) -> Result<Response<Body>, Refusal> {
     let target = tagged(face, asked, Do::ListTags, "ListTags")?;
     Ok(answer(
         StatusCode::OK,

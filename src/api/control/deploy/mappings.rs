@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::api::control::deploy::layers::unavailable;
 use crate::api::control::deploy::{Deploy, apart};
 use crate::api::error::Problem;
-use crate::domain::fault::with_sources;
 use crate::domain::mapping::{Edit, Mapping, MappingId};
 use crate::store;
-use crate::telemetry::metrics;
+
+const WHAT: &str = "mappings";
 
 /// What became of an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +22,13 @@ pub enum Kept {
 
 impl Deploy {
     pub async fn mappings(&self) -> Result<Vec<Mapping>, Problem> {
-        self.store.mappings().await.map_err(|error| failed(&error))
+        let read = self.store.mappings().await;
+        read.map_err(|error| unavailable(WHAT, "all", &error))
     }
 
     pub async fn mapping(&self, id: MappingId) -> Result<Option<Mapping>, Problem> {
         let read = self.store.mapping(id).await;
-        read.map_err(|error| failed(&error))
+        read.map_err(|error| unavailable(WHAT, id, &error))
     }
 
     /// Writes an edit; `told` is called when the store has it, or may have it.
@@ -49,29 +51,9 @@ impl Deploy {
                 }
                 Err(store::Error::Stale) => Ok(Kept::Stale),
                 Err(store::Error::PlaceTaken(by)) => Ok(Kept::Taken(by)),
-                Err(error) => Err(failed(&error)),
+                Err(error) => Err(unavailable(WHAT, id, &error)),
             }
         })
         .await
-    }
-}
-
-/// What a store that failed means for the client.
-fn failed(error: &store::Error) -> Problem {
-    metrics::store_error("mappings");
-    match error {
-        store::Error::DiskFull { operation, source } => {
-            metrics::disk_full("store");
-            tracing::error!(
-                operation,
-                source = with_sources(&**source),
-                "the store's disk is full"
-            );
-            Problem::DiskFull
-        }
-        error => {
-            tracing::error!(error = with_sources(error), "store failed");
-            Problem::StoreUnavailable
-        }
     }
 }

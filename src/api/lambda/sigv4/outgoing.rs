@@ -23,18 +23,11 @@ pub struct Headers {
 pub fn get(signer: Signer<'_>, host: &str, path: &str, query: &str, now: Timestamp) -> Headers {
     const NAMES: &str = "host;x-amz-content-sha256;x-amz-date";
     let time = write_time(now);
-    let date = &time[..8];
-    let scope = format!("{date}/{}/{}/{TERMINATOR}", signer.region, signer.service);
     let canonical = format!(
         "GET\n{path}\n{query}\nhost:{host}\nx-amz-content-sha256:{EMPTY}\nx-amz-date:{time}\n\n{NAMES}\n{EMPTY}"
     );
-    let key = Key::new(signer.secret, date, signer.region, signer.service);
-    let signature = key.sign(&time, &scope, &canonical);
-    let credential = format!("{}/{scope}", signer.access_key);
     Headers {
-        authorization: format!(
-            "{ALGORITHM} Credential={credential}, SignedHeaders={NAMES}, Signature={signature}"
-        ),
+        authorization: authorization(signer, &time, NAMES, &canonical),
         date: time,
         content: EMPTY,
     }
@@ -59,22 +52,25 @@ pub struct Told<'a> {
 pub fn post(signer: Signer<'_>, host: &str, path: &str, told: Told<'_>, now: Timestamp) -> Posted {
     const NAMES: &str = "content-type;host;x-amz-date;x-amz-target";
     let time = write_time(now);
-    let date = &time[..8];
-    let scope = format!("{date}/{}/{}/{TERMINATOR}", signer.region, signer.service);
     let (path, content) = (utf8_percent_encode(path, PATH), told.content_type);
     let (target, hash) = (told.target, hex::encode(Sha256::digest(told.body)));
     let canonical = format!(
         "POST\n{path}\n\ncontent-type:{content}\nhost:{host}\nx-amz-date:{time}\nx-amz-target:{target}\n\n{NAMES}\n{hash}"
     );
-    let key = Key::new(signer.secret, date, signer.region, signer.service);
-    let signature = key.sign(&time, &scope, &canonical);
-    let credential = format!("{}/{scope}", signer.access_key);
     Posted {
-        authorization: format!(
-            "{ALGORITHM} Credential={credential}, SignedHeaders={NAMES}, Signature={signature}"
-        ),
+        authorization: authorization(signer, &time, NAMES, &canonical),
         date: time,
     }
+}
+
+/// The header for a canonical request, of which these headers are signed.
+fn authorization(signer: Signer<'_>, time: &str, names: &str, canonical: &str) -> String {
+    let date = &time[..8];
+    let scope = format!("{date}/{}/{}/{TERMINATOR}", signer.region, signer.service);
+    let key = Key::new(signer.secret, date, signer.region, signer.service);
+    let signature = key.sign(time, &scope, canonical);
+    let credential = format!("{}/{scope}", signer.access_key);
+    format!("{ALGORITHM} Credential={credential}, SignedHeaders={names}, Signature={signature}")
 }
 
 #[cfg(test)]
