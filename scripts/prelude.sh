@@ -33,6 +33,15 @@ run() {
     [ -n "$DRY_RUN" ] || "$@"
 }
 
+# build_hearth PROFILE OPTION…: the binary. A debug build is made with what the tests depend on: that gives some libraries more features, and
+# with others they, and all that is built on them, would be compiled once for the tests and once for the suites that start a server.
+build_hearth() {
+    local profile=$1 with=()
+    shift
+    [ "$profile" != dev ] || with=(--test tidy)
+    run cargo build --locked --profile "$profile" --manifest-path "$ROOT/Cargo.toml" --bin hearth "${with[@]}" "$@"
+}
+
 # Root if we are, else sudo that asks nothing. A prompt in the middle of a script is a hang in CI.
 as_root() {
     if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi

@@ -40,7 +40,7 @@ fi
 "$ROOT/scripts/shims.sh"
 [ -n "${SKIP_DASHBOARD:-}" ] || "$ROOT/scripts/dashboard.sh"
 say "Building hearth ($PROFILE)"
-run cargo build --locked --profile "$PROFILE" --manifest-path "$ROOT/Cargo.toml" --bin hearth
+build_hearth "$PROFILE"
 
 if [ -n "$DRY_RUN" ]; then
     say "Starting hearth on 127.0.0.1:${PORT:-8080}, state in $HEARTH_STATE_DIR"

@@ -18,7 +18,7 @@ pip_tool() {
 }
 
 build_server() {
-    cargo build --locked --quiet --bin hearth
+    build_hearth dev --quiet
     runtimes/provided/build.sh
 }
 

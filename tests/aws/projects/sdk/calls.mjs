@@ -103,7 +103,7 @@ test('errors have classes of their own', async () => {
   }
   for (const [name, status, attempts, command] of [
     ['ValidationException', 400, 1, new sdk.UpdateFunctionConfigurationCommand({ FunctionName, MemorySize: 1 })],
-    ['NotImplementedException', 501, 1, new sdk.CreateCodeSigningConfigCommand({ AllowedPublishers: { SigningProfileVersionArns: ['x'] } })],
+    ['NotImplementedException', 501, 1, new sdk.GetFunctionScalingConfigCommand({ FunctionName, Qualifier: '1' })],
   ]) {
     await assert.rejects(client.send(command), (error) => {
       assert.deepEqual([error.name, error.$metadata.httpStatusCode, error.$metadata.attempts], [name, status, attempts]);
