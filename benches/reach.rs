@@ -34,6 +34,7 @@ use hearth::load::connection::Connection;
 use hearth::load::driver::{self, Options};
 use hearth::load::origin::{Call, Origin};
 use hearth::load::report::Report;
+use hearth::load::tally::Tally;
 use hearth::load::usage;
 use hearth::runtime::manifest::{self, Manifest};
 use serde::Serialize;
@@ -46,6 +47,8 @@ use crate::instance::{Instance, built, root, template};
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(2);
+/// How many turns each of two rows has in a run.
+const TURNS: u32 = 5;
 const PAYLOAD: &str = r#"{"name":"bench"}"#;
 /// What a call may carry, less what stands around it.
 const LARGE: usize = 6_000_000;
@@ -64,10 +67,10 @@ const MANY_WORKERS: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug, Clone, Parser)]
 struct Args {
-    /// How often every row has its turn
+    /// How often every row is measured
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// How long a turn is
+    /// How long a run is, for each row
     #[arg(long, default_value_t = 1.5)]
     seconds: f64,
     /// Runtimes, by id or short name; all that have an echo function if none is named
@@ -198,61 +201,88 @@ struct Target {
     pid: u32,
 }
 
-/// One turn's figures.
+/// A run's figures.
 #[derive(Debug, Clone, Copy)]
-struct Turn {
+struct Run {
     per_second: f64,
     p50: f64,
     p99: f64,
     cpu_us: f64,
 }
 
-async fn turn(target: &Target, connections: usize, length: Duration) -> anyhow::Result<Turn> {
-    let options = Options {
-        origin: target.origin,
-        calls: vec![target.call.clone()],
-        connections,
-        length,
-        timeout: CALL_TIMEOUT,
-    };
-    let before = usage::processor_time(target.pid)?;
-    let report = Report::of(&driver::closed(&options, usize::MAX).await?);
-    let used = usage::processor_time(target.pid)?.saturating_sub(before);
-    ensure!(
-        report.errors() == 0 && report.calls > 0,
-        "calls failed:\n{report}"
-    );
-    Ok(Turn {
-        per_second: report.per_second,
-        p50: report.latency_ms.p50,
-        p99: report.latency_ms.p99,
-        cpu_us: used.as_secs_f64() * 1e6 / report.calls as f64,
-    })
+/// What the turns of a run come to.
+#[derive(Debug, Default)]
+struct Counted {
+    tally: Tally,
+    processor: Duration,
 }
 
-/// The medians of two rows that take turns, after each had one that counts for nothing.
+impl Counted {
+    async fn turn(
+        &mut self,
+        target: &Target,
+        connections: usize,
+        length: Duration,
+    ) -> anyhow::Result<()> {
+        let options = Options {
+            origin: target.origin,
+            calls: vec![target.call.clone()],
+            connections,
+            length,
+            timeout: CALL_TIMEOUT,
+            told: false,
+        };
+        let before = usage::processor_time(target.pid)?;
+        let tally = driver::closed(&options, usize::MAX).await?;
+        self.processor += usage::processor_time(target.pid)?.saturating_sub(before);
+        self.tally.add(&tally);
+        Ok(())
+    }
+
+    fn run(&self) -> anyhow::Result<Run> {
+        let report = Report::of(&self.tally);
+        ensure!(
+            report.errors() == 0 && report.calls > 0,
+            "calls failed:\n{report}"
+        );
+        Ok(Run {
+            per_second: report.per_second,
+            p50: report.latency_ms.p50,
+            p99: report.latency_ms.p99,
+            cpu_us: self.processor.as_secs_f64() * 1e6 / report.calls as f64,
+        })
+    }
+}
+
+/// The medians of two rows' runs. In a run both take turns, so that what else the machine does meanwhile is done to both.
 async fn alternating(
     args: &Args,
     rows: [&Target; 2],
     connections: usize,
-) -> anyhow::Result<[Turn; 2]> {
-    let length = Duration::from_secs_f64(args.seconds);
-    let mut turns = [Vec::new(), Vec::new()];
+) -> anyhow::Result<[Run; 2]> {
+    let length = Duration::from_secs_f64(args.seconds) / TURNS;
     for row in rows {
-        turn(row, connections, WARM_UP).await?;
+        Counted::default().turn(row, connections, WARM_UP).await?;
     }
+    let mut runs = [Vec::new(), Vec::new()];
     for _ in 0..args.runs {
-        for (row, turns) in rows.iter().zip(&mut turns) {
-            turns.push(turn(row, connections, length).await?);
+        let mut counted = [Counted::default(), Counted::default()];
+        for _ in 0..TURNS {
+            for (row, counted) in rows.iter().zip(&mut counted) {
+                counted.turn(row, connections, length).await?;
+            }
+        }
+        for (counted, runs) in counted.iter().zip(&mut runs) {
+            runs.push(counted.run()?);
         }
     }
-    Ok(turns.map(|turns| {
-        let of = |figure: fn(&Turn) -> f64| median(turns.iter().map(figure).collect());
-        Turn {
-            per_second: of(|t| t.per_second),
-            p50: of(|t| t.p50),
-            p99: of(|t| t.p99),
-            cpu_us: of(|t| t.cpu_us),
+    Ok(runs.map(|runs| {
+        let of = |figure: fn(&Run) -> f64| median(runs.iter().map(figure).collect());
+        Run {
+            per_second: of(|run| run.per_second),
+            p50: of(|run| run.p50),
+            p99: of(|run| run.p99),
+            cpu_us: of(|run| run.cpu_us),
         }
     }))
 }
@@ -452,6 +482,7 @@ async fn register(instance: &Instance, runtime: &str, many: usize) -> anyhow::Re
         connections: REGISTERING,
         length: Duration::from_secs(20 * 60),
         timeout: CALL_TIMEOUT,
+        told: false,
     };
     let report = Report::of(&driver::closed(&options, many).await?);
     ensure!(

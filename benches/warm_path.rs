@@ -383,6 +383,7 @@ impl Row {
                         Load::Open(_) => length * 2,
                     },
                     timeout: CALL_TIMEOUT,
+                    told: matches!(load, Load::Open(_)),
                 };
                 let before = usage::processor_time(*pid)?;
                 let tally = match load {

@@ -61,6 +61,7 @@ pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool
         stem_max: config.pool.stem_max,
         stem_window: config.pool.stem_window,
         boot_timeout: config.pool.boot_timeout,
+        abandoned_grace: config.pool.abandoned_grace,
         cancel_grace: config.pool.cancel_grace,
         lanes: config.engine.lanes,
         line_depth: config.limits.line_depth as usize,

@@ -87,6 +87,7 @@ pub fn check(values: &Values, faults: Vec<Fault>) -> Result<Config, Faults> {
             stem_window: read.time("pool.stem_window"),
             boot_timeout: read.time("pool.boot_timeout"),
             init_timeout: read.time("pool.init_timeout"),
+            abandoned_grace: read.time_or_zero("pool.abandoned_grace"),
             cancel_grace: read.time_or_zero("pool.cancel_grace"),
         },
         limits: Limits {

@@ -107,6 +107,7 @@ pub struct Pool {
     pub stem_window: Duration,
     pub boot_timeout: Duration,
     pub init_timeout: Duration,
+    pub abandoned_grace: Duration,
     pub cancel_grace: Duration,
 }
 

@@ -57,6 +57,7 @@ pub async fn run(
         connections: scenario.connections,
         length,
         timeout: scenario.timeout,
+        told: true,
     };
     let mix: Vec<f64> = scenario.functions.iter().map(|f| f.weight).collect();
     let turns = plan::turns(&mix, scenario.seed);

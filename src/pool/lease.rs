@@ -1,7 +1,7 @@
 //! A call's hold on a worker. Warm path: `acquire` of an idle worker takes one short lock; giving back takes the same one.
 //!
 //! A lease ends in one of three ways, and dropping it is the third: `give_back` (it answered), `bury` (it is dead or cannot be
-//! trusted), `cancel` (nobody waits for it any more: the running code is told, then killed). The guard, which holds the
+//! trusted), `cancel` (nobody waits for it any more: the running code may end, is told, then killed). The guard, which holds the
 //! call's place under the concurrency limits, lives exactly as long as code may run for the call.
 
 use std::any::Any;
@@ -148,7 +148,7 @@ impl Pool {
         }
     }
 
-    fn lease<G: Send + 'static>(
+    pub(super) fn lease<G: Send + 'static>(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         worker: Box<Worker>,
@@ -363,7 +363,8 @@ impl<G: Send + 'static> Lease<G> {
 
     fn cancel_now(&mut self, reason: Reason) {
         if let (Some(worker), Some(guard)) = (self.worker.take(), self.guard.take()) {
-            self.pool.cancel(self.slot.clone(), worker, reason, guard);
+            let slot = self.slot.clone();
+            self.pool.cancel(slot, worker, self.since, reason, guard);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Workers that wait for calls, and calls that wait for workers. `index` is the one shared map; `state`, `lanes`, `demand` and
 //! `evict` decide and do nothing else; `ledger` keeps why workers were started; `roster` is for those who look; `lease` is a call's hold on a worker;
-//! `handover` is how a call in line comes by one; `start` turns stem workers into a version's; `still` looks for idle ones that somebody stopped; the `keeper` is the one task that does what
+//! `cancel` is what becomes of a worker whose call nobody waits for; `handover` is how a call in line comes by one; `start` turns stem workers into a version's; `still` looks for idle ones that somebody stopped; the `keeper` is the one task that does what
 //! is slow: create, refill, retire, clear away.
 //!
 //! ```text
@@ -14,6 +14,7 @@
 //! ```
 
 pub mod budget;
+mod cancel;
 mod create;
 pub mod demand;
 pub mod evict;
@@ -39,7 +40,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::clock;
 use crate::domain::fault::Fault;
 use crate::domain::function::Network;
 use crate::domain::id::{FunctionId, RuntimeId, VersionDigest};
@@ -54,16 +54,11 @@ use crate::pool::roster::Roster;
 use crate::runtime::Catalog;
 use crate::runtime::code::{self, Codes};
 use crate::runtime::style::Style;
-use crate::telemetry::metrics;
 use crate::worker::Remains;
-use crate::worker::connection;
-use crate::worker::message::Reason;
 use crate::worker::specialise::Blueprint;
 
 /// Events the keeper may have before it; what does not fit is counted and made good by its next tick.
 const EVENTS: usize = 8192;
-/// CANCEL is repeated at this interval while nothing is heard: the signal of one can be lost in an interpreter (PROTOCOL.md).
-const REMINDER: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -72,6 +67,7 @@ pub struct Options {
     pub stem_max: usize,
     pub stem_window: Duration,
     pub boot_timeout: Duration,
+    pub abandoned_grace: Duration,
     pub cancel_grace: Duration,
     pub lanes: usize,
     pub line_depth: usize,
@@ -265,65 +261,6 @@ impl Pool {
                     }
                 }
             }
-        });
-    }
-
-    /// Kills a worker that is under way for nobody: it is told, has a grace period to end by itself, and is killed whatever
-    /// it did. `guard` is kept until it is gone, because until then its code may still run.
-    fn cancel<G: Send + 'static>(
-        self: &Arc<Self>,
-        slot: Arc<Slot>,
-        mut worker: Box<crate::worker::Worker>,
-        reason: Reason,
-        guard: G,
-    ) {
-        let pool = self.clone();
-        crate::task::spawn(crate::task::Kind::Local, "cancel", async move {
-            let told = async {
-                let stream = worker.stream;
-                loop {
-                    worker
-                        .connection
-                        .send(crate::worker::frame::Kind::Cancel, stream, reason.body())
-                        .await?;
-                    // Whatever it answers, it ends here; the end of its answer only means that it need not be waited for longer.
-                    let answered = async {
-                        while !worker.connection.receive().await?.ends_invocation() {}
-                        Ok::<_, connection::Error>(())
-                    };
-                    if let Ok(end) = tokio::time::timeout(REMINDER, answered).await {
-                        return end;
-                    }
-                }
-            };
-            let heard = tokio::time::timeout(pool.options.cancel_grace, told).await;
-            let unheard = heard.is_err().then_some(&worker.remains);
-            let still = unheard.and_then(Remains::standstill);
-            if let Some(how) = still {
-                tracing::warn!(
-                    worker = %worker.remains.id,
-                    function = %slot.blueprint.function.name,
-                    how = how.as_str(),
-                    "worker stands still and is killed"
-                );
-            }
-            let how = match (still, reason) {
-                (Some(how), _) => how.as_str(),
-                (None, Reason::Deadline) => "timeout",
-                (None, Reason::ClientGone) => "client_gone",
-            };
-            metrics::worker_lost(how);
-            tracing::debug!(worker = %worker.remains.id, ?reason, heard = heard.is_ok(), "invocation cancelled");
-            worker.pipe.drain(clock::now());
-            let leaving = pool.leaving(worker.remains.clone(), Some(Box::new(guard)));
-            drop(worker);
-            // Whoever waits need not wait for the end of this one.
-            slot.lost(how);
-            pool.reconsider(&slot);
-            if let Err(leaving) = pool.remove(leaving).await {
-                pool.tell(Event::ClearAway(leaving));
-            }
-            pool.index.forget_if_spent(&slot);
         });
     }
 

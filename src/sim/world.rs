@@ -43,6 +43,7 @@ use crate::worker::frame::{self, Frame, Kind};
 pub const MAX_WAIT: Duration = Duration::from_secs(12);
 const INIT_TIMEOUT: Duration = Duration::from_millis(1500);
 const BOOT_TIMEOUT: Duration = Duration::from_secs(2);
+const ABANDONED_GRACE: Duration = Duration::from_millis(300);
 const CANCEL_GRACE: Duration = Duration::from_millis(200);
 const STEM_WINDOW: Duration = Duration::from_secs(5);
 /// How long the end of a worker is looked into, besides the engine's own deadline.
@@ -167,6 +168,7 @@ impl World {
             stem_max: instance.stem_max,
             stem_window: STEM_WINDOW,
             boot_timeout: BOOT_TIMEOUT,
+            abandoned_grace: ABANDONED_GRACE,
             cancel_grace: CANCEL_GRACE,
             lanes: instance.lanes,
             line_depth: instance.line_depth,

@@ -203,7 +203,7 @@ pub async fn next_chunk(worker: &mut Worker, deadline: Instant) -> Chunk {
 }
 
 /// The function left something uncaught: its process answers, then ends. Another invocation would be lost with it.
-fn is_last(frame: &Frame) -> bool {
+pub fn is_last(frame: &Frame) -> bool {
     frame.flags & frame::LAST != 0
 }
 

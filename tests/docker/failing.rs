@@ -193,6 +193,39 @@ def handler(event, context):
     assert_ne!(next.start(), "warm");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ends_soon_after_its_client_left_keeps_its_worker() {
+    // Long enough for any machine.
+    let server = Server::start(&[("pool.abandoned_grace", "1m")]);
+    let code = r#"
+import time
+def handler(event, context):
+    print("begun", event, flush=True)
+    time.sleep(event)
+    return event
+"#;
+    let settings = json!({"timeout": 120, "max_concurrency": 1});
+    server.deploy("hasty", code, settings).await;
+    server.call("hasty", &json!(0)).await.expect(200);
+    for pause in [0.3, 0.5] {
+        let client = server.client.clone();
+        let call = tokio::spawn(async move {
+            client
+                .post("/functions/hasty/execute", &json!(pause))
+                .await
+        });
+        server.printed("hasty", &format!("begun {pause}")).await;
+        call.abort();
+        let next = eventually("a place under the limit", || async {
+            let answer = server.call("hasty", &json!(0)).await;
+            (answer.status != 429).then_some(answer)
+        });
+        assert_eq!(next.await.expect(200).start(), "warm");
+    }
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.sum("hearth_workers_ended_total", &[]), 0.0);
+}
+
 /// Code that will not listen keeps its place under the limit for as long as it runs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_place_under_the_limit_is_free_when_the_code_has_stopped_and_not_before() {

@@ -243,7 +243,7 @@ async fn calls_of_every_face_are_traced_and_their_functions_told() {
     );
 
     // As long as an answer streams, its handler runs.
-    let pieces = "import time\ndef handler(event, context):\n    yield 'a'\n    time.sleep(0.3)\n    if event:\n        raise KeyError\n    yield 'b'\n";
+    let pieces = "import time\ndef handler(event, context):\n    yield 'a'\n    time.sleep(1)\n    if event:\n        raise KeyError\n    yield 'b'\n";
     server.deploy("streams", pieces, json!({})).await;
     for (event, code) in [(json!(0), ""), (json!(1), "function_error")] {
         let opened = server.client.open(
@@ -258,7 +258,8 @@ async fn calls_of_every_face_are_traced_and_their_functions_told() {
         assert_eq!(attribute(&whole, "error.type"), code);
         let parts = phases(&collector, &whole).await;
         let run = parts.last().unwrap();
-        assert!(run.end_time_unix_nano - run.start_time_unix_nano >= 300_000_000);
+        // All of it but what a busy machine kept it from its first piece.
+        assert!(run.end_time_unix_nano - run.start_time_unix_nano >= 500_000_000);
     }
 
     // What was not sampled has not come in all this time.

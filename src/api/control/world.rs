@@ -114,6 +114,7 @@ impl World {
             stem_max: 4,
             stem_window: Duration::from_secs(120),
             boot_timeout: DEADLINE,
+            abandoned_grace: Duration::from_millis(500),
             cancel_grace: Duration::from_millis(200),
             lanes: 4,
             line_depth: 100,

@@ -227,6 +227,7 @@ fn ranges_hold() {
         ),
         ("images.allowed", "team/*,host:5000/app:?"),
         ("pool.cancel_grace", "0ms"),
+        ("pool.abandoned_grace", "15m"),
         ("server.drain_grace", "0s"),
         ("pool.memory_budget_mb", "2048"),
         ("aws.url_domain", "functions.example.org"),
