@@ -70,6 +70,10 @@ impl Pool {
 
     /// Waits for the end of an invocation that may end by itself yet; whether it has, and the worker goes on.
     async fn ends(&self, slot: &Slot, worker: &mut Worker, since: Instant) -> bool {
+        // Still there if its caller left in line and never saw the worker.
+        if worker.opened.take().is_some_and(|opened| !opened.is_sent()) {
+            return false;
+        }
         let deadline = since + slot.blueprint.function.timeout();
         let until = deadline.min(clock::now() + self.options.abandoned_grace);
         let end = async {

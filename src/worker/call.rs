@@ -84,6 +84,13 @@ pub struct Opened {
     sent: Result<Rest, connection::Error>,
 }
 
+impl Opened {
+    /// Whether the worker has all of it.
+    pub fn is_sent(&self) -> bool {
+        matches!(self.sent, Ok(Rest::Nothing))
+    }
+}
+
 /// Begins to send the invocation, which has `timeout` from `now` on.
 pub fn open(worker: &mut Worker, invocation: &Invocation, timeout: Duration, now: Instant) {
     worker.stream = worker.stream.wrapping_add(1).max(1);
