@@ -23,7 +23,7 @@ use crate::store::change::{Changes, Teller};
 use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
-use crate::store::mappings::Mappings;
+use crate::store::mappings::{self, Mappings};
 use crate::store::signing::Signing;
 use crate::store::versions::Versions;
 use crate::store::{Error, Store};
@@ -166,8 +166,8 @@ impl Signing for Packages {
 }
 
 impl Mappings for Packages {
-    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, Error>> {
-        async { Ok(Vec::new()) }.boxed()
+    fn mappings(&self) -> BoxFuture<'_, Result<mappings::All, Error>> {
+        async { Ok(mappings::All::default()) }.boxed()
     }
     fn mapping(&self, _: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>> {
         async { Ok(None) }.boxed()

@@ -14,7 +14,7 @@ pub mod outcome;
 mod poller;
 pub mod queues;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,9 @@ use crate::sources::poller::Poller;
 use crate::sources::queues::Queues;
 use crate::store::Store;
 use crate::store::change::{Change, Changes};
+use crate::store::mappings::Unreadable;
 use crate::task;
+use crate::telemetry::metrics;
 
 /// Between two attempts to read the mappings from a store that is away.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -151,6 +153,7 @@ impl Sources {
         let mut running: HashMap<MappingId, Running> = HashMap::new();
         // They were told to end, and may have batches under way.
         let mut ending = Vec::new();
+        let mut left_out = HashSet::new();
         let mut away = false;
         while !stop.is_cancelled() && self.queues().is_some() {
             match stop.run_until_cancelled(self.store.mappings()).await {
@@ -159,7 +162,10 @@ impl Sources {
                     if std::mem::take(&mut away) {
                         tracing::info!("event source mappings can be read again");
                     }
-                    self.apply(all, &mut running, &mut ending, &stop);
+                    leave_out(&all.unreadable, &mut left_out);
+                    self.apply(all.mappings, &mut running, &mut ending, &stop);
+                    metrics::source_mappings("read", running.len());
+                    metrics::source_mappings("unreadable", left_out.len());
                     stop.run_until_cancelled(self.news(&mut changes)).await;
                 }
                 Some(Err(error)) => {
@@ -255,5 +261,27 @@ impl Sources {
             let task = task::spawn(task::Kind::Local, "event source", poller.run());
             running.insert(id, Running { plan: told, task });
         }
+    }
+}
+
+/// Says of each mapping once that it cannot be read, and that it is no more so.
+fn leave_out(unreadable: &[Unreadable], left_out: &mut HashSet<String>) {
+    let ids = unreadable.iter().map(|one| one.id.clone());
+    let before = std::mem::replace(left_out, ids.collect());
+    for Unreadable { id, why } in unreadable {
+        if !before.contains(id) {
+            let error: &dyn std::error::Error = why;
+            tracing::error!(
+                mapping = id,
+                error,
+                "an event source mapping does nothing until it can be read"
+            );
+        }
+    }
+    for id in before.difference(left_out) {
+        tracing::info!(
+            mapping = id,
+            "an event source mapping can be read again, or is gone"
+        );
     }
 }

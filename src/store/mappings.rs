@@ -4,11 +4,33 @@
 use futures_util::future::BoxFuture;
 
 use crate::domain::mapping::{Edit, Mapping, MappingId};
-use crate::store::Error;
+use crate::store::{Error, record};
+
+/// All that there are, in no order.
+#[derive(Debug, Default)]
+pub struct All {
+    pub mappings: Vec<Mapping>,
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A mapping that is there and cannot be read: it is damaged, or a newer version wrote it. It is no reason to do without the others.
+#[derive(Debug)]
+pub struct Unreadable {
+    pub id: String,
+    pub why: record::Fault,
+}
+
+impl All {
+    pub(super) fn add(&mut self, id: &str, value: &[u8]) {
+        match record::decode(&format!("mapping {id}"), value) {
+            Ok(mapping) => self.mappings.push(mapping),
+            Err(why) => self.unreadable.push(Unreadable { id: id.into(), why }),
+        }
+    }
+}
 
 pub trait Mappings {
-    /// Every mapping, in no order.
-    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, Error>>;
+    fn mappings(&self) -> BoxFuture<'_, Result<All, Error>>;
     /// One of them; `None` if it is not there, or not any more.
     fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>>;
     /// Writes an edit. In the same transaction: its revision follows the one that is stored, and its place is free.

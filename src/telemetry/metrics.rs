@@ -256,6 +256,10 @@ fn describe() -> [&'static str; 4] {
             "hearth_engine_up",
             "1 if the engine answered its last health check, 0 if not.",
         ),
+        (
+            "hearth_source_mappings",
+            "Event source mappings by state: read (there is a poller), unreadable (left out: damaged, or written by a newer version).",
+        ),
     ];
     for (name, help) in gauges {
         metrics::describe_gauge!(name, help);
@@ -650,6 +654,10 @@ pub fn code_unchecked(outcome: &'static str) {
 /// A queue was asked for messages.
 pub fn source_polled(outcome: &'static str) {
     metrics::counter!("hearth_source_polls_total", "outcome" => outcome).increment(1);
+}
+
+pub fn source_mappings(state: &'static str, count: usize) {
+    metrics::gauge!("hearth_source_mappings", "state" => state).set(count as f64);
 }
 
 /// What became of messages of queues.

@@ -103,6 +103,7 @@ impl World {
             go_on: Semaphore::new(0),
             claims: AtomicUsize::new(0),
             settles: AtomicUsize::new(0),
+            newer: Mutex::default(),
         });
         let catalog = Arc::new(catalog(&dir.path().join("runtimes")));
         let codes = Arc::new(Codes::new(store.clone(), dir.path().join("code")));

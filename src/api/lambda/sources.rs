@@ -75,10 +75,11 @@ pub(super) async fn create(face: &Lambda, asked: Asked) -> Result<Response<Body>
     let shown = existing(face, &named)?;
     let queues = queues(face, &mapping.queue)?;
     let all = face.control.deploy.mappings().await?;
-    if let Some(there) = all.iter().find(|there| there.place() == mapping.place()) {
+    let mut there = all.mappings.iter();
+    if let Some(there) = there.find(|there| there.place() == mapping.place()) {
         return Err(taken(&mapping, there.id));
     }
-    if all.len() >= MAPPINGS_MAX {
+    if all.mappings.len() + all.unreadable.len() >= MAPPINGS_MAX {
         return Err(Refusal::parameter(format!(
             "There are {MAPPINGS_MAX} event source mappings already."
         )));
@@ -128,7 +129,8 @@ pub(super) async fn list(face: &Lambda, asked: &Asked) -> Result<Response<Body>,
         )?),
         None => None,
     };
-    let mut all = face.control.deploy.mappings().await?;
+    // What cannot be read is of a function that nobody knows.
+    let mut all = face.control.deploy.mappings().await?.mappings;
     all.sort_by_key(|mapping| mapping.id);
     let mut fits = all.iter().filter(|mapping| {
         let id = mapping.id.to_string();

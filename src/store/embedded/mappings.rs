@@ -7,7 +7,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 use crate::domain::mapping::{Edit, Mapping, MappingId};
 use crate::store::Error;
 use crate::store::embedded::{Embedded, Fault, database_fault};
-use crate::store::mappings::Mappings;
+use crate::store::mappings::{All, Mappings};
 use crate::store::record::{decode, encode};
 
 type Text = &'static str;
@@ -25,15 +25,15 @@ pub(super) fn open(database: &Database) -> Result<(), redb::Error> {
     Ok(transaction.commit()?)
 }
 
-fn all(database: &Database) -> Result<Vec<Mapping>, Fault> {
+fn all(database: &Database) -> Result<All, Fault> {
     let transaction = database.begin_read().map_err(database_fault)?;
     let table = transaction.open_table(MAPPINGS).map_err(database_fault)?;
-    let mut found = Vec::new();
+    let mut all = All::default();
     for row in table.iter().map_err(database_fault)? {
         let (id, value) = row.map_err(database_fault)?;
-        found.push(decode(&format!("mapping {}", id.value()), value.value())?);
+        all.add(id.value(), value.value());
     }
-    Ok(found)
+    Ok(all)
 }
 
 fn one(database: &Database, id: MappingId) -> Result<Option<Mapping>, Fault> {
@@ -119,7 +119,7 @@ impl<'t> Tables<'t> {
 }
 
 impl Mappings for Embedded {
-    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, Error>> {
+    fn mappings(&self) -> BoxFuture<'_, Result<All, Error>> {
         self.look("list the event source mappings", all).boxed()
     }
 
@@ -134,5 +134,29 @@ impl Mappings for Embedded {
             self.apply("write the event source mapping", work).await?
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::suite;
+
+    #[tokio::test]
+    async fn one_that_cannot_be_read_is_alone_in_that() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Embedded::open(dir.path()).expect("opens");
+        suite::mappings::one_that_cannot_be_read(&*store, async |id, value| {
+            let write = move |transaction: &WriteTransaction| {
+                let mut table = transaction.open_table(MAPPINGS).map_err(database_fault)?;
+                let old = table.insert(id.to_string().as_str(), value.as_bytes());
+                old.map(drop).map_err(database_fault)
+            };
+            store
+                .apply("damage a mapping", write)
+                .await
+                .expect("is written");
+        })
+        .await;
     }
 }

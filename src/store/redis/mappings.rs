@@ -6,9 +6,10 @@ use futures_util::future::BoxFuture;
 use redis::Script;
 
 use crate::domain::mapping::{Edit, Mapping, MappingId};
-use crate::store::mappings::Mappings;
+use crate::store::mappings::{All, Mappings};
+use crate::store::redis::reading::Ask;
 use crate::store::redis::scripts::Asked;
-use crate::store::redis::{Fault, Redis, unavailable};
+use crate::store::redis::{Fault, Redis, Values, unavailable};
 use crate::store::{Error, key, record};
 
 /// What every script begins with. A head is revision and place.
@@ -100,10 +101,14 @@ impl MappingScripts {
 }
 
 impl Mappings for Redis {
-    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, Error>> {
+    fn mappings(&self) -> BoxFuture<'_, Result<All, Error>> {
         async {
-            let all = self.values(key::MAPPINGS, "mapping").await;
-            all.map_err(unavailable("list the event source mappings"))
+            let asks = [Ask::new("HGETALL", key::MAPPINGS, &[])];
+            let read = self.calls.read::<(Values,)>(&asks).await;
+            let (values,) = read.map_err(unavailable("list the event source mappings"))?;
+            let mut all = All::default();
+            values.iter().for_each(|(id, value)| all.add(id, value));
+            Ok(all)
         }
         .boxed()
     }
@@ -126,5 +131,25 @@ impl Mappings for Redis {
                 .map_err(unavailable("write the event source mapping"))?
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::key;
+    use crate::store::redis::tests::Server;
+    use crate::store::suite;
+
+    #[tokio::test]
+    async fn one_that_cannot_be_read_is_alone_in_that() {
+        let server = Server::start().await;
+        let store = server.store().await;
+        suite::mappings::one_that_cannot_be_read(&*store, async |id, value| {
+            let id = id.to_string();
+            server
+                .ask::<u64>(&["HSET", key::MAPPINGS, &id, &value])
+                .await;
+        })
+        .await;
     }
 }

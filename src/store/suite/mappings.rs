@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::domain::id::FunctionName;
 use crate::domain::mapping::{Edit, Mapping, MappingId, Queue};
 use crate::store::suite::{create, function, upload};
-use crate::store::{Error, Store};
+use crate::store::{Error, Store, record};
 
 pub(super) async fn run(make: impl AsyncFn() -> Arc<dyn Store>) {
     macro_rules! cases {
@@ -60,7 +60,9 @@ async fn delete(store: &dyn Store, id: MappingId) {
 }
 
 async fn all(store: &dyn Store) -> Vec<Mapping> {
-    let mut all = store.mappings().await.expect("can be listed");
+    let all = store.mappings().await.expect("can be listed");
+    assert!(all.unreadable.is_empty());
+    let mut all = all.mappings;
     all.sort_by_key(|mapping| mapping.id);
     all
 }
@@ -186,4 +188,34 @@ async fn a_mapping_outlives_its_function(store: Arc<dyn Store>) {
     put(&*store, &mapping).await.expect("is put");
     assert!(store.delete(&function.id).await.expect("is deleted"));
     assert_eq!(read(&*store, mapping.id).await, Some(mapping));
+}
+
+/// `write` puts a value where the store has mappings, past all its rules.
+pub async fn one_that_cannot_be_read(store: &dyn Store, write: impl AsyncFn(MappingId, String)) {
+    let (good, bad) = (mapping("q", "f"), mapping("q", "g"));
+    for one in [&good, &bad] {
+        put(store, one).await.expect("is put");
+    }
+    for (value, why) in [
+        ("{", "is not readable in the store"),
+        (r#"{"v":1,"value":{}}"#, "is not readable in the store"),
+        (r#"{"v":2,"value":{}}"#, "was written by a newer version"),
+    ] {
+        write(bad.id, value.to_owned()).await;
+        let all = store.mappings().await.expect("can be listed");
+        assert_eq!(all.mappings, std::slice::from_ref(&good), "{value}");
+        let [unreadable] = &all.unreadable[..] else {
+            panic!("{:?}", all.unreadable);
+        };
+        assert_eq!(unreadable.id, bad.id.to_string());
+        let said = unreadable.why.to_string();
+        assert_eq!(said, format!("mapping {} {why}", bad.id));
+        assert!(store.mapping(bad.id).await.is_err());
+        assert_eq!(read(store, good.id).await.as_ref(), Some(&good));
+    }
+    let whole = String::from_utf8(record::encode(&bad)).expect("is text");
+    write(bad.id, whole).await;
+    let mut both = vec![good, bad];
+    both.sort_by_key(|mapping| mapping.id);
+    assert_eq!(all(store).await, both);
 }

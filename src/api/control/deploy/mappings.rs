@@ -7,6 +7,7 @@ use crate::api::control::deploy::{Deploy, apart};
 use crate::api::error::Problem;
 use crate::domain::mapping::{Edit, Mapping, MappingId};
 use crate::store;
+use crate::store::mappings::All;
 
 const WHAT: &str = "mappings";
 
@@ -21,7 +22,7 @@ pub enum Kept {
 }
 
 impl Deploy {
-    pub async fn mappings(&self) -> Result<Vec<Mapping>, Problem> {
+    pub async fn mappings(&self) -> Result<All, Problem> {
         let read = self.store.mappings().await;
         read.map_err(|error| unavailable(WHAT, "all", &error))
     }

@@ -25,10 +25,10 @@ use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
-use crate::store::mappings::Mappings;
+use crate::store::mappings::{All, Mappings, Unreadable};
 use crate::store::signing::Signing;
 use crate::store::versions::Versions;
-use crate::store::{self, Store};
+use crate::store::{self, Store, record};
 
 /// What happens to a write of a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Hooked {
     /// Questions about events: how often some were claimed, and one was settled.
     pub claims: AtomicUsize,
     pub settles: AtomicUsize,
+    /// A mapping that is as if a newer version had written it.
+    pub newer: Mutex<Option<MappingId>>,
 }
 
 impl Hooked {
@@ -260,8 +262,20 @@ impl Signing for Hooked {
 }
 
 impl Mappings for Hooked {
-    fn mappings(&self) -> BoxFuture<'_, Result<Vec<Mapping>, store::Error>> {
-        self.inner.mappings()
+    fn mappings(&self) -> BoxFuture<'_, Result<All, store::Error>> {
+        async {
+            let mut all = self.inner.mappings().await?;
+            let newer = *self.newer.lock();
+            let hidden = (all.mappings).extract_if(.., |mapping| newer == Some(mapping.id));
+            all.unreadable.extend(hidden.map(|mapping| Unreadable {
+                id: mapping.id.to_string(),
+                why: record::Fault::Newer {
+                    what: format!("mapping {}", mapping.id),
+                },
+            }));
+            Ok(all)
+        }
+        .boxed()
     }
     fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, store::Error>> {
         self.inner.mapping(id)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::domain::mapping::MappingId;
 
 #[tokio::test]
 async fn what_is_handled_is_gone_and_what_failed_stays() {
@@ -172,6 +173,44 @@ async fn a_service_that_is_away_is_asked_again() {
         face.mapping(&id(&made)).await.get("LastProcessingResult"),
         None
     );
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
+async fn one_that_cannot_be_read_is_left_out_until_it_can() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    let newer = face.map("f", json!({})).await;
+    let hide = |mapping: Option<&Value>| {
+        let newer = mapping.map(|mapping| MappingId::parse(&id(mapping)).expect("an id"));
+        *face.world.store.newer.lock() = newer;
+        face.lambda.sources.changed();
+    };
+    hide(Some(&newer));
+    let (stop, running) = run(&face);
+    // The others go on, and new ones begin.
+    let other = face.map("f:$LATEST", json!({})).await;
+    fake.put("m-1", "good");
+    until("it to be handled", async || fake.left().is_empty()).await;
+    let listed = face.ask("GET", MAPPINGS, Value::Null).await.json();
+    let listed = listed["EventSourceMappings"].as_array().expect("a list");
+    assert_eq!((listed.len(), id(&listed[0])), (1, id(&other)));
+
+    // Whoever made them looked, too.
+    let pollers = || fake.count("GetQueueUrl") - 2;
+    assert_eq!(pollers(), 1);
+    hide(None);
+    until("it to be taken up", async || pollers() == 2).await;
+    // One that was read and cannot be any more has no poller.
+    until("it to end and to begin again", async || {
+        for mapping in [Some(&newer), None] {
+            hide(mapping);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        pollers() > 2
+    })
+    .await;
     stop.cancel();
     running.await.expect("ends").expect("well");
 }
