@@ -323,15 +323,15 @@ impl Poller {
         })
     }
 
-    /// Messages that no filter wants are nobody's any more.
+    /// Messages that no filter wants are nobody's any more. A stop does not wait for that: who sees them next filters them out again.
     async fn discard(&self, place: &Place, messages: Vec<Message>) {
         if messages.is_empty() {
             return;
         }
         metrics::source_messages("filtered", messages.len());
-        self.sources
-            .delete(self.id, place, handles(&messages))
-            .await;
+        let handles = handles(&messages);
+        let deleting = self.sources.delete(self.id, place, handles, &self.stop);
+        self.stop.run_until_cancelled(deleting).await;
     }
 
     async fn begin(&mut self, gathered: Gathered) {
@@ -396,23 +396,30 @@ async fn give_back(queues: &Queues, place: &Place, messages: &[Message]) {
 }
 
 impl Sources {
-    /// Takes messages away. What cannot be taken away comes again.
-    async fn delete(&self, id: MappingId, place: &Place, mut left: Vec<String>) {
+    /// Takes messages away. What cannot be taken away comes again. When the process stops, it is tried once more and at once.
+    async fn delete(
+        &self,
+        id: MappingId,
+        place: &Place,
+        mut left: Vec<String>,
+        stop: &CancellationToken,
+    ) {
         let Some(queues) = self.queues() else { return };
         let mut wait = DELETE_AGAIN;
         for attempt in 1..=DELETE_ATTEMPTS {
+            let last = attempt == DELETE_ATTEMPTS || (attempt > 1 && stop.is_cancelled());
             let refusal;
             (left, refusal) = queues.delete(&place.url, left).await;
             if left.is_empty() {
                 return;
             }
-            if attempt == DELETE_ATTEMPTS {
+            if last {
                 metrics::source_messages("undeleted", left.len());
                 let error = refusal.map(|refusal| refusal.to_string());
                 tracing::warn!(mapping = %id, messages = left.len(), error, "messages that were handled could not be taken away and come again");
                 return;
             }
-            tokio::time::sleep(wait).await;
+            stop.run_until_cancelled(tokio::time::sleep(wait)).await;
             wait *= 4;
         }
     }
@@ -498,7 +505,8 @@ impl Serving {
         let failed = messages.len() - good.len();
         metrics::source_messages("failed", failed);
         metrics::source_messages("handled", good.len());
-        self.sources.delete(self.id, &self.place, good).await;
+        let deleting = self.sources.delete(self.id, &self.place, good, &self.stop);
+        deleting.await;
         let served = match failed {
             0 => Served::Handled,
             _ => Served::Failed,

@@ -17,12 +17,20 @@ use crate::task;
 const MAPPINGS: &str = "/2015-03-31/event-source-mappings";
 const QUEUE: &str = "arn:aws:sqs:us-east-1:000000000000:orders";
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    Saying,
+    Silently,
+}
+
 /// A queue of any name but `none`, which has what is put into it.
 #[derive(Debug, Default)]
 struct Fake {
     /// Id, body, and whether somebody has it.
     messages: Mutex<Vec<(String, String, bool)>>,
     away: Mutex<bool>,
+    /// Takes nothing away: says so, or nothing at all.
+    keeps: Mutex<Option<Keeps>>,
     asked: Mutex<Vec<&'static str>>,
 }
 
@@ -83,6 +91,12 @@ impl Fake {
                 }
             }
             "DeleteMessageBatch" => {
+                let keeps = *self.keeps.lock();
+                match keeps {
+                    None => {}
+                    Some(Keeps::Saying) => return Err(Unanswered::away("keeps all", "")),
+                    Some(Keeps::Silently) => std::future::pending().await,
+                }
                 let gone = handles();
                 self.messages.lock().retain(|m| !gone.contains(&m.0));
                 json!({"Successful": []})

@@ -90,6 +90,31 @@ async fn what_no_filter_wants_is_gone_unseen() {
 }
 
 #[tokio::test]
+async fn a_stop_does_not_wait_for_a_queue_that_takes_nothing_away() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    let criteria = json!({"Filters": [{"Pattern": "{\"body\": [\"good\"]}"}]});
+    face.map("f", json!({"FilterCriteria": criteria})).await;
+    for (body, keeps) in [("nobody's", Keeps::Silently), ("good", Keeps::Saying)] {
+        *fake.keeps.lock() = Some(keeps);
+        fake.asked.lock().clear();
+        let (stop, running) = run(&face);
+        fake.put("m-1", body);
+        until("it to be tried", async || {
+            fake.count("DeleteMessageBatch") == 1
+        })
+        .await;
+        stop.cancel();
+        let ended = tokio::time::timeout(DEADLINE, running).await;
+        ended.expect("soon").expect("ends").expect("well");
+        // What a function has handled is tried once more; it would be four times.
+        assert!(fake.count("DeleteMessageBatch") < 4, "{body}");
+        assert_eq!(fake.left(), ["m-1"]);
+        fake.messages.lock().clear();
+    }
+}
+
+#[tokio::test]
 async fn batches_are_gathered_for_a_while() {
     let (face, fake) = face();
     face.create("f", json!({})).await;
