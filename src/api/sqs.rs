@@ -2,12 +2,14 @@
 //! within a bound of time and of size, and says what is wrong if nothing came of it. No other host is asked, whatever queues' URLs say: they are
 //! only told to that service again. Called by event sources, through `app`, which ask again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, USER_AGENT};
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,6 +22,7 @@ use crate::api::webhook::{chain, outbound};
 use crate::clock;
 use crate::config;
 use crate::sources::queues::{Action, Refusal};
+use crate::sources::room::{self, Intake};
 
 const SERVICE: &str = "sqs";
 const JSON: &str = "application/x-amz-json-1.0";
@@ -33,6 +36,8 @@ const IDLE_MAX: usize = 64;
 const IDLE_FOR: Duration = Duration::from_secs(30);
 /// Ten messages of a MiB, each character of them escaped.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
+/// Of an answer that no room was taken for.
+const SMALL_MAX: usize = 64 * 1024;
 /// What is told of an error.
 const CODE_MAX: usize = 64;
 const MESSAGE_MAX: usize = 512;
@@ -87,36 +92,93 @@ impl Client {
 
     /// What the service answers to an action.
     pub async fn ask(&self, action: Action) -> Result<Bytes, Refusal> {
-        let Action { name, told, waits } = action;
+        let Action {
+            name,
+            told,
+            waits,
+            intake,
+        } = action;
         let within = self.settings.timeout + waits;
         let body = serde_json::to_vec(&told).expect("JSON can be written");
-        let answered = tokio::time::timeout(within, self.exchange(name, body.into())).await;
-        answered.unwrap_or_else(|_elapsed| {
+        let answered = tokio::time::timeout(within, self.begin(name, body.into())).await;
+        let answered = answered.unwrap_or_else(|_elapsed| {
             let did = format!("did not answer {name} within {within:?}");
             Err(Refusal::away(did, ""))
-        })
+        });
+        let (head, body) = answered?.into_parts();
+        // Only messages may be many.
+        let intake = intake.filter(|_| head.status == StatusCode::OK);
+        let body = self.read(name, body, intake).await?;
+        match head.status {
+            StatusCode::OK => Ok(body),
+            status => Err(refusal(name, status, &head.headers, &body)),
+        }
     }
 
-    async fn exchange(&self, name: &'static str, body: Bytes) -> Result<Bytes, Refusal> {
+    async fn begin(&self, name: &'static str, body: Bytes) -> Result<Response<Incoming>, Refusal> {
         let request = self.request(name, body);
         let request = request.map_err(|e| Refusal::away("cannot be asked", chain(&e)))?;
         let response = self.http.request(request).await;
-        let response = response.map_err(|error| {
+        response.map_err(|error| {
             let did = match error.is_connect() {
                 true => "could not be reached",
                 false => "did not answer as SQS does",
             };
             Refusal::away(did, chain(&error))
-        })?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_MAX).collect().await;
-        let body = body.map_err(|error| {
-            Refusal::away("broke off its answer, or it was too long", chain(&*error))
-        })?;
-        match head.status {
-            StatusCode::OK => Ok(body.to_bytes()),
-            status => Err(refusal(name, status, &head.headers, &body.to_bytes())),
+        })
+    }
+
+    /// All of an answer. While there is no room for it, the rest of it waits at the other end.
+    async fn read(
+        &self,
+        name: &'static str,
+        mut body: Incoming,
+        intake: Option<Arc<Intake>>,
+    ) -> Result<Bytes, Refusal> {
+        let within = self.settings.timeout;
+        let announced = body.size_hint().upper();
+        let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let too_long = || Refusal::away("gave an answer that is too long", "");
+        let (mut most, limit) = match intake {
+            Some(_) => (room::FIRST, ANSWER_MAX),
+            None => (SMALL_MAX, SMALL_MAX),
+        };
+        let all = announced.unwrap_or(limit);
+        if all > limit {
+            return Err(too_long());
         }
+        let mut read = BytesMut::new();
+        let mut until = clock::now() + within;
+        loop {
+            let next = tokio::time::timeout_at(until.into(), body.frame()).await;
+            let next = next.map_err(|_elapsed| {
+                let did = format!("did not end its answer to {name} within {within:?}");
+                Refusal::away(did, "")
+            })?;
+            let Some(frame) = next else { break };
+            let frame =
+                frame.map_err(|error| Refusal::away("broke off its answer", chain(&error)))?;
+            let Ok(piece) = frame.into_data() else {
+                continue;
+            };
+            let size = read.len() + piece.len();
+            if size > all {
+                return Err(too_long());
+            }
+            if let (Some(intake), true) = (&intake, size > most) {
+                intake.expect(all).await;
+                most = all;
+                until = clock::now() + within;
+                if announced.is_some() {
+                    read.reserve(all - read.len());
+                }
+            }
+            read.extend_from_slice(&piece);
+        }
+        if let Some(intake) = intake {
+            intake.read(read.len());
+        }
+        Ok(read.freeze())
     }
 
     fn request(&self, name: &str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
@@ -211,6 +273,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::sources::room::Room;
     use crate::task;
 
     /// A service that has this answer, once, and tells what it was asked.
@@ -255,6 +318,7 @@ mod tests {
             name: "GetQueueUrl",
             told: json!({"QueueName": "q"}),
             waits: Duration::ZERO,
+            intake: None,
         }
     }
 
@@ -351,6 +415,39 @@ mod tests {
             refused.to_string().contains("could not be reached"),
             "{refused}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_is_read_when_there_is_room_for_it() {
+        let large = format!("{{\"Messages\": \"{}\"}}", "x".repeat(100 * 1024));
+        for more in ["", "no-room: 0\r\n"] {
+            let (client, _served) = service("200 OK", more, &large).await;
+            let room = Room::new(256 * 1024);
+            let mut held: Vec<_> = std::iter::from_fn(|| room.try_take_first()).collect();
+            let intake = Intake::new(room.clone(), held.pop().expect("there is room"));
+            if more.is_empty() {
+                held.clear();
+            }
+            let asking = client.ask(Action {
+                intake: Some(intake.clone()),
+                ..action()
+            });
+            let room_comes = async {
+                if !more.is_empty() {
+                    intake.waits().await;
+                    held.clear();
+                }
+            };
+            let (answer, ()) = tokio::join!(asking, room_comes);
+            assert_eq!(answer.expect("an answer"), large);
+            assert!(room.try_take_first().is_none(), "it has its room");
+            drop(intake);
+            assert!(room.try_take_first().is_some());
+        }
+        // Who says nothing of messages has nothing to say at such length.
+        let (client, _served) = service("200 OK", "", &large).await;
+        let refused = client.ask(action()).await.expect_err("it is too long");
+        assert!(refused.to_string().contains("too long"), "{refused}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -94,6 +94,7 @@ pub(super) fn sources_options(config: &config::Aws) -> Result<sources::Options, 
     Ok(sources::Options {
         queues: Some(queues),
         parallel: sqs.parallel,
+        room: sources::ROOM,
     })
 }
 

@@ -116,12 +116,6 @@ pub fn batches(queue: &Queue, messages: Vec<Message>) -> Vec<Batch> {
     all
 }
 
-/// What a message takes while it is waited for and written into an event: it is there twice then.
-pub fn footprint(message: &Message) -> usize {
-    const REST: usize = 1024;
-    2 * size(message) + REST
-}
-
 /// Bytes that a message takes in an event, or a little less.
 pub fn size(message: &Message) -> usize {
     let attributes = message.message_attributes.values();

@@ -13,6 +13,7 @@ pub mod event;
 pub mod outcome;
 mod poller;
 pub mod queues;
+pub mod room;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,7 @@ use crate::domain::mapping::{Mapping, MappingId};
 use crate::scheduler::Scheduler;
 use crate::sources::poller::Poller;
 use crate::sources::queues::Queues;
+use crate::sources::room::Room;
 use crate::store::Store;
 use crate::store::change::{Change, Changes};
 use crate::store::mappings::Unreadable;
@@ -40,8 +42,8 @@ use crate::telemetry::metrics;
 const STORE_RETRY: Duration = Duration::from_secs(1);
 /// Between two looks for pollers that are not there, though nothing changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
-/// What batches under way may take together, in KiB.
-const ROOM_KIB: usize = 256 * 1024;
+/// What messages may take together, in bytes, while they are received and until they have been handled.
+pub const ROOM: usize = 256 * 1024 * 1024;
 
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -49,6 +51,8 @@ pub struct Options {
     pub queues: Option<Queues>,
     /// Batches of one mapping at the same time, unless it says how many.
     pub parallel: usize,
+    /// Bytes of messages that may be here at the same time, of all mappings.
+    pub room: usize,
 }
 
 #[derive(Debug)]
@@ -60,7 +64,7 @@ pub struct Sources {
     changed: Notify,
     /// What is wrong with which mapping, as this process sees it.
     problems: Mutex<HashMap<MappingId, Problems>>,
-    room: Arc<Semaphore>,
+    room: Room,
 }
 
 /// Two things may be wrong with a mapping at the same time.
@@ -99,10 +103,10 @@ impl Sources {
         Arc::new(Self {
             scheduler,
             store,
+            room: Room::new(options.room),
             options,
             changed: Notify::new(),
             problems: Mutex::default(),
-            room: Arc::new(Semaphore::new(ROOM_KIB)),
         })
     }
 

@@ -1,6 +1,7 @@
 //! One mapping's poller. It has a place for each batch that may be under way, and asks for messages only while one is free; so what it
 //! receives is not left waiting while its time runs. A request for messages that is on its way when the mapping is disabled is waited for, and what it
-//! brings is given back; when the process stops, it is dropped, and the queue shows it again after its visibility timeout.
+//! brings is given back; when the process stops, it is dropped, and the queue shows it again after its visibility timeout. Where there is no room
+//! for more messages, those that were gathered are served at once: who waits for room has no messages.
 //!
 //! ```text
 //! no function ──▶ wait ─┐
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
@@ -30,7 +32,8 @@ use crate::scheduler::{Answer, Resolved};
 use crate::sources::event::{self, Batch};
 use crate::sources::outcome::{self, Failures};
 use crate::sources::queues::{Message, Queues, Refusal};
-use crate::sources::{Plan, ROOM_KIB, Sources};
+use crate::sources::room::{Intake, Part};
+use crate::sources::{Plan, Sources};
 use crate::task;
 use crate::telemetry::metrics;
 
@@ -82,6 +85,16 @@ struct Gathered {
     messages: Vec<Message>,
     /// When the first of them was.
     received: Instant,
+    /// What they take of the room.
+    part: Option<Part>,
+}
+
+/// A request for messages.
+struct Receiving {
+    place: Place,
+    since: Instant,
+    intake: Arc<Intake>,
+    answer: BoxFuture<'static, Result<Vec<Message>, Refusal>>,
 }
 
 /// A place where the messages of a queue are.
@@ -98,6 +111,8 @@ pub(super) struct Poller {
     plan: watch::Receiver<Option<Arc<Plan>>>,
     stop: CancellationToken,
     place: Option<Place>,
+    /// It brings messages for the next batch.
+    receiving: Option<Receiving>,
     /// There was no function when that was last looked at.
     missing: bool,
     /// Refusals in a row.
@@ -120,6 +135,7 @@ impl Poller {
             plan,
             stop,
             place: None,
+            receiving: None,
             missing: false,
             refused: 0,
             unreached: 0,
@@ -161,7 +177,7 @@ impl Poller {
                 self.pause(later(SHORTEST, LONGEST, self.unreached)).await;
             }
             match self.gather().await {
-                Ok(gathered) => self.begin(gathered).await,
+                Ok(gathered) => self.begin(gathered),
                 Err(Nothing::Came | Nothing::Over) => {}
                 Err(Nothing::Refused(refusal)) => {
                     self.refused(&plan, &refusal);
@@ -169,7 +185,19 @@ impl Poller {
                 }
             }
         }
+        self.give_up().await;
         while self.running.next().await.is_some() {}
+    }
+
+    /// What a request brings that is on its way is nobody's any more.
+    async fn give_up(&mut self) {
+        let (Some(receiving), Some(queues)) = (self.receiving.take(), self.sources.queues()) else {
+            return;
+        };
+        let received = self.stop.run_until_cancelled(receiving.answer).await;
+        if let Some(Ok(messages)) = received {
+            give_back(queues, &receiving.place, &messages).await;
+        }
     }
 
     /// Waits, unless the mapping changes or is to end.
@@ -241,10 +269,17 @@ impl Poller {
         };
         let stop = self.stop.clone();
         let plan = self.plan().ok_or(Nothing::Over)?;
-        let placed = stop.run_until_cancelled(self.place(&queues, &plan)).await;
-        let place = placed.ok_or(Nothing::Over)?.map_err(Nothing::Refused)?;
+        let place = match &self.receiving {
+            Some(receiving) => receiving.place.clone(),
+            None => {
+                let placed = stop.run_until_cancelled(self.place(&queues, &plan)).await;
+                placed.ok_or(Nothing::Over)?.map_err(Nothing::Refused)?
+            }
+        };
         let mut messages: Vec<Message> = Vec::new();
-        let (mut bytes, mut first) = (0, None);
+        let (mut bytes, mut first, mut part) = (0, None, None);
+        // Nothing more is waited for.
+        let mut close = false;
         loop {
             let Some(plan) = self.plan() else {
                 give_back(&queues, &place, &messages).await;
@@ -259,30 +294,61 @@ impl Poller {
             let size = plan.mapping.batch_size as usize;
             let is_full = messages.len() >= size || bytes >= PAYLOAD_MAX;
             match (first, left) {
-                (Some(received), Some(left)) if left.is_zero() || is_full => {
+                (Some(received), Some(left)) if left.is_zero() || is_full || close => {
                     return Ok(Gathered {
                         plan,
                         place,
                         messages,
                         received,
+                        part,
                     });
                 }
                 _ => {}
             }
-            // A queue waits for whole seconds only: in the last one it is asked for what it has.
-            // A group whose messages somebody has is free when they are handled, and some services look at that only when they are asked.
-            let busy = plan.mapping.queue.is_fifo() && !self.running.is_empty();
-            let long = if busy { SECOND } else { LONG_POLL };
-            let wait = left.map_or(long, |left| Duration::from_secs(left.as_secs()).min(long));
-            let room = u32::try_from(size - messages.len()).unwrap_or(RECEIVE_MAX);
-            let receiving = queues.receive(&place.url, room.min(RECEIVE_MAX), wait);
-            let received = match stop.run_until_cancelled(receiving).await {
-                None => continue,
-                Some(Ok(received)) => received,
-                Some(Err(refusal)) if messages.is_empty() => return Err(Nothing::Refused(refusal)),
+            let (receiving, left) = match self.receiving.take() {
+                Some(receiving) => (receiving, left),
+                None => {
+                    let room = self.sources.room.clone();
+                    let free = match messages.is_empty() {
+                        true => stop.run_until_cancelled(room.take_first()).await,
+                        false => room.try_take_first(),
+                    };
+                    let Some(free) = free else {
+                        close = true;
+                        continue;
+                    };
+                    let most = size - messages.len();
+                    let intake = Intake::new(room, free);
+                    (
+                        self.receive(&queues, &place, &plan, intake, most, left),
+                        left,
+                    )
+                }
+            };
+            let Receiving {
+                since,
+                intake,
+                mut answer,
+                ..
+            } = receiving;
+            let received = tokio::select! {
+                biased;
+                () = stop.cancelled() => continue,
+                received = &mut answer => received,
+                () = intake.waits(), if !messages.is_empty() => {
+                    let place = place.clone();
+                    self.receiving = Some(Receiving { place, since, intake, answer });
+                    close = true;
+                    continue;
+                }
+            };
+            let (taken, waited) = intake.taken();
+            let received = match received {
+                Ok(received) => received,
+                Err(refusal) if messages.is_empty() => return Err(Nothing::Refused(refusal)),
                 // What there is has to be served all the same; the next request will say it again.
-                Some(Err(_)) => {
-                    bytes = PAYLOAD_MAX;
+                Err(_) => {
+                    close = true;
                     continue;
                 }
             };
@@ -296,15 +362,17 @@ impl Poller {
             } else {
                 "messages"
             });
-            let at_once = clock::now().saturating_duration_since(now) < SOON;
+            let at_once = clock::now().saturating_duration_since(since) < SOON;
             if received.is_empty() && at_once {
                 // It did not wait, and would be asked without end.
                 self.pause(left.map_or(SHORTEST, |left| left.min(SHORTEST)))
                     .await;
             }
-            // It may have waited for long before any of these came.
-            let came = clock::now();
+            // It may have waited for long before any of these came, and some of them for room.
+            let now = clock::now();
+            let came = now.checked_sub(waited).unwrap_or(now);
             let (wanted, unwanted) = sorted(plan, received).await;
+            let some = !wanted.is_empty();
             self.discard(&place, unwanted).await;
             bytes += wanted.iter().map(event::size).sum::<usize>();
             messages.extend(wanted);
@@ -312,6 +380,38 @@ impl Poller {
                 return Err(Nothing::Came);
             }
             first.get_or_insert(came);
+            if let Some(more) = taken.filter(|_| some) {
+                match &mut part {
+                    Some(part) => Part::join(part, more),
+                    None => part = Some(more),
+                }
+            }
+        }
+    }
+
+    /// Asks for up to so many messages.
+    fn receive(
+        &self,
+        queues: &Queues,
+        place: &Place,
+        plan: &Plan,
+        intake: Arc<Intake>,
+        most: usize,
+        left: Option<Duration>,
+    ) -> Receiving {
+        // A queue waits for whole seconds only: in the last one it is asked for what it has.
+        // A group whose messages somebody has is free when they are handled, and some services look at that only when they are asked.
+        let busy = plan.mapping.queue.is_fifo() && !self.running.is_empty();
+        let long = if busy { SECOND } else { LONG_POLL };
+        let wait = left.map_or(long, |left| Duration::from_secs(left.as_secs()).min(long));
+        let most = u32::try_from(most).unwrap_or(RECEIVE_MAX).min(RECEIVE_MAX);
+        let (queues, url, taking) = (queues.clone(), place.url.clone(), intake.clone());
+        let answer = async move { queues.receive(&url, most, wait, taking).await };
+        Receiving {
+            place: place.clone(),
+            since: clock::now(),
+            intake,
+            answer: answer.boxed(),
         }
     }
 
@@ -324,7 +424,7 @@ impl Poller {
     }
 
     /// Messages that no filter wants are nobody's any more. A stop does not wait for that: who sees them next filters them out again.
-    async fn discard(&self, place: &Place, messages: Vec<Message>) {
+    async fn discard(&mut self, place: &Place, messages: Vec<Message>) {
         if messages.is_empty() {
             return;
         }
@@ -334,16 +434,7 @@ impl Poller {
         self.stop.run_until_cancelled(deleting).await;
     }
 
-    async fn begin(&mut self, gathered: Gathered) {
-        let kib = gathered
-            .messages
-            .iter()
-            .map(event::footprint)
-            .sum::<usize>()
-            / 1024
-            + 1;
-        let kib = u32::try_from(kib.min(ROOM_KIB)).unwrap_or(u32::MAX);
-        let room = self.sources.room.clone().acquire_many_owned(kib).await;
+    fn begin(&mut self, gathered: Gathered) {
         let serving = Serving {
             sources: self.sources.clone(),
             id: self.id,
@@ -352,10 +443,10 @@ impl Poller {
             received: gathered.received,
             stop: self.stop.clone(),
         };
-        let messages = gathered.messages;
+        let (messages, part) = (gathered.messages, gathered.part);
         self.running
             .push(task::spawn(task::Kind::Local, "batch", async move {
-                let _room = room;
+                let _part = part;
                 serving.run(messages).await
             }));
     }

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::domain::mapping::Queue;
+use crate::sources::room::Intake;
 use crate::task;
 
 /// Messages that one request takes away.
@@ -54,12 +55,14 @@ impl Refusal {
     }
 }
 
-/// An action: its name, what it is told, and how long the service may take beyond its usual time.
+/// An action: its name, what it is told, how long the service may take beyond its usual time, and where there is room for its answer if that may
+/// be a large one.
 #[derive(Debug, Clone)]
 pub struct Action {
     pub name: &'static str,
     pub told: Value,
     pub waits: Duration,
+    pub intake: Option<Arc<Intake>>,
 }
 
 type Ask = dyn Fn(Action) -> BoxFuture<'static, Result<Bytes, Refusal>> + Send + Sync;
@@ -132,9 +135,23 @@ impl Queues {
         &self,
         name: &'static str,
         told: Value,
-        waits: Duration,
     ) -> Result<T, Refusal> {
-        let said = (self.ask)(Action { name, told, waits }).await?;
+        let (waits, intake) = (Duration::ZERO, None);
+        let action = Action {
+            name,
+            told,
+            waits,
+            intake,
+        };
+        self.answer(action).await
+    }
+
+    async fn answer<T: DeserializeOwned + Send + 'static>(
+        &self,
+        action: Action,
+    ) -> Result<T, Refusal> {
+        let name = action.name;
+        let said = (self.ask)(action).await?;
         let read = match said.len() <= INLINE_MAX {
             true => serde_json::from_slice(&said),
             false => task::blocking("read messages", move || serde_json::from_slice(&said)).await,
@@ -153,7 +170,7 @@ impl Queues {
             queue_url: String,
         }
         let told = json!({"QueueName": queue.name, "QueueOwnerAWSAccountId": queue.account});
-        let answer = self.ask::<Answer>("GetQueueUrl", told, Duration::ZERO);
+        let answer = self.ask::<Answer>("GetQueueUrl", told);
         Ok(answer.await?.queue_url)
     }
 
@@ -165,7 +182,7 @@ impl Queues {
             attributes: BTreeMap<String, String>,
         }
         let told = json!({"QueueUrl": url, "AttributeNames": ["VisibilityTimeout"]});
-        let answer = self.ask::<Answer>("GetQueueAttributes", told, Duration::ZERO);
+        let answer = self.ask::<Answer>("GetQueueAttributes", told);
         let attributes = answer.await?.attributes;
         let seconds = attributes.get("VisibilityTimeout");
         let seconds = seconds.and_then(|seconds| seconds.parse().ok());
@@ -178,12 +195,13 @@ impl Queues {
         })
     }
 
-    /// Up to `most` messages; waits for the first of them, in whole seconds.
+    /// Up to `most` messages; waits for the first of them, in whole seconds, and for the room that they take.
     pub async fn receive(
         &self,
         url: &str,
         most: u32,
         wait: Duration,
+        intake: Arc<Intake>,
     ) -> Result<Vec<Message>, Refusal> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
@@ -196,7 +214,12 @@ impl Queues {
             "QueueUrl": url, "MaxNumberOfMessages": most, "WaitTimeSeconds": wait.as_secs(),
             "AttributeNames": ["All"], "MessageSystemAttributeNames": ["All"], "MessageAttributeNames": ["All"],
         });
-        let answer = self.ask::<Answer>("ReceiveMessage", told, wait);
+        let answer = self.answer::<Answer>(Action {
+            name: "ReceiveMessage",
+            told,
+            waits: wait,
+            intake: Some(intake),
+        });
         Ok(answer.await?.messages)
     }
 
@@ -264,7 +287,7 @@ impl Queues {
             entry
         });
         let told = json!({"QueueUrl": url, "Entries": entries.collect::<Vec<_>>()});
-        let failed = match self.ask::<Answer>(name, told, Duration::ZERO).await {
+        let failed = match self.ask::<Answer>(name, told).await {
             Ok(answer) => answer.failed,
             Err(refusal) => return (handles, Some(refusal)),
         };

@@ -172,7 +172,7 @@ fn describe() -> [&'static str; 4] {
         ),
         (
             "hearth_source_polls_total",
-            "Requests for messages of queues that functions are called with, by outcome: messages, empty, failed.",
+            "Requests for messages of queues that functions are called with, by outcome: messages, empty, failed; and no_room, beside these, where one waited for memory.",
         ),
         (
             "hearth_source_messages_total",

@@ -3,6 +3,7 @@
 
 mod messages;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::clock;
 use crate::sources::queues::{Action, Queues, Refusal as Unanswered};
+use crate::sources::room::FIRST;
 use crate::task;
 
 const MAPPINGS: &str = "/2015-03-31/event-source-mappings";
@@ -32,6 +34,8 @@ struct Fake {
     /// Takes nothing away: says so, or nothing at all.
     keeps: Mutex<Option<Keeps>>,
     asked: Mutex<Vec<&'static str>>,
+    /// Messages that were received, and are here.
+    read: AtomicUsize,
 }
 
 impl Fake {
@@ -114,18 +118,34 @@ impl Fake {
 }
 
 fn face() -> (Face, Arc<Fake>) {
+    face_with(crate::sources::ROOM)
+}
+
+/// With so much room for messages.
+fn face_with(room: usize) -> (Face, Arc<Fake>) {
     let fake = Arc::new(Fake::default());
     let service = fake.clone();
     let queues = Queues::new("us-east-1", move |action| {
         let service = service.clone();
         Box::pin(async move {
+            let intake = action.intake.clone();
             let answer = service.answer(action).await?;
-            Ok(answer.to_string().into())
+            let (text, messages) = (answer.to_string(), answer["Messages"].as_array());
+            if let Some(intake) = intake {
+                if text.len() > FIRST {
+                    intake.expect(text.len()).await;
+                }
+                intake.read(text.len());
+                let messages = messages.map_or(0, Vec::len);
+                service.read.fetch_add(messages, Ordering::Relaxed);
+            }
+            Ok(text.into())
         })
     });
     let options = events::Options {
         queues: Some(queues),
         parallel: 2,
+        room,
     };
     (Face::over(config::Aws::default(), options), fake)
 }

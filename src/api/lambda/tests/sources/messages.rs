@@ -141,6 +141,54 @@ async fn batches_are_gathered_for_a_while() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_queues_hold_is_not_all_held_here() {
+    let (face, fake) = face_with(256 * 1024);
+    face.create("f", json!({})).await;
+    let reserve = async |places: u32| {
+        let target = "/2017-10-31/functions/f/concurrency";
+        let body = json!({"ReservedConcurrentExecutions": places});
+        assert_eq!(face.ask("PUT", target, body).await.status, 200);
+    };
+    reserve(0).await;
+    for function in ["f", "f:$LATEST"] {
+        face.map(function, json!({"BatchSize": 2})).await;
+    }
+    for n in 0..40 {
+        fake.put(&format!("m-{n}"), &"x".repeat(40 * 1024));
+    }
+    let (stop, running) = run(&face);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    // One batch, which waits for a place; it would be four.
+    assert_eq!(fake.read.load(Ordering::Relaxed), 2);
+    reserve(5).await;
+    until("all to be handled", async || fake.left().is_empty()).await;
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
+async fn who_finds_no_room_for_more_has_what_there_is_handled() {
+    let (face, fake) = face_with(256 * 1024);
+    face.create("f", json!({})).await;
+    let gathered = json!({"BatchSize": 100, "MaximumBatchingWindowInSeconds": 300});
+    face.map("f", gathered).await;
+    let (stop, running) = run(&face);
+    fake.put("m-0", "good");
+    until("it to be received", async || {
+        fake.read.load(Ordering::Relaxed) == 1
+    })
+    .await;
+    for n in 1..=4 {
+        fake.put(&format!("m-{n}"), &"x".repeat(30 * 1024));
+    }
+    until("all to be handled", async || fake.left().is_empty()).await;
+    let target = face.world.scheduler.find("f").expect("is there");
+    assert_eq!(target.record().latest(10).len(), 2);
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
 #[tokio::test]
 async fn only_what_is_enabled_is_read_and_a_restart_goes_on() {
     let (face, fake) = face();
