@@ -14,6 +14,7 @@ pub mod outcome;
 mod poller;
 pub mod queues;
 pub mod room;
+mod serving;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
