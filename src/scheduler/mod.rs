@@ -8,6 +8,7 @@ pub mod failures;
 pub mod gates;
 pub mod lease;
 pub mod life;
+pub mod places;
 pub mod provision;
 mod qualifiers;
 pub mod record;

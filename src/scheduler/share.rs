@@ -173,6 +173,18 @@ impl Share {
         }
     }
 
+    /// The same for who is no call, and comes again by itself: it is not counted.
+    pub async fn admit_or_come_again(&self, gates: Gates<'_>) -> Option<(Permit, Term)> {
+        match self.try_admit(gates, clock::since_boot()) {
+            Ok(admitted) => Some(admitted),
+            Err(refused) => {
+                let deadline = clock::now() + self.options.wait + 2 * self.options.lease;
+                let waited = Box::pin(self.wait(gates, refused, deadline)).await;
+                waited.ok()
+            }
+        }
+    }
+
     /// Whether a call that was admitted under `term` may still begin. Its place may have been given to others while it waited.
     pub fn still(&self, term: Term) -> bool {
         self.still_at(term, clock::since_boot())

@@ -6,7 +6,8 @@
 //! store ─▶ follow ─▶ poller: receive ─▶ filter ─▶ Scheduler::invoke ─▶ outcome ─▶ delete
 //! ```
 //!
-//! Processes that share a store each have their pollers: a queue gives a message to one of them. Where there are no mappings, nothing runs but
+//! Processes that share a store each have their pollers: a queue gives a message to one of them. How many batches they have under way together, where
+//! a mapping says that, is a limit in the ledger that calls' limits are in. Where there are no mappings, nothing runs but
 //! the task that waits for some.
 
 pub mod event;

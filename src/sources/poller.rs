@@ -24,10 +24,13 @@ use crate::clock;
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::domain::mapping::{MappingId, RECEIVE_MAX};
 use crate::scheduler::Resolved;
+use crate::scheduler::places::Places;
 use crate::sources::event;
 use crate::sources::queues::{Message, Queues, Refusal};
 use crate::sources::room::{Intake, Part};
-use crate::sources::serving::{INLINE_MAX, Place, SLACK, Served, Serving, give_back, handles};
+use crate::sources::serving::{
+    INLINE_MAX, Place, SLACK, Served, Serving, Turn, give_back, handles,
+};
 use crate::sources::{Plan, Sources};
 use crate::task;
 use crate::telemetry::metrics;
@@ -42,6 +45,8 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Who answers that there is nothing sooner than this did not wait for it, and is not asked again before `SHORTEST`.
 const SOON: Duration = Duration::from_millis(500);
+/// Between two looks for a place that other processes had.
+const TURN_AGAIN: Duration = Duration::from_secs(5);
 /// Why gathering ended with nothing to serve.
 enum Nothing {
     /// There was none, and it was waited for.
@@ -76,6 +81,8 @@ pub(super) struct Poller {
     plan: watch::Receiver<Option<Arc<Plan>>>,
     stop: CancellationToken,
     place: Option<Place>,
+    /// For batches of all processes; `None` until they are wanted, or if the mapping does not say how many there may be.
+    places: Option<Places>,
     /// It brings messages for the next batch.
     receiving: Option<Receiving>,
     /// There was no function when that was last looked at.
@@ -100,6 +107,7 @@ impl Poller {
             plan,
             stop,
             place: None,
+            places: None,
             receiving: None,
             missing: false,
             refused: 0,
@@ -141,10 +149,14 @@ impl Poller {
                 // What was held until now is back in the queue, and would only be held again.
                 self.pause(later(SHORTEST, LONGEST, self.unreached)).await;
             }
+            let Some(turn) = self.turn(&plan).await else {
+                continue;
+            };
             match self.gather().await {
-                Ok(gathered) => self.begin(gathered),
+                Ok(gathered) => self.begin(gathered, turn),
                 Err(Nothing::Came | Nothing::Over) => {}
                 Err(Nothing::Refused(refusal)) => {
+                    drop(turn);
                     self.refused(&plan, &refusal);
                     self.pause(later(SHORTEST, LONGEST, self.refused)).await;
                 }
@@ -163,6 +175,31 @@ impl Poller {
         if let Some(Ok(messages)) = received {
             give_back(queues, &receiving.place, &messages).await;
         }
+    }
+
+    /// What the next batch has to have. It is had while messages are waited for, too: else more processes could have some than may call the function.
+    async fn turn(&mut self, plan: &Plan) -> Option<Turn> {
+        let Some(most) = plan.mapping.concurrency else {
+            self.places = None;
+            return Some(Turn(None));
+        };
+        if self.places.is_none() {
+            self.places = self.sources.scheduler.places(self.id, most);
+        }
+        let Some(places) = &self.places else {
+            return Some(Turn(None));
+        };
+        places.set_limit(most);
+        let entered = self.stop.run_until_cancelled(places.enter()).await;
+        if let Some(place) = entered? {
+            return Some(Turn(Some(place)));
+        }
+        tokio::select! {
+            Some(ended) = self.running.next() => self.ended(ended.ok().flatten()),
+            () = tokio::time::sleep(TURN_AGAIN) => {}
+            () = self.stop.cancelled() => {}
+        }
+        None
     }
 
     /// Waits, unless the mapping changes or is to end.
@@ -399,13 +436,14 @@ impl Poller {
         self.stop.run_until_cancelled(deleting).await;
     }
 
-    fn begin(&mut self, gathered: Gathered) {
+    fn begin(&mut self, gathered: Gathered, turn: Turn) {
         let serving = Serving {
             sources: self.sources.clone(),
             id: self.id,
             plan: gathered.plan,
             place: gathered.place,
             received: gathered.received,
+            turn,
             stop: self.stop.clone(),
         };
         let (messages, part) = (gathered.messages, gathered.part);

@@ -16,6 +16,7 @@ use crate::domain::limits::PAYLOAD_MAX;
 use crate::domain::mapping::MappingId;
 use crate::domain::trace::Face;
 use crate::scheduler::Answer;
+use crate::scheduler::places;
 use crate::sources::event::{self, Batch};
 use crate::sources::outcome::{self, Failures};
 use crate::sources::queues::{Message, Queues};
@@ -53,6 +54,17 @@ pub(super) struct Place {
     pub(super) visibility: Duration,
 }
 
+/// What a batch has to have, from before its messages are received: a place among those of all processes, if its mapping says how many these are.
+#[derive(Debug)]
+pub(super) struct Turn(pub(super) Option<places::Place>);
+
+impl Turn {
+    /// It is not another process's by now.
+    fn lasts(&self) -> bool {
+        self.0.as_ref().is_none_or(places::Place::lasts)
+    }
+}
+
 /// A batch under way.
 pub(super) struct Serving {
     pub(super) sources: Arc<Sources>,
@@ -60,6 +72,7 @@ pub(super) struct Serving {
     pub(super) plan: Arc<Plan>,
     pub(super) place: Place,
     pub(super) received: Instant,
+    pub(super) turn: Turn,
     pub(super) stop: CancellationToken,
 }
 
@@ -166,6 +179,9 @@ impl Serving {
             let taken = clock::now().saturating_duration_since(self.received);
             if taken > SLACK && taken + timeout > self.place.visibility {
                 return Err(Fault::WaitedTooLong(taken));
+            }
+            if !self.turn.lasts() {
+                return Err(Fault::PermitsLost);
             }
             let trace = scheduler.traces();
             let invocation = Invocation {

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::scheduler::UNRESERVED;
 use crate::scheduler::admit::{Gate, UNLIMITED};
 use crate::scheduler::lease::Lease;
+use crate::scheduler::places;
 use crate::scheduler::share::{Share, nanos};
 use crate::store::permits::{Answer, Ask, Claim, Error, Grant, Permits};
 use crate::telemetry::metrics;
@@ -247,7 +248,8 @@ impl Asking {
             };
             let lately = of.lately(gate.take_peak(), now);
             let unreserved = scope == UNRESERVED;
-            for (sum, counts) in (sums.iter_mut()).zip([known.part, unreserved, !unreserved]) {
+            let of_function = !unreserved && !scope.starts_with(places::SCOPE);
+            for (sum, counts) in (sums.iter_mut()).zip([known.part, unreserved, of_function]) {
                 if counts {
                     sum.0 = sum.0.saturating_add(held);
                     sum.1 = sum.1.saturating_add(gate.under_way());
