@@ -9,7 +9,9 @@ import subprocess
 import tempfile
 import unittest
 
-from support import ENDPOINT, LAMBDA, Case, package
+import boto3
+
+from support import ENDPOINT, LAMBDA, REGION, Case, package
 
 TERRAFORM = shutil.which("terraform")
 # Where mirrors of providers are kept; run.sh looks for one.
@@ -84,6 +86,48 @@ class Terraform(Case):
         self.same()
         self.terraform("destroy", "-auto-approve")
         self.refused("ResourceNotFoundException", 404, LAMBDA.get_function, FunctionName=name)
+
+    def test_event_source_mappings(self):
+        with open(os.environ["S3_STORE"]) as file:
+            store = json.load(file)
+        key, secret = store["owner"]
+        sqs = boto3.client(
+            "sqs", endpoint_url=store["endpoint"], region_name=REGION, aws_access_key_id=key, aws_secret_access_key=secret
+        )
+        url = sqs.create_queue(QueueName=self.values["name"], Attributes={"VisibilityTimeout": "300"})["QueueUrl"]
+        self.addCleanup(sqs.delete_queue, QueueUrl=url)
+        names = ["QueueArn", "ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        attributes = lambda: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        shutil.copy(pathlib.Path(__file__).parent / "terraform" / "queue" / "main.tf", self.folder)
+        (self.folder / "code.zip").write_bytes(package("def handler(event, context):\n    return {'batchItemFailures': []}\n"))
+        self.values["queue"] = attributes()["QueueArn"]
+        self.terraform("init", "-input=false")
+        self.terraform("apply", "-input=false", "-auto-approve")
+        mapping = self.outputs()["mapping"]
+        self.addCleanup(self.unmap, mapping)
+        self.same()
+        there = LAMBDA.get_event_source_mapping(UUID=mapping)
+        self.assertEqual((there["State"], there["BatchSize"], there["ScalingConfig"]), ("Enabled", 20, {"MaximumConcurrency": 2}))
+        sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"kind": "order"}))
+        self.until(lambda: {count for name, count in attributes().items() if name != "QueueArn"} == {"0"})
+        # One setting is one change, and what somebody else changed is seen and put back.
+        self.values["most"] = "5"
+        applied = self.terraform("apply", "-input=false", "-auto-approve").stdout
+        self.assertIn("0 added, 1 changed, 0 destroyed", applied)
+        self.same()
+        LAMBDA.update_event_source_mapping(UUID=mapping, Enabled=False)
+        plan = self.terraform("plan", "-input=false", "-detailed-exitcode", codes=(2,)).stdout
+        self.assertRegex(plan, r"enabled +(= )?false -> true")
+        self.terraform("apply", "-input=false", "-auto-approve")
+        self.assertEqual(LAMBDA.get_event_source_mapping(UUID=mapping)["State"], "Enabled")
+        self.terraform("destroy", "-auto-approve")
+        self.refused("ResourceNotFoundException", 404, LAMBDA.get_event_source_mapping, UUID=mapping)
+
+    def unmap(self, mapping):
+        try:
+            LAMBDA.delete_event_source_mapping(UUID=mapping)
+        except LAMBDA.exceptions.ResourceNotFoundException:
+            pass
 
     def same(self):
         plan = self.terraform("plan", "-input=false", "-detailed-exitcode", codes=(0, 2))
