@@ -156,10 +156,20 @@ class Hearth:
             subprocess.run([*self.AS_ROOT, "kill", str(server.pid)], check=True)
             self.case.assertEqual(server.wait(60), 0)
 
-    def metrics(self):
-        request = urllib.request.Request(self.told["HEARTH_URL"] + "/metrics", headers={"Authorization": f"Bearer {self.told['HEARTH_KEY']}"})
+    def kill(self):
+        with open(os.path.join(self.state, "instance.json")) as file:
+            pid = json.load(file)["pid"]
+        server, self.server = self.server, None
+        subprocess.run([*self.AS_ROOT, "kill", "-KILL", str(pid)], check=True)
+        server.wait(60)
+
+    def get(self, path):
+        request = urllib.request.Request(self.told["HEARTH_URL"] + path, headers={"Authorization": f"Bearer {self.told['HEARTH_KEY']}"})
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.read().decode()
+
+    def metrics(self):
+        return self.get("/metrics")
 
 
 def native(method, path, body=None):

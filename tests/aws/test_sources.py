@@ -3,7 +3,10 @@ What AWS was recorded to answer is in the words of the tests."""
 
 import json
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
 import uuid
 
@@ -282,16 +285,20 @@ class Messages(Source):
         self.assertEqual(LAMBDA.get_event_source_mapping(UUID=made["UUID"])["State"], "Enabled")
 
 
-class Faults(Source):
-    def hearth(self):
+class Servers(Source):
+    def hearth(self, **more):
         key, secret = STORE["hearth"]
         return Hearth(self, **{
             "aws.sqs.endpoint": STORE["endpoint"], "aws.sqs.access_key": key, "aws.sqs.secret_key": secret, "aws.sqs.timeout": "2s",
+            **more,
         })
 
-    def make(self, hearth, name):
+    def make(self, hearth, name, code=TELLS):
         settings = {"Runtime": "python3.13", "Handler": "app.handler", "Role": ROLE}
-        hearth.client.create_function(FunctionName=name, Code={"ZipFile": package(TELLS)}, **settings)
+        hearth.client.create_function(FunctionName=name, Code={"ZipFile": package(code)}, **settings)
+
+
+class Faults(Servers):
 
     def test_a_restart_keeps_them_and_a_service_that_stands_still_is_asked_again(self):
         hearth, (url, arn) = self.hearth(), self.queue(VisibilityTimeout="10")
@@ -324,3 +331,91 @@ class Faults(Source):
             self.assertGreaterEqual(int(counted[f'hearth_source_polls_total{{outcome="{outcome}"}}']), 1)
         # Since it was started again.
         self.assertGreaterEqual(int(counted['hearth_source_messages_total{outcome="handled"}']), 2)
+
+
+class Shared(Servers):
+    # When it was called with which message, and until when.
+    CODE = """
+import time
+def handler(event, context):
+    since = time.time()
+    time.sleep(event.get("seconds", 0.2))
+    for record in event.get("Records", []):
+        print("ran", record["body"], since, time.time())
+"""
+    MOST = 2
+
+    def redis(self):
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        socket = os.path.join(folder, "redis.sock")
+        command = ["redis-server", "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        server = subprocess.Popen([*command, "--dir", folder], stdout=subprocess.DEVNULL)
+        self.addCleanup(server.wait, 60)
+        self.addCleanup(server.terminate)
+        self.until(lambda: os.path.exists(socket))
+        return f"redis+unix://{socket}"
+
+    def ran(self, *hearths):
+        """What messages a function was called with, on these processes."""
+        lines = [line["text"] for hearth in hearths for line in json.loads(hearth.get("/functions/f/logs?limit=1000"))["items"]]
+        words = [line.split() for line in lines if line.startswith("ran ")]
+        return [(body, float(since), float(until)) for _, body, since, until in words]
+
+    def together(self, ran):
+        """The most that ran at the same time."""
+        begins = [since for _, since, _ in ran]
+        return max(sum(since <= begin < until for _, since, until in ran) for begin in begins)
+
+    def send(self, url, bodies):
+        for at in range(0, len(bodies), 10):
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies[at : at + 10])]
+            SQS.send_message_batch(QueueUrl=url, Entries=entries)
+
+    def test_two_processes_share_a_queue_and_one_goes_on_without_the_other(self):
+        url, arn = self.queue()
+        store = {"store.url": self.redis(), "limits.lease": "3s"}
+        first, second = self.hearth(**store), self.hearth(**store)
+        self.make(first, "f", self.CODE)
+        warm = lambda hearth: hearth.client.invoke(FunctionName="f", Payload=b'{"seconds": 0}')
+        warm(first)
+
+        def known():
+            try:
+                return warm(second)
+            except second.client.exceptions.ResourceNotFoundException:
+                return None
+
+        self.until(known)
+        made = first.client.create_event_source_mapping(
+            FunctionName="f", EventSourceArn=arn, BatchSize=1, ScalingConfig={"MaximumConcurrency": self.MOST}
+        )
+        self.addCleanup(lambda: second.client.delete_event_source_mapping(UUID=made["UUID"]))
+        bodies = [f"a-{n}" for n in range(40)]
+        self.send(url, bodies)
+        self.until(lambda: self.left(url) == 0)
+        ran = self.ran(first, second)
+        self.assertEqual(sorted(body for body, _, _ in ran), sorted(bodies), "each of them once")
+        self.assertTrue(self.ran(first) and self.ran(second), "both have some")
+        self.assertLessEqual(self.together(ran), self.MOST)
+
+        # What the dead one has in hand is shown again, and its places are the other's.
+        SQS.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "5"})
+        self.send(url, [f"b-{n}" for n in range(40)])
+        self.until(lambda: any(body.startswith("b") for body, _, _ in self.ran(first)))
+        first.kill()
+        # Whatever happens, what its workers were is cleared away.
+        self.addCleanup(lambda: first.server or first.start())
+        self.until(lambda: self.left(url) == 0)
+
+        def alone():
+            self.send(url, [f"c-{n}" for n in range(10)])
+            self.until(lambda: self.left(url) == 0)
+            ran = [one for one in self.ran(second) if one[0].startswith("c")]
+            return self.together(ran) == self.MOST
+
+        self.until(alone)
+        self.assertLessEqual(self.together(self.ran(second)), self.MOST)
+        # And it takes part again.
+        first.start()
+        self.until(lambda: self.send(url, ["d"]) or any(body == "d" for body, _, _ in self.ran(first)))
