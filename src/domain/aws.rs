@@ -158,6 +158,25 @@ impl Logging {
         self.application_level.as_deref().unwrap_or("INFO")
     }
 
+    /// What is left out stays, but for the levels: they are of lines in JSON, and begin anew where these are asked for.
+    #[must_use]
+    pub fn over(self, there: &Self) -> Self {
+        let asked = self.format.is_some();
+        let format = self.format.or(there.format.clone());
+        let is_json = format.as_deref() == Some("JSON");
+        let level = |given: Option<String>, there: &Option<String>| match is_json {
+            true if asked => given,
+            true => given.or(there.clone()),
+            false => None,
+        };
+        Self {
+            application_level: level(self.application_level, &there.application_level),
+            system_level: level(self.system_level, &there.system_level),
+            group: self.group.or(there.group.clone()),
+            format,
+        }
+    }
+
     /// What tells a function's runtime how its lines have to be. On AWS, too, there is no such variable where they are text.
     pub fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let json = [

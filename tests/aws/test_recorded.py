@@ -1,5 +1,7 @@
 """What AWS was recorded to answer where nobody would guess it."""
 
+import threading
+
 from support import ARN, ECHO, LAMBDA, ROLE, Case, package
 
 INVALID = "InvalidParameterValueException", 400
@@ -225,3 +227,45 @@ class Recorded(Case):
         for one in made:
             LAMBDA.delete_layer_version(LayerName=layer["LayerName"], VersionNumber=one["Version"])
         self.assertEqual(grown - size(), 2 * made[0]["Content"]["CodeSize"])
+
+    def test_what_is_said_of_logs_is_over_what_was_said(self):
+        name = self.create()["FunctionName"]
+        change = lambda **given: LAMBDA.update_function_configuration(FunctionName=name, LoggingConfig=given)["LoggingConfig"]
+        group = {"LogGroup": "cool_lambda"}
+        self.assertEqual(change(**group), {"LogFormat": "Text", **group})
+        levels = {"ApplicationLogLevel": "INFO", "SystemLogLevel": "DEBUG"}
+        self.assertEqual(change(LogFormat="JSON", SystemLogLevel="DEBUG"), {"LogFormat": "JSON", **levels, **group})
+        self.assertEqual(change(LogFormat="Text"), {"LogFormat": "Text", **group})
+        message = self.refused(*INVALID, self.create, LoggingConfig={"LogFormat": "Text", "ApplicationLogLevel": "DEBUG"})
+        self.assertEqual(
+            message,
+            'LogLevel is not supported when LogFormat is set to "Text". Remove LogLevel from your request or change the LogFormat to "JSON" and try again.',
+        )
+
+    def test_kinds_of_calls(self):
+        name = self.create()["FunctionName"]
+        at = "1 validation error detected: Value '{}' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [{}]"
+        message = self.refused("ValidationException", 400, LAMBDA.invoke_with_response_stream, FunctionName=name, InvocationType="Event")
+        self.assertEqual(message, at.format("Event", "RequestResponse, DryRun"))
+        message = self.refused("ValidationException", 400, LAMBDA.invoke, FunctionName=name, InvocationType="Later")
+        self.assertEqual(message, at.format("Later", "Event, RequestResponse, DryRun"))
+
+    def test_a_version_is_published_while_others_change_the_function(self):
+        name = self.create()["FunctionName"]
+        stop = threading.Event()
+
+        def change():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                LAMBDA.tag_resource(Resource=ARN + name, Tags={"n": str(number)})
+
+        other = threading.Thread(target=change)
+        other.start()
+        try:
+            # Nobody said which revision it has to be.
+            for number in range(40):
+                LAMBDA.publish_version(FunctionName=name, Description=str(number))
+        finally:
+            stop.set()
+            other.join()

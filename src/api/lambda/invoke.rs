@@ -78,20 +78,30 @@ impl Call {
     fn of(face: &Lambda, asked: &mut Asked, does: Do) -> Result<Self, Refusal> {
         let named = face.named(asked, does, "InvokeFunction")?;
         let mut faults = Vec::new();
-        let mut choice = |header: &str, field: &str, known: &[&str]| {
+        let mut choice = |header: &str, field: &str, usual: usize, known: &[&str]| {
             let value = asked.header(header);
-            let value = value.as_deref().unwrap_or(known[0]);
+            let value = value.as_deref().unwrap_or(known[usual]);
             let at = known.iter().position(|name| *name == value);
             if at.is_none() {
                 let constraint =
                     format!("Member must satisfy enum value set: [{}]", known.join(", "));
                 faults.push(names::fault(field, value, &constraint));
             }
-            at.unwrap_or_default()
+            at.unwrap_or(usual)
         };
-        let kinds = ["RequestResponse", "Event", "DryRun"];
-        let kind = choice("x-amz-invocation-type", "invocationType", &kinds);
-        let tail = choice("x-amz-log-type", "logType", &["None", "Tail"]) == 1;
+        let kinds = [Kind::Event, Kind::RequestResponse, Kind::DryRun];
+        let words = ["Event", "RequestResponse", "DryRun"];
+        // Nobody waits for the stream of an event.
+        let first = usize::from(does == Do::InvokeWithResponseStream);
+        let usual = 1 - first;
+        let kind = choice(
+            "x-amz-invocation-type",
+            "invocationType",
+            usual,
+            &words[first..],
+        );
+        let kind = kinds[first + kind];
+        let tail = choice("x-amz-log-type", "logType", 0, &["None", "Tail"]) == 1;
         for (header, field, most, pattern, marks) in FORMED {
             let value = asked.header(header);
             let good = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
@@ -134,7 +144,7 @@ impl Call {
         Ok(Self {
             target: resolved.target,
             alias: resolved.alias,
-            kind: [Kind::RequestResponse, Kind::Event, Kind::DryRun][kind],
+            kind,
             tail,
             context,
             trace,
@@ -211,11 +221,6 @@ pub(super) async fn streamed(face: &Lambda, mut asked: Asked) -> Result<Response
     let call = Call::of(face, &mut asked, Do::InvokeWithResponseStream)?;
     if call.kind == Kind::DryRun {
         return Ok(empty(StatusCode::NO_CONTENT));
-    }
-    if call.kind == Kind::Event {
-        return Err(Refusal::parameter(
-            "InvocationType Event is not supported with a response stream.",
-        ));
     }
     let mut called = call.run(face, RequestId::generate()).await;
     let request_id = called.request_id;

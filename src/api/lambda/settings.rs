@@ -74,9 +74,8 @@ impl Wish {
             })?,
             vpc: vpc(fields)?,
             dead_letter: inner(fields, "DeadLetterConfig", |inner| {
-                // An empty one takes away what there was.
-                let target = resource(inner, "TargetArn")?;
-                Ok(Some(target.unwrap_or_default()))
+                // An empty text takes away what there was; nothing said changes nothing.
+                resource(inner, "TargetArn")
             })?,
             kms_key: resource(fields, "KMSKeyArn")?,
             snap_start: inner(fields, "SnapStart", |inner| {
@@ -109,7 +108,7 @@ impl Wish {
             dead_letter: text(&self.dead_letter, &there.dead_letter),
             kms_key: text(&self.kms_key, &there.kms_key),
             snap_start: text(&self.snap_start, &there.snap_start),
-            logging: self.logging.clone().or(there.logging.clone()),
+            logging: self.logging_over(there.logging.as_ref()),
             file_systems: self
                 .file_systems
                 .clone()
@@ -117,6 +116,13 @@ impl Wish {
             written: there.written + 1,
             ..there.clone()
         }
+    }
+
+    fn logging_over(&self, there: Option<&Logging>) -> Option<Logging> {
+        let none = Logging::default();
+        let given = self.logging.clone();
+        let over = given.map(|given| given.over(there.unwrap_or(&none)));
+        over.or(there.cloned())
     }
 
     /// Whether it says what in an image is the image's own affair.
@@ -264,7 +270,7 @@ fn ids(
 
 fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
     let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
-    inner(fields, "LoggingConfig", |inner| {
+    let logging = inner(fields, "LoggingConfig", |inner| {
         Ok(Some(Logging {
             format: inner.one_of("LogFormat", &["JSON", "Text"])?,
             application_level: inner.one_of("ApplicationLogLevel", &levels)?,
@@ -274,7 +280,25 @@ fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
                 !text.is_empty() && text.chars().all(good)
             })?,
         }))
-    })
+    })?;
+    match &logging {
+        Some(Logging {
+            format: Some(format),
+            application_level,
+            system_level,
+            ..
+        }) if format == "Text"
+            && application_level
+                .as_ref()
+                .or(system_level.as_ref())
+                .is_some() =>
+        {
+            Err(Refusal::parameter(
+                "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the LogFormat to \"JSON\" and try again.",
+            ))
+        }
+        _ => Ok(logging),
+    }
 }
 
 /// What is empty is the image's own.
@@ -405,7 +429,8 @@ mod tests {
         let first = first
             .expect("is read")
             .over(&aws::Settings::default(), Some("r1"));
-        let second = read(r#"{"DeadLetterConfig": {}, "EphemeralStorage": {"Size": 512}}"#);
+        let second =
+            read(r#"{"DeadLetterConfig": {"TargetArn": ""}, "EphemeralStorage": {"Size": 512}}"#);
         let second = second.expect("is read").over(&first, None);
         assert_eq!(second.ephemeral_storage, Some(512));
         let unchanged = aws::Settings {
@@ -416,6 +441,63 @@ mod tests {
         };
         assert_eq!(second, unchanged);
         assert_eq!(first.runtime.as_deref(), Some("r1"));
+        // As AWS was recorded to do.
+        let third = read(r#"{"DeadLetterConfig": {}}"#).expect("is read");
+        assert_eq!(third.over(&first, None).dead_letter, first.dead_letter);
+    }
+
+    #[test]
+    fn what_is_said_of_logs_is_over_what_was_said() {
+        let mut there = aws::Settings::default();
+        for (given, format, level, system, group) in [
+            (r#"{"LogGroup": "/mine"}"#, None, None, None, "/mine"),
+            (
+                r#"{"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG"}"#,
+                Some("JSON"),
+                Some("DEBUG"),
+                None,
+                "/mine",
+            ),
+            (
+                r#"{"SystemLogLevel": "WARN"}"#,
+                Some("JSON"),
+                Some("DEBUG"),
+                Some("WARN"),
+                "/mine",
+            ),
+            (
+                r#"{"LogFormat": "JSON"}"#,
+                Some("JSON"),
+                None,
+                None,
+                "/mine",
+            ),
+            (
+                r#"{"ApplicationLogLevel": "WARN"}"#,
+                Some("JSON"),
+                Some("WARN"),
+                None,
+                "/mine",
+            ),
+            (
+                r#"{"LogFormat": "Text", "LogGroup": "/other"}"#,
+                Some("Text"),
+                None,
+                None,
+                "/other",
+            ),
+        ] {
+            let wish = read(&format!(r#"{{"LoggingConfig": {given}}}"#)).expect("is read");
+            there = wish.over(&there, None);
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            let wanted = Logging {
+                format: owned(format),
+                application_level: owned(level),
+                system_level: owned(system),
+                group: Some(group.into()),
+            };
+            assert_eq!(there.logging, Some(wanted), "{given}");
+        }
     }
 
     #[test]
@@ -450,6 +532,10 @@ mod tests {
             (
                 r#"{"LoggingConfig": {"LogGroup": "a b"}}"#,
                 "loggingConfig.logGroup",
+            ),
+            (
+                r#"{"LoggingConfig": {"LogFormat": "Text", "SystemLogLevel": "WARN"}}"#,
+                "LogLevel is not supported",
             ),
         ] {
             let refusal = read(body).map(drop).expect_err(body);

@@ -27,20 +27,20 @@ pub(super) async fn publish(face: &Lambda, asked: Asked) -> Result<Response<Body
     let function = &target.function;
     let made = target.published().head.last;
     let current = document::revision_id(function, VersionId::Latest, made, Moment::Settled);
-    if revision.is_some_and(|given| given != current) {
+    if revision.as_ref().is_some_and(|given| *given != current) {
         return Err(Refusal::stale());
     }
     let code = document::code_of(function);
-    if let Some(given) = sha256.filter(|given| *given != code) {
+    if let Some(given) = sha256.as_ref().filter(|given| **given != code) {
         return Err(Refusal::parameter(format!(
             "CodeSHA256 ({given}) is different from current CodeSHA256 in $LATEST ({code}). Please try again with the CodeSHA256 in $LATEST."
         )));
     }
     let ask = Publish {
         description,
-        // In its turn the function may be another than the one that was looked at here.
-        code_sha256: Some(function.code.sha256.clone()),
-        revision: Some(function.revision),
+        // In its turn the function may be another than the one that was looked at here, which matters to who said what it is to be.
+        code_sha256: sha256.map(|_| function.code.sha256.clone()),
+        revision: revision.map(|_| function.revision),
     };
     let deploy = &face.control.deploy;
     let made = deploy.publish_version(asked.caller, function.id.to_string(), ask);
