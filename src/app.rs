@@ -148,7 +148,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let queue = Queue::new(
         scheduler.clone(),
         store.clone(),
-        options::webhooks(config.events.webhooks),
+        options::webhooks(&config).context("no queues can be sent to")?,
         options::queue_options(&config.events, &instance),
     );
     let sources = options::sources_options(&config.aws).context("no queues can be read")?;

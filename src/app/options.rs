@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::api::control::checks::{Check, Doctor};
-use crate::api::{collector, sqs, webhook};
+use crate::api::{collector, messages, sqs, webhook};
 use crate::app::State;
 use crate::config::{self, Config};
 use crate::doctor;
@@ -72,13 +72,23 @@ pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool
     }
 }
 
-/// How the queue posts documents.
-pub(super) fn webhooks(reach: config::Reach) -> Webhooks {
-    let client = webhook::Client::new(reach);
-    Webhooks::new(move |url, id, document| {
+/// How the queue posts documents, and sends them to queues.
+pub(super) fn webhooks(config: &Config) -> Result<Webhooks, sqs::NoEndpoint> {
+    let client = webhook::Client::new(config.events.webhooks);
+    let webhooks = Webhooks::new(move |url, id, document| {
         let client = client.clone();
         Box::pin(async move { client.post(&url, id, document).await })
-    })
+    });
+    let Some(sqs) = &config.aws.sqs else {
+        return Ok(webhooks);
+    };
+    let client = sqs::Client::new(&sqs.service)?;
+    Ok(
+        webhooks.with_queues(&sqs.service.region, move |queue, body, attributes| {
+            let client = client.clone();
+            Box::pin(async move { messages::send(&client, &queue, body, attributes).await })
+        }),
+    )
 }
 
 /// How event sources ask for messages, and how much at once.

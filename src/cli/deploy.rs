@@ -99,7 +99,7 @@ pub struct Args {
     /// Seconds after which an asynchronous call is given up, or "none" for the server's own
     #[arg(long, value_name = "SECONDS", value_parser = optional_number)]
     max_event_age: Option<Optional<u32>>,
-    /// Who is told of asynchronous calls that end well: function:NAME, a URL, stream:KEY, or "none"
+    /// Who is told of asynchronous calls that end well: function:NAME, a URL, stream:KEY, a queue's ARN, or "none"
     #[arg(long, value_name = "TO", value_parser = optional_text)]
     on_success: Option<Optional<String>>,
     /// Who is told of asynchronous calls that are given up, or "none"

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::id::FunctionName;
+use crate::domain::mapping::Queue;
 use crate::domain::seldom::Usual;
 use crate::domain::version::Qualifier;
 
@@ -52,6 +53,8 @@ pub enum Destination {
     Webhook(String),
     /// The record is added to this stream of the Redis that is the store.
     Stream(String),
+    /// The record is sent to this queue of SQS's.
+    Queue(Queue),
 }
 
 impl Destination {
@@ -80,12 +83,20 @@ impl Destination {
                 false => Ok(Destination::Stream(key.into())),
             };
         }
+        if text.starts_with("arn:") {
+            let queue = Queue::try_from(text.to_owned())?;
+            // As on AWS: a message of a FIFO queue needs a group, and an event is of none.
+            return match queue.is_fifo() {
+                true => Err("must not be a FIFO queue".into()),
+                false => Ok(Destination::Queue(queue)),
+            };
+        }
         let rest = text
             .strip_prefix("https://")
             .or_else(|| text.strip_prefix("http://"));
         let Some(rest) = rest else {
             return Err(
-                "must be \"function:NAME\", with or without a version or an alias behind it, a URL with http:// or https://, or \"stream:KEY\""
+                "must be \"function:NAME\", with or without a version or an alias behind it, a URL with http:// or https://, \"stream:KEY\", or the ARN of a queue"
                     .into(),
             );
         };
@@ -108,6 +119,7 @@ impl Destination {
             Destination::Function(..) => "function",
             Destination::Webhook(_) => "webhook",
             Destination::Stream(_) => "stream",
+            Destination::Queue(_) => "queue",
         }
     }
 }
@@ -121,6 +133,7 @@ impl fmt::Display for Destination {
             }
             Destination::Webhook(url) => f.write_str(url),
             Destination::Stream(key) => write!(f, "stream:{key}"),
+            Destination::Queue(queue) => queue.fmt(f),
         }
     }
 }
@@ -154,6 +167,7 @@ mod tests {
             "http://127.0.0.1:8080",
             "stream:orders:failed",
             "stream:{a}b",
+            "arn:aws:sqs:us-east-1:000000000000:failed",
         ] {
             let read = Destination::parse(text).expect(text);
             assert_eq!(read.to_string(), text);
@@ -180,6 +194,8 @@ mod tests {
             "stream:",
             "stream:a b",
             "stream:{hearth}:events",
+            "arn:aws:sqs:us-east-1:000000000000:failed.fifo",
+            "arn:aws:sns:us-east-1:000000000000:failed",
             &format!("https://example.org/{}", "x".repeat(LENGTH_MAX)),
         ] {
             assert!(Destination::parse(bad).is_err(), "{bad}");

@@ -7,6 +7,7 @@
 //!                    └─ claim ─▶ Scheduler::invoke ─▶ retry::decide ─▶ settle ─▶ (an event for the destination)
 //! ```
 
+pub mod dead_letter;
 pub mod delivery;
 mod looks;
 pub mod retry;
@@ -26,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::domain::aws;
 use crate::domain::destination::{Asynchronous, Destination};
-use crate::domain::event::{Claimed, Event, Ran, Record, Settlement, Verdict};
+use crate::domain::event::{Claimed, Event, Failure, Ran, Record, Settlement, Verdict};
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::{AliasName, FunctionName, RequestId};
 use crate::domain::invocation::{Invocation, Phases};
+use crate::domain::mapping;
 use crate::domain::trace::{Carried, Face, Trace};
 use crate::domain::version::{Qualifier, VersionId};
 use crate::queue::delivery::{Answered, DEPTH_MAX, End};
@@ -90,6 +92,11 @@ impl Queue {
             orphaned: Mutex::default(),
             lost: Mutex::default(),
         })
+    }
+
+    /// The region of the queues that may be sent to, if there are any.
+    pub fn region(&self) -> Option<&str> {
+        self.webhooks.region()
     }
 
     /// Where synchronous calls go.
@@ -344,11 +351,27 @@ impl Queue {
                 error: error.as_deref(),
             },
         };
-        let mut verdict = passed_on(verdict, &claimed, &arn, own, end);
+        let verdict = passed_on(verdict, &claimed, &arn, own, end);
+        let mut verdict = match (verdict, &result) {
+            (Verdict::Failed(failure), Err(failed)) => {
+                let latest = subject.as_ref();
+                let to = latest.and_then(|latest| self.dead_letters_of(latest, &claimed));
+                buried(failure, failed, &claimed, to, error.as_deref())
+            }
+            (verdict, _) => verdict,
+        };
         if let Verdict::PassedOn { event, .. } = &mut verdict {
             self.address(event);
         }
         self.tell(&claimed, Settlement { verdict, ran }).await;
+    }
+
+    /// The queue for what fails for good of the version that an event is for.
+    fn dead_letters_of(&self, latest: &Arc<Target>, claimed: &Claimed) -> Option<mapping::Queue> {
+        let target = self.scheduler.version(latest, claimed.event.version)?;
+        let queue = dead_letter::of(&target.function, self.webhooks.region())?;
+        // One that goes in circles ends here.
+        (claimed.event.depth <= DEPTH_MAX).then_some(queue)
     }
 
     /// Decides which version an event runs that goes to what stands behind a function's name. If nothing does, its run will say so.
@@ -372,7 +395,7 @@ impl Queue {
                 found.filter(|target| target.function.id == event.function)
             }
             Some(Destination::Function(name, _)) => self.scheduler.find(name.as_str()),
-            Some(Destination::Webhook(_) | Destination::Stream(_)) => None,
+            Some(Destination::Webhook(_) | Destination::Stream(_) | Destination::Queue(_)) => None,
         }
     }
 
@@ -455,7 +478,7 @@ impl Queue {
                 answered.map_err(Failed::Call)
             }
             Some(to) => {
-                let delivered = self.deliver(to, event.request_id, &claimed.payload).await;
+                let delivered = self.deliver(to, event, &claimed.payload).await;
                 metrics::delivered(to.kind(), delivered.is_ok());
                 delivered.map_err(Failed::Refused).map(|()| None)
             }
@@ -465,9 +488,10 @@ impl Queue {
     async fn deliver(
         &self,
         to: &Destination,
-        id: RequestId,
+        event: &Event,
         document: &Bytes,
     ) -> Result<(), Refusal> {
+        let id = event.request_id;
         match to {
             Destination::Webhook(url) => self.webhooks.post(url, id, document.clone()).await,
             Destination::Stream(key) => {
@@ -476,6 +500,14 @@ impl Queue {
                     message: error.to_string(),
                     for_now: true,
                 })
+            }
+            Destination::Queue(queue) => {
+                let attributes = match event.context.is_empty() {
+                    true => None,
+                    false => Some(event.context.clone()),
+                };
+                let sent = self.webhooks.send(queue, document.clone(), attributes);
+                sent.await
             }
             Destination::Function(..) => unreachable!("a function is run"),
         }
@@ -579,6 +611,25 @@ fn passed_on(
             _ => None,
         },
         event,
+        payload,
+    }
+}
+
+/// One that failed for good, with the event that takes it to its function's dead-letter queue if there is one.
+fn buried(
+    failure: Failure,
+    failed: &Failed,
+    claimed: &Claimed,
+    to: Option<mapping::Queue>,
+    error: Option<&str>,
+) -> Verdict {
+    let Some(to) = to else {
+        return Verdict::Failed(failure);
+    };
+    let (event, payload) = dead_letter::event(claimed, to, failed, &failure, error, clock::wall());
+    Verdict::PassedOn {
+        failure: Some(failure),
+        event: Box::new(event),
         payload,
     }
 }

@@ -92,6 +92,14 @@ impl Failed {
         }
     }
 
+    /// As a status of HTTP, of what was not run.
+    pub fn status(&self) -> u16 {
+        match self {
+            Failed::Call(Fault::Throttled { .. }) => 429,
+            _ => 500,
+        }
+    }
+
     /// What is said of the attempt in the function's place: as an answer to a call would have it. `None` if it came to nothing.
     pub fn document(&self, style: &Style, id: RequestId) -> Option<String> {
         if self.is_before() {

@@ -1,5 +1,5 @@
-//! What the queue knows of webhooks: that a document can be posted to a URL, and what may come of it. How that is done is told by `app`: HTTP
-//! is spoken further up.
+//! What the queue knows of the world around: that a document can be posted to a URL or sent to a queue, and what may come of it. How that is
+//! done is told by `app`: HTTP is spoken further up.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::domain::id::RequestId;
+use crate::domain::mapping::Queue;
 
 /// Why a document was not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +21,22 @@ pub struct Refusal {
 type Post =
     dyn Fn(String, RequestId, Bytes) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync;
 
-/// Posts documents. A cheap handle.
+type SendTo =
+    dyn Fn(Queue, Bytes, Option<String>) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync;
+
+/// Posts documents, and sends them to queues where there is somebody to send them. A cheap handle.
 #[derive(Clone)]
-pub struct Webhooks(Arc<Post>);
+pub struct Webhooks {
+    post: Arc<Post>,
+    queues: Option<Queues>,
+}
+
+/// The queues of one region.
+#[derive(Clone)]
+struct Queues {
+    region: Arc<str>,
+    send: Arc<SendTo>,
+}
 
 impl Webhooks {
     pub fn new(
@@ -31,11 +45,56 @@ impl Webhooks {
         + Sync
         + 'static,
     ) -> Self {
-        Self(Arc::new(post))
+        Self {
+            post: Arc::new(post),
+            queues: None,
+        }
+    }
+
+    /// The same, with a service for the queues of a region. A message has a body and, as JSON, its attributes.
+    #[must_use]
+    pub fn with_queues(
+        mut self,
+        region: &str,
+        send: impl Fn(Queue, Bytes, Option<String>) -> BoxFuture<'static, Result<(), Refusal>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.queues = Some(Queues {
+            region: region.into(),
+            send: Arc::new(send),
+        });
+        self
+    }
+
+    /// Whose queues may be sent to, if any.
+    pub fn region(&self) -> Option<&str> {
+        self.queues.as_ref().map(|queues| &*queues.region)
     }
 
     pub async fn post(&self, url: &str, id: RequestId, document: Bytes) -> Result<(), Refusal> {
-        (self.0)(url.to_owned(), id, document).await
+        (self.post)(url.to_owned(), id, document).await
+    }
+}
+
+impl Webhooks {
+    pub async fn send(
+        &self,
+        queue: &Queue,
+        body: Bytes,
+        attributes: Option<String>,
+    ) -> Result<(), Refusal> {
+        match &self.queues {
+            Some(queues) if *queues.region == queue.region => {
+                (queues.send)(queue.clone(), body, attributes).await
+            }
+            // It was configured when the queue was named.
+            _ => Err(Refusal {
+                message: "this server sends to no queues of its region".into(),
+                for_now: false,
+            }),
+        }
     }
 }
 

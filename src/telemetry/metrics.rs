@@ -128,7 +128,7 @@ fn describe() -> [&'static str; 4] {
         ),
         (
             "hearth_deliveries_total",
-            "Attempts to take the record of an asynchronous call to a webhook or a stream, by destination and outcome: ok, refused.",
+            "Attempts to take the record of an asynchronous call to a webhook, a stream or a queue, or a dead letter to its function's queue, by destination and outcome: ok, refused.",
         ),
         (
             "hearth_idempotent_calls_total",

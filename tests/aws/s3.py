@@ -1,6 +1,6 @@
 """A service that speaks S3 and SQS and looks at every signature: moto, with its IAM. Writes where it is and who may do what into the file that it is
 given, and serves until it is ended. Its buckets are `code`, and `private`, which Hearth's key may not read; of queues that key may do what
-event source mappings need, but for those that begin with `private`."""
+event source mappings and destinations need, but for those that begin with `private`."""
 
 import json
 import os
@@ -18,7 +18,7 @@ BUT = {"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::private/*"}
 TAKES = {
     "Effect": "Allow", "Resource": "*",
     "Action": [
-        f"sqs:{action}" for action in ("GetQueueUrl", "GetQueueAttributes", "ReceiveMessage", "DeleteMessage*", "ChangeMessageVisibility*")
+        f"sqs:{action}" for action in ("GetQueueUrl", "GetQueueAttributes", "ReceiveMessage", "DeleteMessage*", "ChangeMessageVisibility*", "SendMessage")
     ],
 }
 ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}

@@ -111,11 +111,13 @@ class Settings(Events):
         name = self.function()
         other = self.function()
         queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:of-nobody"
+        topic = queue.replace(":sqs:", ":sns:")
         made_up = ARN.replace(":lambda:", ":iam:") + name
         for destination, message in (
             (ARN + "nobody", f"The destination ARN {ARN}nobody is invalid."),
             (ARN + name, "You can't specify the function as a destination for itself."),
-            (queue, f"The destination ARN {queue} is invalid. Hearth sends to nothing by that name: aws.destinations in its configuration may say what it stands for."),
+            (queue, f"The destination ARN {queue} is invalid."),
+            (topic, f"The destination ARN {topic} is invalid. Hearth sends to nothing by that name: aws.destinations in its configuration may say what it stands for."),
             (made_up, f"The provided destination config DestinationConfig(onSuccess=OnSuccess(destination={made_up}), onFailure=null) is invalid."),
         ):
             got = self.refused(

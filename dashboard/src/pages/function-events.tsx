@@ -183,7 +183,7 @@ function Form({ of, path, now, saved, close }: FormProps) {
         <legend>Of {named(of)}</legend>
         {input("max_retries", "Retries", "0 to 2. Empty is as the server is configured.", { type: "number", inputMode: "numeric", min: 0, max: 2 })}
         {input("max_event_age", "Longest age in seconds", "60 to 21600. Empty is as the server is configured.", { type: "number", inputMode: "numeric", min: 60 })}
-        {input("on_success", "Told of success", "function:NAME, a URL, or with Redis stream:KEY", { placeholder: "nobody", maxLength: 1024 })}
+        {input("on_success", "Told of success", "function:NAME, a URL, a queue's ARN, or with Redis stream:KEY", { placeholder: "nobody", maxLength: 1024 })}
         {input("on_failure", "Told of failure", "Nobody: then it is a dead letter", { placeholder: "nobody", maxLength: 1024 })}
       </fieldset>
       {error && !error.detail.faults?.length && (

@@ -142,7 +142,7 @@ export function Settings({ fn, changed, remove }: { fn: Fn; changed: (fn: Fn) =>
             min: 60,
             placeholder: "the server's",
           })}
-          {text("on_success", "Told of success", "function:NAME, a URL, or with Redis stream:KEY", { placeholder: "nobody", maxLength: 2048 })}
+          {text("on_success", "Told of success", "function:NAME, a URL, a queue's ARN, or with Redis stream:KEY", { placeholder: "nobody", maxLength: 2048 })}
           {text("on_failure", "Told of failure", "Nobody: then it is a dead letter", { placeholder: "nobody", maxLength: 2048 })}
         </fieldset>
         <Layers layers={form.layers} set={(layers) => set("layers", layers)} error={wrong("layers")} />

@@ -54,6 +54,8 @@ pub struct Deploy {
     /// Held from the look at the others' reservations to the publication of a new one.
     pub reserving: tokio::sync::Mutex<()>,
     pub locks: Locks,
+    /// The region of the queues that may be sent to, if there are any.
+    pub queues: Option<String>,
 }
 
 /// A function that is not published as it is stored.
@@ -454,6 +456,7 @@ impl Deploy {
         let account_concurrency = self.account_concurrency;
         let secrets = self.scheduler.secrets().clone();
         let streams = self.store.has_streams();
+        let queues = self.queues.clone();
         task::blocking("draft a function", move || {
             make(Rules {
                 runtimes: &runtimes,
@@ -462,6 +465,7 @@ impl Deploy {
                 caller: &caller,
                 secrets: &secrets,
                 streams,
+                queues: queues.as_deref(),
             })
         })
         .await

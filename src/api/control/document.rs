@@ -275,8 +275,8 @@ pub struct NewFunction {
     /// Seconds after which an asynchronous call is given up; null is the server's own.
     #[schema(minimum = 60, maximum = 21600)]
     pub max_event_age: Option<u32>,
-    /// Who is sent the record of an asynchronous call that ended well: `function:NAME`, a URL that it is posted to, or with a Redis store
-    /// `stream:KEY`.
+    /// Who is sent the record of an asynchronous call that ended well: `function:NAME`, a URL that it is posted to, with a Redis store
+    /// `stream:KEY`, or the ARN of a queue of SQS.
     #[schema(max_length = 1024)]
     pub on_success: Option<String>,
     /// And of one that was given up, which is then no dead letter.

@@ -39,6 +39,8 @@ pub struct Rules<'a> {
     pub secrets: &'a Secrets,
     /// The store has streams.
     pub streams: bool,
+    /// The region of the queues that may be sent to, if there are any.
+    pub queues: Option<&'a str>,
 }
 
 impl Rules<'_> {
@@ -88,7 +90,7 @@ impl Draft {
     /// The function that a change from nothing makes.
     pub fn new(mut change: Change, mut faults: Faults, rules: Rules<'_>) -> Result<Self, Problem> {
         rules.permit(&change, None)?;
-        change.check_streams(rules.streams, &mut faults);
+        change.check_destinations(rules.streams, rules.queues, &mut faults);
         let source = change.code.take();
         let image = wished(&source);
         if image.is_some() {
@@ -201,7 +203,7 @@ impl Draft {
         let name = current.name.as_str();
         rules.caller.may_with(Scope::Deploy, name)?;
         rules.permit(&change, Some(current))?;
-        change.check_streams(rules.streams, &mut faults);
+        change.check_destinations(rules.streams, rules.queues, &mut faults);
         let source = change.code.take();
         let image = wished(&source);
         match (current.image(), &source) {

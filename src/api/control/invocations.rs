@@ -242,7 +242,7 @@ fn runs(event: &Event) -> Option<&str> {
     match &event.destination {
         None => Some(event.function.as_str()),
         Some(Destination::Function(name, _)) => Some(name.as_str()),
-        Some(Destination::Webhook(_) | Destination::Stream(_)) => None,
+        Some(Destination::Webhook(_) | Destination::Stream(_) | Destination::Queue(_)) => None,
     }
 }
 

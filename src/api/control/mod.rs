@@ -124,6 +124,7 @@ impl Control {
                 unreserved_least: limits.unreserved_least(),
                 reserving: tokio::sync::Mutex::default(),
                 locks: Locks::default(),
+                queues: queue.region().map(str::to_owned),
             }),
             scheduler,
             runtimes,

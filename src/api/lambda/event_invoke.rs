@@ -34,8 +34,16 @@ pub(super) async fn put(face: &Lambda, asked: Asked) -> Result<Response<Body>, R
     let change = Change {
         max_retries: Some(given.retries),
         max_event_age: Some(given.age),
-        on_success: Some(meant(face, &named, &given, &given.on_success)?.flatten()),
-        on_failure: Some(meant(face, &named, &given, &given.on_failure)?.flatten()),
+        on_success: Some(
+            meant(face, &named, &given, &given.on_success)
+                .await?
+                .flatten(),
+        ),
+        on_failure: Some(
+            meant(face, &named, &given, &given.on_failure)
+                .await?
+                .flatten(),
+        ),
         ..Change::default()
     };
     write(face, asked, &named, &target, change, false).await
@@ -53,8 +61,8 @@ pub(super) async fn update(face: &Lambda, asked: Asked) -> Result<Response<Body>
     let change = Change {
         max_retries: given.retries.map(Some),
         max_event_age: given.age.map(Some),
-        on_success: meant(face, &named, &given, &given.on_success)?,
-        on_failure: meant(face, &named, &given, &given.on_failure)?,
+        on_success: meant(face, &named, &given, &given.on_success).await?,
+        on_failure: meant(face, &named, &given, &given.on_failure).await?,
         ..Change::default()
     };
     write(face, asked, &named, &target, change, true).await
@@ -166,7 +174,7 @@ impl Given {
     }
 }
 
-fn meant(
+async fn meant(
     face: &Lambda,
     named: &Named,
     given: &Given,
@@ -175,21 +183,22 @@ fn meant(
     let Some(Some(text)) = text else {
         return Ok(text.as_ref().map(|_empty| None));
     };
-    let meant = destination::meant(face, &named.name, text);
+    let meant = destination::meant(face, &named.name, text).await;
     let part = |name: &str, text: &Option<Option<String>>| match text {
         Some(Some(text)) => format!("{name}(destination={text})"),
         _ => "null".into(),
     };
-    meant.map(|to| Some(Some(to))).map_err(|unmeant| {
-        Refusal::parameter(match unmeant {
-            destination::Unmeant::Said(why) => why,
-            destination::Unmeant::Service => format!(
+    meant
+        .map(|to| Some(Some(to)))
+        .map_err(|unmeant| match unmeant {
+            destination::Unmeant::Said(why) => Refusal::parameter(why),
+            destination::Unmeant::Unasked(why) => Refusal::service(why),
+            destination::Unmeant::Service => Refusal::parameter(format!(
                 "The provided destination config DestinationConfig(onSuccess={}, onFailure={}) is invalid.",
                 part("OnSuccess", &given.on_success),
                 part("OnFailure", &given.on_failure)
-            ),
+            )),
         })
-    })
 }
 
 /// Writes what is to be, and answers with what is then there.

@@ -40,8 +40,13 @@ impl Change {
         Ok(())
     }
 
-    /// A stream can be written to only where there are streams.
-    pub(in crate::api::control) fn check_streams(&self, streams: bool, faults: &mut Faults) {
+    /// A stream can be written to only where there are streams, and a queue only where there is a service for queues.
+    pub(in crate::api::control) fn check_destinations(
+        &self,
+        streams: bool,
+        queues: Option<&str>,
+        faults: &mut Faults,
+    ) {
         let fields = [
             ("on_success", &self.on_success),
             ("on_failure", &self.on_failure),
@@ -49,6 +54,15 @@ impl Change {
         for (field, to) in fields {
             if !streams && matches!(to, Some(Some(Destination::Stream(_)))) {
                 faults.add(field, "may be a stream only where the store is a Redis");
+            }
+            if let Some(Some(Destination::Queue(queue))) = to
+                && Some(queue.region.as_str()) != queues
+            {
+                let why = match queues {
+                    Some(region) => format!("must be a queue in region {region}"),
+                    None => "may be a queue only where aws.sqs names a service for queues".into(),
+                };
+                faults.add(field, why);
             }
         }
     }
@@ -67,7 +81,8 @@ impl Deploy {
     ) -> Result<Option<EventSettings>, Problem> {
         change.permit_destinations(&caller)?;
         let mut faults = Faults::default();
-        change.check_streams(self.store.has_streams(), &mut faults);
+        let streams = self.store.has_streams();
+        change.check_destinations(streams, self.queues.as_deref(), &mut faults);
         faults.into_result()?;
         let decide = move |function: &Function, published: &Published| {
             let there = published.head.events.get(&qualifier.to_string());

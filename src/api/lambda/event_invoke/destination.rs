@@ -1,12 +1,14 @@
-//! Destinations as AWS's clients name them. A function's ARN is that function; what else an ARN stands for, the configuration says; the
-//! native forms are taken too, because they are what is shown of a destination that no ARN stands for.
+//! Destinations as AWS's clients name them. A function's ARN is that function, a queue's that queue; what else an ARN stands for, the configuration
+//! says; the native forms are taken too, because they are what is shown of a destination that no ARN stands for.
 
 use crate::api::lambda::Lambda;
 use crate::api::lambda::errors::Refusal;
 use crate::api::lambda::fields::Fields;
 use crate::api::lambda::names::{self, Form, Named};
 use crate::domain::destination::Destination;
+use crate::domain::mapping::Queue;
 use crate::domain::version::Qualifier;
+use crate::sources::queues;
 
 /// As AWS prints it in its messages.
 const PATTERN: &str = r"$|kafka://([^.]([a-zA-Z0-9\-_.]{0,248}))|arn:(aws[a-zA-Z0-9-]*):([a-zA-Z0-9\-])+:((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1})?:(\d{12})?:(.*)";
@@ -19,6 +21,8 @@ pub(super) enum Unmeant {
     Said(String),
     /// It is nothing that AWS sends to.
     Service,
+    /// Whether it is there is not known now.
+    Unasked(String),
 }
 
 /// One of the two; `Some(None)` if it is empty.
@@ -44,7 +48,7 @@ fn is_arn(text: &str) -> bool {
 }
 
 /// Who is to be told by a function that is called `own`.
-pub(super) fn meant(face: &Lambda, own: &str, text: &str) -> Result<Destination, Unmeant> {
+pub(super) async fn meant(face: &Lambda, own: &str, text: &str) -> Result<Destination, Unmeant> {
     let invalid = |why: &str| Unmeant::Said(format!("The destination ARN {text} is invalid.{why}"));
     let mut configured = face.settings.destinations.iter();
     let configured = configured.find(|(arn, _)| arn == text);
@@ -67,8 +71,16 @@ pub(super) fn meant(face: &Lambda, own: &str, text: &str) -> Result<Destination,
             function(&named).ok_or_else(|| invalid(""))?
         }
     };
-    let Destination::Function(name, qualifier) = &to else {
-        return Ok(to);
+    let (name, qualifier) = match &to {
+        Destination::Function(name, qualifier) => (name, qualifier),
+        Destination::Queue(queue) => {
+            is_there(face, queue).await.map_err(|why| match why {
+                None => invalid(""),
+                Some(why) => why,
+            })?;
+            return Ok(to);
+        }
+        Destination::Webhook(_) | Destination::Stream(_) => return Ok(to),
     };
     if name.as_str() == own {
         return Err(Unmeant::Said(
@@ -81,6 +93,28 @@ pub(super) fn meant(face: &Lambda, own: &str, text: &str) -> Result<Destination,
     };
     face.shown(&named).map_err(|_absent| invalid(""))?;
     Ok(to)
+}
+
+/// As AWS does, who names a queue looks whether it is there. `None`: it is not.
+async fn is_there(face: &Lambda, queue: &Queue) -> Result<(), Option<Unmeant>> {
+    let queues = face.sources.queues();
+    let Some(queues) = queues.filter(|queues| queues.region() == queue.region) else {
+        return Err(Some(Unmeant::Said(format!(
+            "The destination ARN {queue} is invalid. Hearth sends to no queues of that region: aws.sqs in its configuration names those it sends to, and aws.destinations may say what the ARN stands for."
+        ))));
+    };
+    match queues.url(queue).await {
+        Ok(_) => Ok(()),
+        Err(queues::Refusal::NoQueue) => Err(None),
+        Err(refusal) => Err(Some(match &refusal {
+            queues::Refusal::Away { .. } | queues::Refusal::Key { .. } => {
+                Unmeant::Unasked(format!("The queue could not be looked at: {refusal}."))
+            }
+            _ => Unmeant::Said(format!(
+                "The destination ARN {queue} is invalid: {refusal}."
+            )),
+        })),
+    }
 }
 
 fn function(named: &Named) -> Option<Destination> {

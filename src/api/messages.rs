@@ -1,0 +1,153 @@
+//! Sends one message to a queue of the service that speaks SQS, and says whether it may be taken later if it was not taken. Called by the queue of
+//! asynchronous calls, through `app`, which tries again when it is told to.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::sqs::Client;
+use crate::domain::mapping::Queue;
+use crate::queue::webhook;
+use crate::sources::queues::{Action, Refusal};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Found {
+    queue_url: String,
+}
+
+/// `attributes` are those of the message, as JSON.
+pub async fn send(
+    client: &Client,
+    queue: &Queue,
+    body: Bytes,
+    attributes: Option<String>,
+) -> Result<(), webhook::Refusal> {
+    let sent = try_send(client, queue, body, attributes).await;
+    sent.map_err(|refusal| webhook::Refusal {
+        message: refusal.to_string(),
+        // Whoever runs the service may see to all but what is wrong with the message itself.
+        for_now: !matches!(refusal, Refusal::NoQueue | Refusal::Refused { .. }),
+    })
+}
+
+async fn try_send(
+    client: &Client,
+    queue: &Queue,
+    body: Bytes,
+    attributes: Option<String>,
+) -> Result<(), Refusal> {
+    let told = json!({"QueueName": queue.name, "QueueOwnerAWSAccountId": queue.account});
+    let found = client.ask(action("GetQueueUrl", told)).await?;
+    let found: Found = serde_json::from_slice(&found).map_err(|error| {
+        Refusal::away("answered GetQueueUrl as SQS does not", error.to_string())
+    })?;
+    let mut told = json!({
+        "QueueUrl": found.queue_url,
+        "MessageBody": String::from_utf8_lossy(&body),
+    });
+    if let Some(attributes) = attributes {
+        told["MessageAttributes"] = serde_json::from_str(&attributes).unwrap_or_default();
+    }
+    client.ask(action("SendMessage", told)).await.map(drop)
+}
+
+fn action(name: &'static str, told: Value) -> Action {
+    Action {
+        name,
+        told,
+        waits: Duration::ZERO,
+        intake: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config;
+    use crate::task;
+
+    /// A service with these answers, one after the other; tells what it was asked.
+    async fn told(answers: Vec<(&'static str, &'static str)>) -> (Result<(), bool>, Vec<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let served = task::spawn(task::Kind::Local, "queues", async move {
+            let mut asked = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.expect("a request");
+                let mut got = Vec::new();
+                while !got.ends_with(b"}") {
+                    let mut piece = [0; 4096];
+                    let read = stream.read(&mut piece).await.expect("reads");
+                    got.extend_from_slice(&piece[..read]);
+                }
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).await.expect("writes");
+                let got = String::from_utf8_lossy(&got).into_owned();
+                let (_, body) = got.split_once("\r\n\r\n").expect("a body");
+                asked.push(body.to_owned());
+            }
+            asked
+        });
+        let client = Client::new(&config::Service {
+            endpoint: format!("http://{address}"),
+            access_key: "hearth".into(),
+            secret_key: "hidden".into(),
+            region: "us-east-1".into(),
+            timeout: Duration::from_secs(20),
+        });
+        let client = client.expect("an endpoint");
+        let queue = Queue::try_from("arn:aws:sqs:us-east-1:000000000000:failed".to_owned());
+        let attributes = Some(r#"{"a":{"DataType":"String","StringValue":"b"}}"#.to_owned());
+        let body = Bytes::from_static(b"{}");
+        let sent = send(&client, &queue.expect("an ARN"), body, attributes).await;
+        let asked = served.await.expect("ends").expect("is served");
+        (sent.map_err(|refusal| refusal.for_now), asked)
+    }
+
+    #[tokio::test]
+    async fn a_message_is_sent_with_its_attributes() {
+        let url = ("200 OK", r#"{"QueueUrl": "http://x/failed"}"#);
+        let (sent, asked) = told(vec![url, ("200 OK", "{}")]).await;
+        assert_eq!(sent, Ok(()));
+        let asked: Vec<Value> = asked
+            .iter()
+            .map(|body| serde_json::from_str(body).expect("JSON"))
+            .collect();
+        assert_eq!(
+            asked,
+            [
+                json!({"QueueName": "failed", "QueueOwnerAWSAccountId": "000000000000"}),
+                json!({
+                    "QueueUrl": "http://x/failed", "MessageBody": "{}",
+                    "MessageAttributes": {"a": {"DataType": "String", "StringValue": "b"}},
+                }),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn what_may_be_mended_is_tried_for_longer() {
+        for (status, body, for_now) in [
+            ("400 Bad", r#"{"__type": "x#QueueDoesNotExist"}"#, false),
+            (
+                "400 Bad",
+                r#"{"__type": "x#InvalidMessageContents"}"#,
+                false,
+            ),
+            ("403 No", r#"{"__type": "x#AccessDeniedException"}"#, true),
+            ("403 No", r#"{"__type": "InvalidClientTokenId"}"#, true),
+            ("503 Busy", r#"{"__type": "ServiceUnavailable"}"#, true),
+        ] {
+            assert_eq!(told(vec![(status, body)]).await.0, Err(for_now), "{body}");
+        }
+    }
+}
