@@ -209,11 +209,10 @@ def handler(event, context):
     server.call("hasty", &json!(0)).await.expect(200);
     for pause in [0.3, 0.5] {
         let client = server.client.clone();
-        let call = tokio::spawn(async move {
-            client
-                .post("/functions/hasty/execute", &json!(pause))
-                .await
-        });
+        let call =
+            tokio::spawn(
+                async move { client.post("/functions/hasty/execute", &json!(pause)).await },
+            );
         server.printed("hasty", &format!("begun {pause}")).await;
         call.abort();
         let next = eventually("a place under the limit", || async {
