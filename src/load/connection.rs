@@ -110,7 +110,11 @@ impl Connection {
 impl Open {
     /// Whether the server has closed it since the last answer.
     async fn has_ended(&mut self) -> bool {
-        poll_fn(|context| Poll::Ready(self.go_on(context))).await;
+        poll_fn(|context| {
+            self.go_on(context);
+            Poll::Ready(())
+        })
+        .await;
         self.ended
     }
 
