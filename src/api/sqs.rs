@@ -1,6 +1,7 @@
 //! The outbound client of the one service for queues that the configuration names: makes one request of an action of SQS, in its JSON protocol,
 //! within a bound of time and of size, and says what is wrong if nothing came of it. No other host is asked, whatever queues' URLs say: they are
-//! only told to that service again. Called by event sources, through `app`, which ask again.
+//! only told to that service again. Called through `app` by event sources and, for `messages`, by the queue of asynchronous calls, which
+//! ask again.
 
 use std::sync::Arc;
 use std::time::Duration;

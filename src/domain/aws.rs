@@ -31,7 +31,7 @@ pub struct Settings {
     pub environment: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vpc: Option<Vpc>,
-    /// ARN of where failed events go.
+    /// ARN of where failed events go; has effect if it is a standard queue of the service that is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letter: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -304,6 +304,22 @@ mod tests {
         let called = call::answer(&mut worker, opened, &payload);
         let ((step, _), ()) = tokio::join!(called, answers);
         assert!(matches!(step, Step::Answered { body, .. } if body == "all"));
+        assert!(worker.opened.is_none(), "the next call begins anew");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_leaves_half_way_leaves_a_worker_that_waits_for_the_rest() {
+        let (_directory, mut worker, _there) = worker();
+        let payload = Bytes::from(vec![b'x'; 3_000_000]);
+        opening(&payload, LONG)(&mut worker, clock::now());
+        let opened = worker.opened.take().expect("it was opened");
+        let waker = Arc::new(Woken::default()).into();
+        let mut context = Context::from_waker(&waker);
+        {
+            let mut answer = std::pin::pin!(call::answer(&mut worker, opened, &payload));
+            assert!(answer.as_mut().poll(&mut context).is_pending());
+        }
+        assert!(worker.opened.is_some_and(|opened| !opened.is_sent()));
     }
 
     #[tokio::test]

@@ -127,6 +127,8 @@ impl Poller {
         while let Some(plan) = self.plan() {
             if let Err(problem) = self.function(&plan) {
                 self.missing = true;
+                // It may stand in line for room, before all others, and nobody would read what it brings.
+                self.receiving = None;
                 self.sources.function_is(self.id, Some(problem));
                 self.pause(FUNCTION_AGAIN).await;
                 continue;

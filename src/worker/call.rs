@@ -133,12 +133,18 @@ pub async fn answer(worker: &mut Worker, opened: Opened, payload: &[u8]) -> (Ste
     let exchanged = match sent {
         Ok(Rest::Nothing) => worker.patience.until(deadline, connection.receive()).await,
         Ok(rest) => {
+            // Kept as long as it is true: whoever is dropped in between leaves a worker that waits for the rest.
+            let sent = Ok(rest);
+            let opened = worker.opened.insert(Opened { deadline, sent });
             let exchange = async {
                 connection.send_rest(rest, payload).await?;
+                opened.sent = Ok(Rest::Nothing);
                 connection.receive().await
             };
             // Boxed, so that calls which are sent at once carry nothing of it.
-            Box::pin(worker.patience.until(deadline, exchange)).await
+            let exchanged = Box::pin(worker.patience.until(deadline, exchange)).await;
+            worker.opened = None;
+            exchanged
         }
         Err(error) => Ok(Err(error)),
     };

@@ -141,7 +141,7 @@ async fn batches_are_gathered_for_a_while() {
     );
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_queues_hold_is_not_all_held_here() {
     let (face, fake) = face_with(256 * 1024);
     face.create("f", json!({})).await;
@@ -158,9 +158,11 @@ async fn what_queues_hold_is_not_all_held_here() {
         fake.put(&format!("m-{n}"), &"x".repeat(40 * 1024));
     }
     let (stop, running) = run(&face);
-    tokio::time::sleep(Duration::from_secs(10)).await;
-    // One batch, which waits for a place; it would be four.
-    assert_eq!(fake.read.load(Ordering::Relaxed), 2);
+    let read = || fake.read.load(Ordering::Relaxed);
+    until("a batch to be read", async || read() == 2).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // It waits for a place; without a bound it would be four.
+    assert_eq!(read(), 2);
     reserve(5).await;
     until("all to be handled", async || fake.left().is_empty()).await;
     stop.cancel();
@@ -200,7 +202,13 @@ async fn only_what_is_enabled_is_read_and_a_restart_goes_on() {
     assert_eq!((fake.left().len(), fake.count("ReceiveMessage")), (1, 0));
     face.change(&id(&made), json!({"Enabled": true})).await;
     until("it to be handled", async || fake.left().is_empty()).await;
+    until("the next request to wait", async || {
+        fake.count("ReceiveMessage") == 2
+    })
+    .await;
     face.change(&id(&made), json!({"Enabled": false})).await;
+    // Its poller hears of it a moment later.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     // The request that waits is not broken off: what it brings is given back.
     fake.put("m-2", "good");
     until("it to be given back", async || {
