@@ -145,13 +145,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some((share, _)) => Scheduler::sharing(options, pool.clone(), share.clone()),
         None => Scheduler::new(options, pool.clone()),
     };
+    let queues = options::queues(&config.aws).context("no queues can be asked for")?;
     let queue = Queue::new(
         scheduler.clone(),
         store.clone(),
-        options::webhooks(&config).context("no queues can be sent to")?,
+        options::webhooks(&config, queues.clone()),
         options::queue_options(&config.events, &instance),
     );
-    let sources = options::sources_options(&config.aws).context("no queues can be read")?;
+    let sources = options::sources_options(&config.aws, queues);
     let sources = Sources::new(scheduler.clone(), store.clone(), sources);
     let (address, running) = watch::channel(None);
     let control = Control::new(

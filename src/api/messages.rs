@@ -1,31 +1,21 @@
 //! Sends one message to a queue of the service that speaks SQS, and says whether it may be taken later if it was not taken. Called by the queue of
 //! asynchronous calls, through `app`, which tries again when it is told to.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::api::sqs::Client;
 use crate::domain::mapping::Queue;
 use crate::queue::webhook;
-use crate::sources::queues::{Action, Refusal};
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Found {
-    queue_url: String,
-}
+use crate::sources::queues::{Queues, Refusal};
 
 /// `attributes` are those of the message, as JSON.
 pub async fn send(
-    client: &Client,
+    queues: &Queues,
     queue: &Queue,
     body: Bytes,
     attributes: Option<String>,
 ) -> Result<(), webhook::Refusal> {
-    let sent = try_send(client, queue, body, attributes).await;
+    let sent = try_send(queues, queue, body, attributes).await;
     sent.map_err(|refusal| webhook::Refusal {
         message: refusal.to_string(),
         // Whoever runs the service may see to all but what is wrong with the message itself.
@@ -34,41 +24,31 @@ pub async fn send(
 }
 
 async fn try_send(
-    client: &Client,
+    queues: &Queues,
     queue: &Queue,
     body: Bytes,
     attributes: Option<String>,
 ) -> Result<(), Refusal> {
-    let told = json!({"QueueName": queue.name, "QueueOwnerAWSAccountId": queue.account});
-    let found = client.ask(action("GetQueueUrl", told)).await?;
-    let found: Found = serde_json::from_slice(&found).map_err(|error| {
-        Refusal::away("answered GetQueueUrl as SQS does not", error.to_string())
-    })?;
     let mut told = json!({
-        "QueueUrl": found.queue_url,
+        "QueueUrl": queues.url(queue).await?,
         "MessageBody": String::from_utf8_lossy(&body),
     });
     if let Some(attributes) = attributes {
         told["MessageAttributes"] = serde_json::from_str(&attributes).unwrap_or_default();
     }
-    client.ask(action("SendMessage", told)).await.map(drop)
-}
-
-fn action(name: &'static str, told: Value) -> Action {
-    Action {
-        name,
-        told,
-        waits: Duration::ZERO,
-        intake: None,
-    }
+    queues.send(told).await
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::api::sqs;
     use crate::config;
     use crate::task;
 
@@ -97,18 +77,18 @@ mod tests {
             }
             asked
         });
-        let client = Client::new(&config::Service {
+        let queues = sqs::queues(&config::Service {
             endpoint: format!("http://{address}"),
             access_key: "hearth".into(),
             secret_key: "hidden".into(),
             region: "us-east-1".into(),
             timeout: Duration::from_secs(20),
         });
-        let client = client.expect("an endpoint");
+        let queues = queues.expect("an endpoint");
         let queue = Queue::try_from("arn:aws:sqs:us-east-1:000000000000:failed".to_owned());
         let attributes = Some(r#"{"a":{"DataType":"String","StringValue":"b"}}"#.to_owned());
         let body = Bytes::from_static(b"{}");
-        let sent = send(&client, &queue.expect("an ARN"), body, attributes).await;
+        let sent = send(&queues, &queue.expect("an ARN"), body, attributes).await;
         let asked = served.await.expect("ends").expect("is served");
         (sent.map_err(|refusal| refusal.for_now), asked)
     }

@@ -22,7 +22,7 @@ use crate::api::lambda::sigv4::presign::Signer;
 use crate::api::webhook::{chain, outbound};
 use crate::clock;
 use crate::config;
-use crate::sources::queues::{Action, Refusal};
+use crate::sources::queues::{Action, Queues, Refusal};
 use crate::sources::room::{self, Intake};
 
 const SERVICE: &str = "sqs";
@@ -264,6 +264,15 @@ fn refusal(name: &'static str, status: StatusCode, headers: &HeaderMap, body: &[
         true => Refusal::Denied(name),
         false => Refusal::Refused { code, message },
     }
+}
+
+/// The queues of a service, as event sources and who sends to them ask for them.
+pub fn queues(service: &config::Service) -> Result<Queues, NoEndpoint> {
+    let client = Client::new(service)?;
+    Ok(Queues::new(&service.region, move |action| {
+        let client = client.clone();
+        Box::pin(async move { client.ask(action).await })
+    }))
 }
 
 #[cfg(test)]

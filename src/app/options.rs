@@ -73,39 +73,38 @@ pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool
 }
 
 /// How the queue posts documents, and sends them to queues.
-pub(super) fn webhooks(config: &Config) -> Result<Webhooks, sqs::NoEndpoint> {
+pub(super) fn webhooks(config: &Config, queues: Option<Queues>) -> Webhooks {
     let client = webhook::Client::new(config.events.webhooks);
     let webhooks = Webhooks::new(move |url, id, document| {
         let client = client.clone();
         Box::pin(async move { client.post(&url, id, document).await })
     });
-    let Some(sqs) = &config.aws.sqs else {
-        return Ok(webhooks);
+    let Some(queues) = queues else {
+        return webhooks;
     };
-    let client = sqs::Client::new(&sqs.service)?;
-    Ok(
-        webhooks.with_queues(&sqs.service.region, move |queue, body, attributes| {
-            let client = client.clone();
-            Box::pin(async move { messages::send(&client, &queue, body, attributes).await })
-        }),
-    )
+    let region = queues.region().to_owned();
+    webhooks.with_queues(&region, move |queue, body, attributes| {
+        let queues = queues.clone();
+        Box::pin(async move { messages::send(&queues, &queue, body, attributes).await })
+    })
+}
+
+/// The service that queues are at, if there is one.
+pub(super) fn queues(config: &config::Aws) -> Result<Option<Queues>, sqs::NoEndpoint> {
+    let sqs = config.sqs.as_ref();
+    sqs.map(|sqs| sqs::queues(&sqs.service)).transpose()
 }
 
 /// How event sources ask for messages, and how much at once.
-pub(super) fn sources_options(config: &config::Aws) -> Result<sources::Options, sqs::NoEndpoint> {
+pub(super) fn sources_options(config: &config::Aws, queues: Option<Queues>) -> sources::Options {
     let Some(sqs) = &config.sqs else {
-        return Ok(sources::Options::default());
+        return sources::Options::default();
     };
-    let client = sqs::Client::new(&sqs.service)?;
-    let queues = Queues::new(&sqs.service.region, move |action| {
-        let client = client.clone();
-        Box::pin(async move { client.ask(action).await })
-    });
-    Ok(sources::Options {
-        queues: Some(queues),
+    sources::Options {
+        queues,
         parallel: sqs.parallel,
         room: sources::ROOM,
-    })
+    }
 }
 
 pub(super) fn queue_options(config: &config::Events, instance: &str) -> queue::Options {

@@ -76,9 +76,7 @@ impl Webhooks {
     pub async fn post(&self, url: &str, id: RequestId, document: Bytes) -> Result<(), Refusal> {
         (self.post)(url.to_owned(), id, document).await
     }
-}
 
-impl Webhooks {
     pub async fn send(
         &self,
         queue: &Queue,

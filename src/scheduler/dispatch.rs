@@ -1,6 +1,5 @@
 //! Runs an admitted call: gets it a worker, lets the worker answer, and ends the lease in the way the answer asks for. Warm
-//! path. Dropping the future at any point is safe: the lease then waits a moment for the
-//! running code, tells it and kills it.
+//! path. Dropping the future at any point is safe: the lease then waits a moment for the running code, tells it and kills it.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -174,6 +174,17 @@ impl Queues {
         Ok(answer.await?.queue_url)
     }
 
+    pub async fn send(&self, told: Value) -> Result<(), Refusal> {
+        let (waits, intake) = (Duration::ZERO, None);
+        let action = Action {
+            name: "SendMessage",
+            told,
+            waits,
+            intake,
+        };
+        (self.ask)(action).await.map(drop)
+    }
+
     pub async fn look(&self, url: &str) -> Result<Look, Refusal> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
