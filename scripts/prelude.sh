@@ -146,3 +146,6 @@ wait_for() {
         sleep 0.2
     done
 }
+
+# The browser that is here.
+browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }

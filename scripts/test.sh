@@ -9,6 +9,7 @@ cd "$ROOT"
 # Nothing of an instance that the caller uses may reach the tests.
 unset HEARTH_URL HEARTH_KEY HEARTH_STATE_DIR DRY_RUN
 work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-test.XXXXXX")
+bringing=""
 
 # Names of the containers that Hearth's instances have, but for the instance of the README's commands, which goes on running.
 hearths_containers() {
@@ -41,6 +42,7 @@ clean_up() {
     trap - EXIT
     trap '' INT TERM
     set +e
+    [ -z "$bringing" ] || kill -- "-$bringing"
     {
         HEARTH_STATE_DIR=$work/state scripts/instance.sh stop || status=1
         as_root rm -f "$work/state/instance"
@@ -85,13 +87,18 @@ free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1
 
 scripts/setup.sh "$work/engine.record"
 hearths_containers | cut -d " " -f 1 >"$work/before"
+# The suites' tools come over the network while the compiler has the processors. In a group of its own, to be stopped as one.
+setsid tests/tools.sh aws openapi dashboard >"$work/tools.log" 2>&1 &
+bringing=$!
 scripts/shims.sh
+# Whole before anything is compiled, which takes what is there of it.
 scripts/dashboard.sh check
-
 say "Formatting"
 cargo fmt --check
 say "Lints"
 cargo clippy --all-targets --locked -- -D warnings
+wait "$bringing" || die "the suites' tools: $(cat "$work/tools.log")"
+bringing=""
 say "Tests"
 # What makes directories for workers has to be root; cargo itself need not be.
 if [ "$(id -u)" != 0 ] && may_be_root; then

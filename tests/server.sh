@@ -7,16 +7,6 @@ case $built in /*) ;; *) built=$PWD/$built ;; esac
 work=$(mktemp -d "${TMPDIR:-/tmp}/hearth-suite.XXXXXX")
 server=""
 
-# pip_tool DIRECTORY REQUIREMENTS WHAT: Python programs in an environment of their own, kept until what is required changes.
-pip_tool() {
-    cmp -s "$2" "$1/installed.txt" && return
-    note "installing $3 in $1"
-    rm -rf "$1"
-    within 60 python3 -m venv "$1"
-    within 300 "$1/bin/pip" install --quiet --disable-pip-version-check --requirement "$2"
-    cp "$2" "$1/installed.txt"
-}
-
 build_server() {
     build_hearth dev --quiet
     runtimes/provided/build.sh

@@ -12,29 +12,8 @@ set -euo pipefail
 
 tool=$built/aws-clients
 
-pip_tool "$tool" tests/aws/requirements.txt "boto3 and the aws CLI"
-
-# What an app brings along, for the interpreter in the runtime's image, which is not the one here.
-export FASTAPI_DIR=$built/aws-fastapi
-if ! cmp -s tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"; then
-    note "installing FastAPI and Mangum in $FASTAPI_DIR"
-    rm -rf "$FASTAPI_DIR"
-    within 300 "$tool/bin/pip" install --quiet --disable-pip-version-check --target "$FASTAPI_DIR" --only-binary=:all: \
-        --implementation cp --python-version 3.13 --platform "manylinux2014_$(uname -m)" --requirement tests/aws/fastapi.txt
-    cp tests/aws/fastapi.txt "$FASTAPI_DIR/installed.txt"
-fi
-
-# Of its own, because it wants another boto3.
-export SAM_DIR=$built/aws-sam
-pip_tool "$SAM_DIR" tests/aws/sam.txt "the SAM CLI"
-
-# A service that code and messages are fetched from.
-pip_tool "$built/aws-s3" tests/aws/s3.txt "a server of S3 and SQS"
-
-# AWS's client for Node.js is compiled where it is installed.
-for program in autoreconf libtoolize cmake g++ make; do
-    command -v "$program" >/dev/null || { install_packages autoconf automake libtool cmake g++ make && break; }
-done
+tests/tools.sh aws
+export FASTAPI_DIR=$built/aws-fastapi SAM_DIR=$built/aws-sam
 
 build_server
 # Not the place that is the default: whatever names a function has to know where it is.

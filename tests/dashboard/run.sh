@@ -21,17 +21,7 @@ end_tests() {
 }
 trap end_tests EXIT
 
-browser() { command -v chromium || command -v chromium-browser || command -v google-chrome; }
-
-browser >/dev/null || install_packages chromium fonts-dejavu-core
-lock=$(sha256sum tests/dashboard/package-lock.json | cut -c1-32)
-if [ "$(cat tests/dashboard/node_modules/.lock 2>/dev/null)" != "$lock" ]; then
-    for _ in 1 2; do
-        (cd tests/dashboard && within 300 npm ci --no-audit --no-fund --loglevel=error) && break
-    done
-    echo "$lock" >tests/dashboard/node_modules/.lock
-fi
-
+tests/tools.sh dashboard
 scripts/dashboard.sh
 build_server
 serve_pages() { serve "$1" --set pool.stem_min=1 --set pool.stem_max=2 --set server.failed_keys=3; }

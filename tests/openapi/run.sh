@@ -14,7 +14,7 @@ set -euo pipefail
 examples=${1:-15}
 tool=$built/schemathesis
 
-pip_tool "$tool" tests/openapi/requirements.txt schemathesis
+tests/tools.sh openapi
 
 build_server
 serve 127.0.0.1:0 --set pool.stem_min=1 --set pool.stem_max=1
