@@ -1,7 +1,7 @@
 //! What the first call of a function costs: with a stem worker ready, without one, and many first calls at once; beside what Docker
 //! and the shim take at best. All rows take turns; what is worth reading is the ratios. `benches/README.md` explains the rows.
 //!
-//!     cargo bench --bench cold_start -- [--samples 5] [--burst 8] [--runtime NAME]… [--json FILE]
+//!     cargo bench --bench cold_start -- [--samples 5] [--burst 20] [--runtime NAME]… [--json FILE]
 
 #![allow(
     clippy::print_stdout,
@@ -48,7 +48,7 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     samples: u32,
     /// First calls at once; 0 leaves the burst out
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 20)]
     burst: usize,
     /// Runtimes, by id or short name; all of them if none is named
     #[arg(long)]

@@ -49,6 +49,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How many turns each of two rows has in a run.
 const TURNS: u32 = 5;
+const FLOOR_WORKERS: usize = 2;
 const PAYLOAD: &str = r#"{"name":"bench"}"#;
 /// What a call may carry, less what stands around it.
 const LARGE: usize = 6_000_000;
@@ -356,7 +357,9 @@ async fn warm(
         ] {
             instance.deploy(&folder, name, id).await?;
             let path = folder.to_str().context("a path that is no text")?;
-            let floor = Floor::start(&["proxy", id, path, "2", "--instance", containers]).await?;
+            let count = FLOOR_WORKERS.to_string();
+            let role = ["proxy", id, path, &count, "--instance", containers];
+            let floor = Floor::start(&role).await?;
             let least = Target {
                 origin: floor.origin,
                 call: Call::post("/", body.clone())?,
@@ -383,6 +386,9 @@ async fn warm(
                     1.3,
                 ));
                 let [c, h] = alternating(args, rows, 32).await?;
+                // It may have more than the floor, if it thinks so.
+                let workers = instance.metric("hearth_workers", "").await?;
+                println!("{id}: {workers} workers of Hearth's beside {FLOOR_WORKERS} of the floor");
                 lines.push(Line::least(
                     format!("{id}: warm, 32 connections, calls/s"),
                     h.per_second / c.per_second,
