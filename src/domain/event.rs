@@ -142,17 +142,23 @@ impl From<Verdict> for Settlement {
     }
 }
 
+/// An event that tells somebody of the end of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passed {
+    pub event: Event,
+    pub payload: Bytes,
+}
+
 /// What becomes of the event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Succeeded,
     Failed(Failure),
-    /// It has its end, good without a failure, and somebody is to be told: that is an event of its own from the same moment on. One that
-    /// failed is no dead letter then.
+    /// It has its end, good without a failure, and somebody is to be told: each of them by an event of its own, which is there from the
+    /// same moment on. One that failed is no dead letter then.
     PassedOn {
         failure: Option<Failure>,
-        event: Box<Event>,
-        payload: Bytes,
+        to: Vec<Passed>,
     },
     /// Once more, after a while. An attempt that never reached the function does not count.
     Again {

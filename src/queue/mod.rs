@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock;
 use crate::domain::aws;
 use crate::domain::destination::{Asynchronous, Destination};
-use crate::domain::event::{Claimed, Event, Failure, Ran, Record, Settlement, Verdict};
+use crate::domain::event::{Claimed, Event, Passed, Ran, Record, Settlement, Verdict};
 use crate::domain::fault::{Blame, Fault};
 use crate::domain::id::{AliasName, FunctionName, RequestId};
 use crate::domain::invocation::{Invocation, Phases};
@@ -351,18 +351,22 @@ impl Queue {
                 error: error.as_deref(),
             },
         };
-        let verdict = passed_on(verdict, &claimed, &arn, own, end);
-        let mut verdict = match (verdict, &result) {
-            (Verdict::Failed(failure), Err(failed)) => {
-                let latest = subject.as_ref();
-                let to = latest.and_then(|latest| self.dead_letters_of(latest, &claimed));
-                buried(failure, failed, &claimed, to, error.as_deref())
-            }
-            (verdict, _) => verdict,
-        };
-        if let Verdict::PassedOn { event, .. } = &mut verdict {
-            self.address(event);
+        let mut to: Vec<Passed> = told(&verdict, &claimed, &arn, own, end)
+            .into_iter()
+            .collect();
+        // As on AWS, whatever destination there is.
+        if let (Verdict::Failed(failure), Err(failed)) = (&verdict, &result) {
+            let latest = subject.as_ref();
+            let queue = latest.and_then(|latest| self.dead_letters_of(latest, &claimed));
+            let (error, now) = (error.as_deref(), clock::wall());
+            to.extend(queue.map(|queue| {
+                let event = dead_letter::event(&claimed, queue, failed, failure, error, now);
+                let (event, payload) = event;
+                Passed { event, payload }
+            }));
         }
+        to.iter_mut().for_each(|one| self.address(&mut one.event));
+        let verdict = passed_on(verdict, to);
         self.tell(&claimed, Settlement { verdict, ran }).await;
     }
 
@@ -586,50 +590,38 @@ fn arn(place: &aws::Place, name: &FunctionName, event: &Event) -> String {
     place.qualified(name, Some(qualifier))
 }
 
-/// An end that somebody is to be told of, with the event that does that.
-fn passed_on(
-    verdict: Verdict,
+/// What tells an event's destination of its end, if it has one and there is an end.
+fn told(
+    verdict: &Verdict,
     claimed: &Claimed,
     arn: &str,
     own: Asynchronous,
     end: End<'_>,
-) -> Verdict {
-    let to = match &verdict {
+) -> Option<Passed> {
+    let to = match verdict {
         Verdict::Succeeded => own.on_success,
         Verdict::Failed(_) => own.on_failure,
         _ => None,
     };
     // One that goes in circles ends here.
-    let to = to.filter(|_| claimed.event.depth <= DEPTH_MAX);
-    let Some(to) = to else { return verdict };
+    let to = to.filter(|_| claimed.event.depth <= DEPTH_MAX)?;
     let now = clock::wall();
-    let payload = delivery::record(arn, claimed, end, now);
-    let event = Box::new(delivery::event(&claimed.event, to, now));
-    Verdict::PassedOn {
-        failure: match verdict {
-            Verdict::Failed(failure) => Some(failure),
-            _ => None,
-        },
-        event,
-        payload,
-    }
+    Some(Passed {
+        event: delivery::event(&claimed.event, to, now),
+        payload: delivery::record(arn, claimed, end, now),
+    })
 }
 
-/// One that failed for good, with the event that takes it to its function's dead-letter queue if there is one.
-fn buried(
-    failure: Failure,
-    failed: &Failed,
-    claimed: &Claimed,
-    to: Option<mapping::Queue>,
-    error: Option<&str>,
-) -> Verdict {
-    let Some(to) = to else {
-        return Verdict::Failed(failure);
+/// An end, with what tells of it.
+fn passed_on(verdict: Verdict, to: Vec<Passed>) -> Verdict {
+    let failure = match verdict {
+        Verdict::Succeeded => None,
+        Verdict::Failed(failure) => Some(failure),
+        other => return other,
     };
-    let (event, payload) = dead_letter::event(claimed, to, failed, &failure, error, clock::wall());
-    Verdict::PassedOn {
-        failure: Some(failure),
-        event: Box::new(event),
-        payload,
+    match (to.is_empty(), failure) {
+        (true, None) => Verdict::Succeeded,
+        (true, Some(failure)) => Verdict::Failed(failure),
+        (false, failure) => Verdict::PassedOn { failure, to },
     }
 }

@@ -88,6 +88,19 @@ class Queues(Source):
         request_id = self.sent(name, {"raise_error": 2})
         self.until(lambda: request_id in [one["request_id"] for one in native("GET", "/dead-letters/?limit=100")["items"]])
 
+    def test_a_destination_and_a_dead_letter_queue_are_both_told(self):
+        (dead_url, dead), (told_url, told) = self.queue(), self.queue()
+        name = self.function(FAILS, DeadLetterConfig={"TargetArn": dead})
+        LAMBDA.put_function_event_invoke_config(
+            FunctionName=name, MaximumRetryAttempts=0, DestinationConfig={"OnFailure": {"Destination": told}}
+        )
+        request_id = self.sent(name, {"n": 1})
+        record = json.loads(self.message(told_url)["Body"])
+        self.assertEqual(record["requestContext"]["requestId"], request_id)
+        message = self.message(dead_url)
+        self.assertEqual(json.loads(message["Body"]), {"n": 1})
+        self.assertEqual(message["MessageAttributes"]["RequestID"]["StringValue"], request_id)
+
     def test_what_may_not_run_is_told_apart(self):
         url, arn = self.queue()
         name = self.function(FAILS, DeadLetterConfig={"TargetArn": arn})

@@ -14,7 +14,9 @@ use redb::{
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::domain::event::{Claimed, Event, Failure, Ran, Record, Settlement, State, Verdict};
+use crate::domain::event::{
+    Claimed, Event, Failure, Passed, Ran, Record, Settlement, State, Verdict,
+};
 use crate::domain::id::RequestId;
 use crate::store::embedded::{Embedded, Fault, database_fault, whole};
 use crate::store::events::{Bounds, Depth, Events};
@@ -238,18 +240,17 @@ impl<'t> Tables<'t> {
             }
             Verdict::Succeeded => (State::Succeeded, None),
             Verdict::Failed(failure) => (State::Failed, Some(failure)),
-            Verdict::PassedOn {
-                failure,
-                event,
-                payload,
-            } => {
+            Verdict::PassedOn { failure, to } => {
                 let all = Bounds {
                     unfinished: u64::MAX,
                     ..bounds
                 };
-                // It takes the place of this one, so there are no more than before.
-                self.append(&event, &payload, all)?;
-                passed = true;
+                // The first takes the place of this one. A second goes beyond the bound: what was acknowledged is not refused any more, and
+                // no event comes of it in turn.
+                for Passed { event, payload } in &to {
+                    self.append(event, payload, all)?;
+                }
+                passed = !to.is_empty();
                 match failure {
                     None => (State::Succeeded, None),
                     failure => (State::Failed, failure),

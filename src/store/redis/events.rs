@@ -9,7 +9,9 @@ use futures_util::future::BoxFuture;
 use redis::Script;
 
 use crate::clock;
-use crate::domain::event::{Claimed, Event, Failure, Ran, Record, Settlement, State, Verdict};
+use crate::domain::event::{
+    Claimed, Event, Failure, Passed, Ran, Record, Settlement, State, Verdict,
+};
 use crate::domain::id::RequestId;
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::redis::scripts::Asked;
@@ -116,7 +118,7 @@ redis.call('XACK', stream, 'hearth', known[4])
 redis.call('XDEL', stream, known[4])
 redis.call('HDEL', hash, 'by', 'entry')
 if failure ~= '' then redis.call('HSET', hash, 'failure', failure) end
-if ARGV[16] ~= '' then redis.call('HSET', hash, 'ran', ARGV[16]) end
+if ARGV[13] ~= '' then redis.call('HSET', hash, 'ran', ARGV[13]) end
 if verdict == 'again' or verdict == 'once_more' then
   if verdict == 'once_more' then
     redis.call('HINCRBY', hash, 'attempts', -1)
@@ -129,14 +131,16 @@ if verdict == 'again' or verdict == 'once_more' then
 end
 redis.call('HSET', hash, 'state', verdict, 'finished', finished)
 redis.call('ZADD', done, now, id)
-local next_id = ARGV[13]
-if next_id ~= '' then
-  redis.call('HSET', prefix .. next_id, 'record', ARGV[14], 'payload', ARGV[15], 'state', 'queued', 'attempts', 0)
-  queue(next_id)
+-- Who is told of it: id, record and payload of each.
+local passed = false
+for at = 14, #ARGV, 3 do
+  redis.call('HSET', prefix .. ARGV[at], 'record', ARGV[at + 1], 'payload', ARGV[at + 2], 'state', 'queued', 'attempts', 0)
+  queue(ARGV[at])
+  passed = true
 end
 if verdict == 'succeeded' then
   redis.call('HDEL', hash, 'payload', 'failure')
-elseif next_id ~= '' then
+elseif passed then
   redis.call('HDEL', hash, 'payload')
 else
   redis.call('ZADD', dead, now, id)
@@ -361,18 +365,14 @@ impl Events for Redis {
         bounds: Bounds,
     ) -> BoxFuture<'a, Result<bool, Error>> {
         async move {
-            let mut next = (String::new(), Vec::new(), Bytes::new());
+            let mut passed: Vec<[Bytes; 3]> = Vec::new();
             let (word, failure, after) = match settlement.verdict {
-                Verdict::PassedOn {
-                    failure,
-                    event,
-                    payload,
-                } => {
-                    next = (
-                        event.request_id.to_string(),
-                        record::encode(&*event),
-                        payload,
-                    );
+                Verdict::PassedOn { failure, to } => {
+                    let parts = |Passed { event, payload }| {
+                        let id = event.request_id.to_string();
+                        [id.into(), record::encode(&event).into(), payload]
+                    };
+                    passed.extend(to.into_iter().map(parts));
                     let word = match failure {
                         None => "succeeded",
                         Some(_) => "failed",
@@ -413,8 +413,8 @@ impl Events for Redis {
                 .map(String::as_bytes)
                 .chain([&failure[..]])
                 .chain(rest.iter().map(String::as_bytes))
-                .chain([next.0.as_bytes(), &next.1, &next.2])
                 .chain([ran.as_deref().unwrap_or_default()])
+                .chain(passed.iter().flatten().map(|part| &part[..]))
                 .collect();
             let answer = self.run_for_events(&self.events.settle, &arguments).await;
             let answer = answer.map_err(unavailable("settle the event"))?;

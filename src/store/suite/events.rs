@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::eventually;
 use crate::clock;
 use crate::domain::destination::Destination;
-use crate::domain::event::{Claimed, Event, Failure, Ran, Settlement, State, Verdict};
+use crate::domain::event::{Claimed, Event, Failure, Passed, Ran, Settlement, State, Verdict};
 use crate::domain::id::{AliasName, FunctionId, FunctionName, RequestId};
 use crate::domain::invocation::{Phases, StartKind, StartReason};
 use crate::domain::trace::Carried;
@@ -346,18 +346,27 @@ async fn how_the_last_attempt_went_is_kept(store: Arc<dyn Store>) {
 }
 
 async fn what_is_passed_on_is_a_new_event_in_the_same_step(store: Arc<dyn Store>) {
-    for failed in [None, Some(failure("raised"))] {
+    let to = |streams: &[&'static str]| -> Vec<Passed> {
+        let passed = streams.iter().map(|stream| Passed {
+            event: Event {
+                destination: Destination::parse(stream).ok(),
+                depth: 1,
+                ..event()
+            },
+            payload: (*stream).into(),
+        });
+        passed.collect()
+    };
+    for (failed, to) in [
+        (None, to(&["stream:x"])),
+        (Some(failure("raised")), to(&["stream:x"])),
+        (Some(failure("raised")), to(&["stream:x", "stream:y"])),
+    ] {
         let first = append(&*store).await;
         let claimed = claimable(&*store, "a").await;
-        let next = Event {
-            destination: Destination::parse("stream:x").ok(),
-            depth: 1,
-            ..event()
-        };
         let verdict = Verdict::PassedOn {
             failure: failed.clone(),
-            event: Box::new(next.clone()),
-            payload: "record".into(),
+            to: to.clone(),
         };
         // There is room, because one goes.
         let one = Bounds {
@@ -377,13 +386,17 @@ async fn what_is_passed_on_is_a_new_event_in_the_same_step(store: Arc<dyn Store>
         let record = store.record(&first.request_id).await.expect("read");
         assert_eq!(record.expect("known").failure, failed);
         let depth = store.depth().await.expect("counted");
-        assert_eq!((depth.unfinished, depth.dead), (1, 0));
-        let passed = claimable(&*store, "b").await;
-        assert_eq!(
-            (&passed.event, &passed.payload[..]),
-            (&next, &b"record"[..])
-        );
-        assert!(settle(&*store, "b", &passed, Verdict::Succeeded).await);
+        assert_eq!((depth.unfinished, depth.dead), (to.len() as u64, 0));
+        let mut all = Vec::new();
+        for _ in &to {
+            let claimed = claimable(&*store, "b").await;
+            assert!(settle(&*store, "b", &claimed, Verdict::Succeeded).await);
+            let Claimed { event, payload, .. } = claimed;
+            all.push(Passed { event, payload });
+        }
+        // Of one moment, they may come in any order.
+        all.sort_by(|a, b| a.payload.cmp(&b.payload));
+        assert_eq!(all, to);
     }
 }
 
