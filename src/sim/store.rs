@@ -14,7 +14,7 @@ use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
 use crate::domain::layer;
-use crate::domain::mapping::{self, Mapping, MappingId};
+use crate::domain::mapping::{self, MappingId};
 use crate::domain::signing::{Config, Id as SigningId};
 use crate::domain::version::{Edit, Head, Published};
 use crate::sim::weather::{Operation, Weather};
@@ -169,7 +169,7 @@ impl Mappings for Packages {
     fn mappings(&self) -> BoxFuture<'_, Result<mappings::All, Error>> {
         async { Ok(mappings::All::default()) }.boxed()
     }
-    fn mapping(&self, _: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>> {
+    fn mapping(&self, _: MappingId) -> BoxFuture<'_, Result<Option<mappings::Found>, Error>> {
         async { Ok(None) }.boxed()
     }
     fn edit_mapping(&self, _: mapping::Edit) -> BoxFuture<'_, Result<(), Error>> {

@@ -20,9 +20,16 @@ pub struct Unreadable {
     pub why: record::Fault,
 }
 
+/// A mapping that is there, or why it cannot be read.
+pub type Found = Result<Mapping, record::Fault>;
+
+pub(super) fn read(id: &str, value: &[u8]) -> Found {
+    record::decode(&format!("mapping {id}"), value)
+}
+
 impl All {
     pub(super) fn add(&mut self, id: &str, value: &[u8]) {
-        match record::decode(&format!("mapping {id}"), value) {
+        match read(id, value) {
             Ok(mapping) => self.mappings.push(mapping),
             Err(why) => self.unreadable.push(Unreadable { id: id.into(), why }),
         }
@@ -32,7 +39,8 @@ impl All {
 pub trait Mappings {
     fn mappings(&self) -> BoxFuture<'_, Result<All, Error>>;
     /// One of them; `None` if it is not there, or not any more.
-    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>>;
-    /// Writes an edit. In the same transaction: its revision follows the one that is stored, and its place is free.
+    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Found>, Error>>;
+    /// Writes an edit. In the same transaction: its revision follows the one that is stored, and its place is free. One that cannot be read
+    /// is deleted like any other.
     fn edit_mapping(&self, edit: Edit) -> BoxFuture<'_, Result<(), Error>>;
 }

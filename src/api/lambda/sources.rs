@@ -22,6 +22,8 @@ use crate::clock;
 use crate::domain::id::FunctionName;
 use crate::domain::mapping::{Edit, MAPPINGS_MAX, Mapping, MappingId, Queue, RECEIVE_MAX};
 use crate::sources::queues::{Queues, Refusal as Unanswered};
+use crate::store::mappings::Found;
+use crate::store::record;
 
 const ID_LENGTH: usize = 36;
 /// Changes that are made anew when another one was faster.
@@ -199,9 +201,16 @@ pub(super) async fn update(face: &Lambda, asked: Asked) -> Result<Response<Body>
 
 pub(super) async fn delete(face: &Lambda, asked: Asked) -> Result<Response<Body>, Refusal> {
     let does = Do::DeleteEventSourceMapping;
-    let mapping = asked_for(face, &asked, does, "DeleteEventSourceMapping").await?;
-    write(face, Edit::Delete(mapping.id)).await?;
-    let document = document(face, &mapping, State::Deleting);
+    let (id, found) = found(face, &asked, does, "DeleteEventSourceMapping").await?;
+    write(face, Edit::Delete(id)).await?;
+    let document = match &found {
+        Ok(mapping) => document(face, mapping, State::Deleting),
+        // All that is known of it.
+        Err(_unreadable) => json!({
+            "UUID": id.to_string(), "EventSourceMappingArn": arn(face, id), "State": "Deleting",
+            "StateTransitionReason": "USER_INITIATED",
+        }),
+    };
     Ok(answer(StatusCode::ACCEPTED, &document))
 }
 
@@ -222,14 +231,52 @@ async fn asked_for(
     does: Do,
     action: &str,
 ) -> Result<Mapping, Refusal> {
+    let (_, found) = found(face, asked, does, action).await?;
+    found.map_err(|why| unreadable(&why))
+}
+
+/// The same, though it may not be readable.
+async fn found(
+    face: &Lambda,
+    asked: &Asked,
+    does: Do,
+    action: &str,
+) -> Result<(MappingId, Found), Refusal> {
     permit(asked, does)?;
     let gone = || Refusal::not_found("The resource you requested does not exist.");
     let id = id(asked)?.ok_or_else(gone)?;
-    let mapping = face.control.deploy.mapping(id).await?.ok_or_else(gone)?;
-    let name = mapping.function.as_str();
-    let arn = || arn(face, mapping.id);
-    face.permit_on(&asked.caller, does, action, name, arn)?;
-    Ok(mapping)
+    let found = face.control.deploy.mapping(id).await?.ok_or_else(gone)?;
+    permit_found(face, asked, (does, action), id, &found)?;
+    Ok((id, found))
+}
+
+/// Nobody knows whose function one is for that cannot be read: it is for keys that are for all of them.
+fn permit_found(
+    face: &Lambda,
+    asked: &Asked,
+    (does, action): (Do, &str),
+    id: MappingId,
+    found: &Found,
+) -> Result<(), Refusal> {
+    let arn = || arn(face, id);
+    match found {
+        Ok(mapping) => {
+            let name = mapping.function.as_str();
+            face.permit_on(&asked.caller, does, action, name, arn)
+        }
+        Err(_unreadable) if asked.caller.is_for_all() => Ok(()),
+        Err(_unreadable) => Err(Refusal::denied(format!(
+            "User: {} is not authorized to perform: lambda:{action} on resource: {} because it cannot be read, and this key is for some functions only",
+            face.settings.place.user(&asked.caller.name),
+            arn()
+        ))),
+    }
+}
+
+fn unreadable(why: &record::Fault) -> Refusal {
+    Refusal::service(format!(
+        "The event source mapping does nothing: {why}. It can be deleted, and made anew."
+    ))
 }
 
 fn permit(asked: &Asked, does: Do) -> Result<(), Refusal> {
@@ -389,11 +436,10 @@ async fn tagged(face: &Lambda, asked: &Asked, does: Do, action: &str) -> Result<
     let gone = || Refusal::not_found(format!("Event source mapping not found: {resource}"));
     let id = resource.rsplit_once(':').map_or("", |(_, id)| id);
     let id = MappingId::parse(id).filter(|id| arn(face, *id) == resource.to_ascii_lowercase());
-    let found = face.control.deploy.mapping(id.ok_or_else(gone)?).await?;
-    let mapping = found.ok_or_else(gone)?;
-    let name = mapping.function.as_str();
-    face.permit_on(&asked.caller, does, action, name, || resource.to_owned())?;
-    Ok(mapping)
+    let id = id.ok_or_else(gone)?;
+    let found = face.control.deploy.mapping(id).await?.ok_or_else(gone)?;
+    permit_found(face, asked, (does, action), id, &found)?;
+    found.map_err(|why| unreadable(&why))
 }
 
 /// Whether a request about tags is about a mapping's.

@@ -7,8 +7,8 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, Wr
 use crate::domain::mapping::{Edit, Mapping, MappingId};
 use crate::store::Error;
 use crate::store::embedded::{Embedded, Fault, database_fault};
-use crate::store::mappings::{All, Mappings};
-use crate::store::record::{decode, encode};
+use crate::store::mappings::{self, All, Found, Mappings};
+use crate::store::record::encode;
 
 type Text = &'static str;
 
@@ -36,7 +36,7 @@ fn all(database: &Database) -> Result<All, Fault> {
     Ok(all)
 }
 
-fn one(database: &Database, id: MappingId) -> Result<Option<Mapping>, Fault> {
+fn one(database: &Database, id: MappingId) -> Result<Option<Found>, Fault> {
     let transaction = database.begin_read().map_err(database_fault)?;
     let table = transaction.open_table(MAPPINGS).map_err(database_fault)?;
     stored(&table, id)
@@ -45,10 +45,10 @@ fn one(database: &Database, id: MappingId) -> Result<Option<Mapping>, Fault> {
 fn stored(
     table: &impl ReadableTable<Text, &'static [u8]>,
     id: MappingId,
-) -> Result<Option<Mapping>, Fault> {
-    let value = table.get(id.to_string().as_str()).map_err(database_fault)?;
-    let decoded = value.map(|value| decode(&format!("mapping {id}"), value.value()));
-    Ok(decoded.transpose()?)
+) -> Result<Option<Found>, Fault> {
+    let id = id.to_string();
+    let value = table.get(id.as_str()).map_err(database_fault)?;
+    Ok(value.map(|value| mappings::read(&id, value.value())))
 }
 
 /// The tables of one write transaction.
@@ -71,7 +71,7 @@ impl<'t> Tables<'t> {
     fn edit(&mut self, edit: &Edit) -> Result<Result<(), Error>, Fault> {
         match edit {
             Edit::Put(mapping) => {
-                let old = stored(&self.mappings, mapping.id)?;
+                let old = stored(&self.mappings, mapping.id)?.transpose()?;
                 let revision = old.as_ref().map_or(0, |old| old.revision);
                 if revision + 1 != mapping.revision {
                     return Ok(Err(Error::Stale));
@@ -83,8 +83,15 @@ impl<'t> Tables<'t> {
                 written.map_err(database_fault)?;
             }
             Edit::Delete(id) => {
-                if let Some(old) = stored(&self.mappings, *id)? {
-                    self.remove(&old).map_err(database_fault)?;
+                match stored(&self.mappings, *id)? {
+                    None => {}
+                    Some(Ok(old)) => self.remove(*id, &old.place()).map_err(database_fault)?,
+                    // Nobody knows what place it has, but the place knows whose it is.
+                    Some(Err(_unreadable)) => {
+                        let place = self.place_of(*id).map_err(database_fault)?;
+                        let place = place.unwrap_or_default();
+                        self.remove(*id, &place).map_err(database_fault)?;
+                    }
                 }
             }
         }
@@ -111,9 +118,20 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    fn remove(&mut self, old: &Mapping) -> Result<(), redb::StorageError> {
-        self.places.remove(old.place().as_str())?;
-        self.mappings.remove(old.id.to_string().as_str())?;
+    fn place_of(&self, id: MappingId) -> Result<Option<String>, redb::StorageError> {
+        let id = id.to_string();
+        for row in self.places.iter()? {
+            let (place, owner) = row?;
+            if owner.value() == id {
+                return Ok(Some(place.value().to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn remove(&mut self, id: MappingId, place: &str) -> Result<(), redb::StorageError> {
+        self.places.remove(place)?;
+        self.mappings.remove(id.to_string().as_str())?;
         Ok(())
     }
 }
@@ -123,7 +141,7 @@ impl Mappings for Embedded {
         self.look("list the event source mappings", all).boxed()
     }
 
-    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>> {
+    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Found>, Error>> {
         let look = move |database: &Database| one(database, id);
         self.look("read the event source mapping", look).boxed()
     }

@@ -1,24 +1,28 @@
 //! Event source mappings in Redis: a hash of them by id, one of what a script has to know of each, and one of the places they have. Every
 //! change is a script, and announced.
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::Script;
 
-use crate::domain::mapping::{Edit, Mapping, MappingId};
-use crate::store::mappings::{All, Mappings};
+use crate::domain::mapping::{Edit, MappingId};
+use crate::store::mappings::{self, All, Found, Mappings};
 use crate::store::redis::reading::Ask;
 use crate::store::redis::scripts::Asked;
 use crate::store::redis::{Fault, Redis, Values, unavailable};
 use crate::store::{Error, key, record};
 
-/// What every script begins with. A head is revision and place.
+/// What every script begins with. A head is revision and place; one that is damaged is none.
 const HEAD: &str = r"
 local identity, mappings, heads, places, changes = unpack(KEYS)
 local expected, announced, id = unpack(ARGV, 1, 3)
 if redis.call('GET', identity) ~= expected then return {'replaced'} end
 local old = redis.call('HGET', heads, id)
-old = old and cjson.decode(old)
+if old then
+  local good, head = pcall(cjson.decode, old)
+  old = good and type(head) == 'table' and type(head[2]) == 'string' and head
+end
 local function changed()
   redis.call('PUBLISH', announced, redis.call('INCR', changes) .. ' mappings')
 end
@@ -37,11 +41,18 @@ changed()
 return {'done'}
 ";
 
+/// It reads nothing of the mapping itself, which may be unreadable. Of one without a head, the place is found by whose it is.
 const DELETE: &str = r"
-if not old then return {'done'} end
-redis.call('HDEL', places, old[2])
-redis.call('HDEL', heads, id)
-redis.call('HDEL', mappings, id)
+local gone = redis.call('HDEL', mappings, id) + redis.call('HDEL', heads, id)
+if gone == 0 then return {'done'} end
+if old then
+  redis.call('HDEL', places, old[2])
+else
+  local all = redis.call('HGETALL', places)
+  for at = 2, #all, 2 do
+    if all[at] == id then redis.call('HDEL', places, all[at - 1]) end
+  end
+end
 changed()
 return {'done'}
 ";
@@ -113,10 +124,14 @@ impl Mappings for Redis {
         .boxed()
     }
 
-    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, Error>> {
+    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Found>, Error>> {
         async move {
-            let read = self.value(key::MAPPINGS, &id.to_string(), "mapping").await;
-            read.map_err(unavailable("read the event source mapping"))
+            let id = id.to_string();
+            let field = [id.as_str()];
+            let asks = [Ask::new("HGET", key::MAPPINGS, &field)];
+            let read = self.calls.read::<(Option<Bytes>,)>(&asks).await;
+            let (value,) = read.map_err(unavailable("read the event source mapping"))?;
+            Ok(value.map(|value| mappings::read(&id, &value)))
         }
         .boxed()
     }
@@ -136,7 +151,7 @@ impl Mappings for Redis {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::key;
+    use super::*;
     use crate::store::redis::tests::Server;
     use crate::store::suite;
 
@@ -151,5 +166,29 @@ mod tests {
                 .await;
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn one_whose_head_is_damaged_too_can_be_deleted() {
+        let server = Server::start().await;
+        let store = server.store().await;
+        for head in [Some("{"), Some("{}"), None] {
+            let mapping = suite::mappings::mapping("q", "f");
+            let edit = Edit::Put(Box::new(mapping.clone()));
+            store.edit_mapping(edit).await.expect("the place is free");
+            let id = mapping.id.to_string();
+            match head {
+                Some(head) => {
+                    server
+                        .ask::<u64>(&["HSET", key::MAPPING_HEADS, &id, head])
+                        .await
+                }
+                None => server.ask(&["HDEL", key::MAPPING_HEADS, &id]).await,
+            };
+            let edit = Edit::Delete(mapping.id);
+            store.edit_mapping(edit).await.expect("is deleted");
+            let all = store.mappings().await.expect("can be listed");
+            assert!(all.mappings.is_empty());
+        }
     }
 }

@@ -68,7 +68,8 @@ async fn all(store: &dyn Store) -> Vec<Mapping> {
 }
 
 async fn read(store: &dyn Store, id: MappingId) -> Option<Mapping> {
-    store.mapping(id).await.expect("can be read")
+    let found = store.mapping(id).await.expect("can be looked at");
+    found.transpose().expect("can be read")
 }
 
 async fn what_was_put_is_read_word_for_word(store: Arc<dyn Store>) {
@@ -210,12 +211,20 @@ pub async fn one_that_cannot_be_read(store: &dyn Store, write: impl AsyncFn(Mapp
         assert_eq!(unreadable.id, bad.id.to_string());
         let said = unreadable.why.to_string();
         assert_eq!(said, format!("mapping {} {why}", bad.id));
-        assert!(store.mapping(bad.id).await.is_err());
+        let found = store.mapping(bad.id).await.expect("can be looked at");
+        let why = found.expect("is there").expect_err("cannot be read");
+        assert_eq!(why.to_string(), said);
         assert_eq!(read(store, good.id).await.as_ref(), Some(&good));
     }
     let whole = String::from_utf8(record::encode(&bad)).expect("is text");
     write(bad.id, whole).await;
-    let mut both = vec![good, bad];
+    let mut both = vec![good.clone(), bad.clone()];
     both.sort_by_key(|mapping| mapping.id);
     assert_eq!(all(store).await, both);
+    // It can be deleted as it is, and leaves its place to others.
+    write(bad.id, "{".into()).await;
+    delete(store, bad.id).await;
+    assert_eq!(all(store).await, [good]);
+    assert!(store.mapping(bad.id).await.expect("looked at").is_none());
+    put(store, &mapping("q", "g")).await.expect("is free");
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::api::control::deploy::layers::unavailable;
 use crate::api::control::deploy::{Deploy, apart};
 use crate::api::error::Problem;
-use crate::domain::mapping::{Edit, Mapping, MappingId};
+use crate::domain::mapping::{Edit, MappingId};
 use crate::store;
-use crate::store::mappings::All;
+use crate::store::mappings::{All, Found};
 
 const WHAT: &str = "mappings";
 
@@ -27,7 +27,7 @@ impl Deploy {
         read.map_err(|error| unavailable(WHAT, "all", &error))
     }
 
-    pub async fn mapping(&self, id: MappingId) -> Result<Option<Mapping>, Problem> {
+    pub async fn mapping(&self, id: MappingId) -> Result<Option<Found>, Problem> {
         let read = self.store.mapping(id).await;
         read.map_err(|error| unavailable(WHAT, id, &error))
     }

@@ -18,14 +18,14 @@ use crate::domain::id::{FunctionId, LayerName, RequestId};
 use crate::domain::idempotency::{Answer, Key};
 use crate::domain::key::KeyRecord;
 use crate::domain::layer;
-use crate::domain::mapping::{self, Mapping, MappingId};
+use crate::domain::mapping::{self, MappingId};
 use crate::domain::signing::{Config, Id as SigningId};
 use crate::domain::version::{Edit, Head, Published};
 use crate::store::answers::{self, Answers, Begun, Ended};
 use crate::store::dead_letters::{DeadLetters, Place};
 use crate::store::events::{Bounds, Depth, Events};
 use crate::store::layers::Layers;
-use crate::store::mappings::{All, Mappings, Unreadable};
+use crate::store::mappings::{All, Found, Mappings, Unreadable};
 use crate::store::signing::Signing;
 use crate::store::versions::Versions;
 use crate::store::{self, Store, record};
@@ -261,6 +261,11 @@ impl Signing for Hooked {
     }
 }
 
+fn by_a_newer_version(id: MappingId) -> record::Fault {
+    let what = format!("mapping {id}");
+    record::Fault::Newer { what }
+}
+
 impl Mappings for Hooked {
     fn mappings(&self) -> BoxFuture<'_, Result<All, store::Error>> {
         async {
@@ -269,16 +274,22 @@ impl Mappings for Hooked {
             let hidden = (all.mappings).extract_if(.., |mapping| newer == Some(mapping.id));
             all.unreadable.extend(hidden.map(|mapping| Unreadable {
                 id: mapping.id.to_string(),
-                why: record::Fault::Newer {
-                    what: format!("mapping {}", mapping.id),
-                },
+                why: by_a_newer_version(mapping.id),
             }));
             Ok(all)
         }
         .boxed()
     }
-    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Mapping>, store::Error>> {
-        self.inner.mapping(id)
+    fn mapping(&self, id: MappingId) -> BoxFuture<'_, Result<Option<Found>, store::Error>> {
+        async move {
+            let found = self.inner.mapping(id).await?;
+            let is_newer = *self.newer.lock() == Some(id);
+            Ok(found.map(|found| match is_newer {
+                true => Err(by_a_newer_version(id)),
+                false => found,
+            }))
+        }
+        .boxed()
     }
     fn edit_mapping(&self, edit: mapping::Edit) -> BoxFuture<'_, Result<(), store::Error>> {
         self.planned(self.inner.edit_mapping(edit)).boxed()

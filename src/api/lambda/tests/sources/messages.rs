@@ -297,6 +297,50 @@ async fn one_that_cannot_be_read_is_left_out_until_it_can() {
 }
 
 #[tokio::test]
+async fn one_that_cannot_be_read_says_so_and_can_be_deleted() {
+    let (mut face, _fake) = face();
+    face.create("f", json!({})).await;
+    let made = face.map("f", json!({})).await;
+    let target = format!("{MAPPINGS}/{}", id(&made));
+    let arn = made["EventSourceMappingArn"].as_str().expect("an ARN");
+    *face.world.store.newer.lock() = MappingId::parse(&id(&made));
+    for (method, target, body) in [
+        ("GET", target.clone(), Value::Null),
+        ("PUT", target.clone(), json!({"BatchSize": 1})),
+        ("GET", format!("/2017-03-31/tags/{arn}"), Value::Null),
+    ] {
+        let (status, kind, says) = face.ask(method, &target, body).await.error();
+        assert_eq!((status, kind.as_str()), (500, "ServiceException"));
+        let why = format!("mapping {} was written by a newer version", id(&made));
+        assert!(says.contains(&why), "{says}");
+    }
+    // Whose it is nobody knows, so a key for some functions is not enough.
+    let wish = Wish {
+        name: "deployer".into(),
+        scopes: vec![Scope::Deploy],
+        functions: vec![Pattern::parse("*").expect("a pattern")],
+        ..Wish::admin()
+    };
+    let admin = face.caller.clone();
+    face.caller = signer(&face.world, &face.world.keys, wish);
+    for method in ["GET", "DELETE"] {
+        let refused = face.ask(method, &target, Value::Null).await.error();
+        assert_eq!(refused.0, 403, "{method}: {refused:?}");
+    }
+    face.caller = admin;
+    let gone = face.ask("DELETE", &target, Value::Null).await;
+    assert_eq!(gone.status, 202);
+    let gone = gone.json();
+    assert_eq!(
+        (&gone["UUID"], &gone["State"]),
+        (&made["UUID"], &json!("Deleting"))
+    );
+    assert_eq!(face.ask("GET", &target, Value::Null).await.status, 404);
+    // And its place is free.
+    face.map("f", json!({})).await;
+}
+
+#[tokio::test]
 async fn without_its_function_a_mapping_does_nothing() {
     let (face, fake) = face();
     face.create("f", json!({})).await;
