@@ -149,7 +149,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let queue = Queue::new(
         scheduler.clone(),
         store.clone(),
-        options::webhooks(&config, queues.clone()),
+        options::carrier(&config, queues.clone()),
         options::queue_options(&config.events, &instance),
     );
     let sources = options::sources_options(&config.aws, queues);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::domain::mapping::Queue;
-use crate::queue::webhook;
+use crate::queue::carrier;
 use crate::sources::queues::{Queues, Refusal};
 
 /// `attributes` are those of the message, as JSON.
@@ -14,9 +14,9 @@ pub async fn send(
     queue: &Queue,
     body: Bytes,
     attributes: Option<String>,
-) -> Result<(), webhook::Refusal> {
+) -> Result<(), carrier::Refusal> {
     let sent = try_send(queues, queue, body, attributes).await;
-    sent.map_err(|refusal| webhook::Refusal {
+    sent.map_err(|refusal| carrier::Refusal {
         message: refusal.to_string(),
         // Whoever runs the service may see to all but what is wrong with the message itself.
         for_now: !matches!(refusal, Refusal::NoQueue | Refusal::Refused { .. }),

@@ -26,7 +26,7 @@ use tower::Service;
 use crate::api::error::JSON;
 use crate::config::Reach;
 use crate::domain::id::RequestId;
-use crate::queue::webhook::Refusal;
+use crate::queue::carrier::Refusal;
 
 /// Which delivery it is: the same again when it is tried again.
 const DELIVERY: HeaderName = HeaderName::from_static("x-hearth-delivery");

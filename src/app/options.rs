@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::doctor;
 use crate::pool;
 use crate::queue;
-use crate::queue::webhook::Webhooks;
+use crate::queue::carrier::Carrier;
 use crate::scheduler;
 use crate::scheduler::share;
 use crate::secrets::Secrets;
@@ -73,17 +73,17 @@ pub(super) fn pool_options(config: &Config, state: &State, cores: usize) -> pool
 }
 
 /// How the queue posts documents, and sends them to queues.
-pub(super) fn webhooks(config: &Config, queues: Option<Queues>) -> Webhooks {
+pub(super) fn carrier(config: &Config, queues: Option<Queues>) -> Carrier {
     let client = webhook::Client::new(config.events.webhooks);
-    let webhooks = Webhooks::new(move |url, id, document| {
+    let carrier = Carrier::new(move |url, id, document| {
         let client = client.clone();
         Box::pin(async move { client.post(&url, id, document).await })
     });
     let Some(queues) = queues else {
-        return webhooks;
+        return carrier;
     };
     let region = queues.region().to_owned();
-    webhooks.with_queues(&region, move |queue, body, attributes| {
+    carrier.with_queues(&region, move |queue, body, attributes| {
         let queues = queues.clone();
         Box::pin(async move { messages::send(&queues, &queue, body, attributes).await })
     })

@@ -7,11 +7,11 @@
 //!                    └─ claim ─▶ Scheduler::invoke ─▶ retry::decide ─▶ settle ─▶ (an event for the destination)
 //! ```
 
+pub mod carrier;
 pub mod dead_letter;
 pub mod delivery;
 mod looks;
 pub mod retry;
-pub mod webhook;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,10 +34,10 @@ use crate::domain::invocation::{Invocation, Phases};
 use crate::domain::mapping;
 use crate::domain::trace::{Carried, Face, Trace};
 use crate::domain::version::{Qualifier, VersionId};
+use crate::queue::carrier::{Carrier, Refusal};
 use crate::queue::delivery::{Answered, DEPTH_MAX, End};
 use crate::queue::looks::{Looks, STORE_RETRY};
 use crate::queue::retry::Failed;
-use crate::queue::webhook::{Refusal, Webhooks};
 use crate::scheduler::{Answer, Resolved, Scheduler, Target};
 use crate::store::dead_letters::Place;
 use crate::store::events::{Bounds, Depth};
@@ -66,7 +66,7 @@ pub struct Options {
 pub struct Queue {
     scheduler: Arc<Scheduler>,
     store: Arc<dyn Store>,
-    webhooks: Webhooks,
+    carrier: Carrier,
     options: Options,
     /// There is something new to claim.
     submitted: Notify,
@@ -80,13 +80,13 @@ impl Queue {
     pub fn new(
         scheduler: Arc<Scheduler>,
         store: Arc<dyn Store>,
-        webhooks: Webhooks,
+        carrier: Carrier,
         options: Options,
     ) -> Arc<Self> {
         Arc::new(Self {
             scheduler,
             store,
-            webhooks,
+            carrier,
             options,
             submitted: Notify::new(),
             orphaned: Mutex::default(),
@@ -96,7 +96,7 @@ impl Queue {
 
     /// The region of the queues that may be sent to, if there are any.
     pub fn region(&self) -> Option<&str> {
-        self.webhooks.region()
+        self.carrier.region()
     }
 
     /// Where synchronous calls go.
@@ -373,7 +373,7 @@ impl Queue {
     /// The queue for what fails for good of the version that an event is for.
     fn dead_letters_of(&self, latest: &Arc<Target>, claimed: &Claimed) -> Option<mapping::Queue> {
         let target = self.scheduler.version(latest, claimed.event.version)?;
-        let queue = dead_letter::of(&target.function, self.webhooks.region())?;
+        let queue = dead_letter::of(&target.function, self.carrier.region())?;
         // One that goes in circles ends here.
         (claimed.event.depth <= DEPTH_MAX).then_some(queue)
     }
@@ -497,7 +497,7 @@ impl Queue {
     ) -> Result<(), Refusal> {
         let id = event.request_id;
         match to {
-            Destination::Webhook(url) => self.webhooks.post(url, id, document.clone()).await,
+            Destination::Webhook(url) => self.carrier.post(url, id, document.clone()).await,
             Destination::Stream(key) => {
                 let published = self.store.publish(key, id, document.clone()).await;
                 published.map_err(|error| Refusal {
@@ -510,7 +510,7 @@ impl Queue {
                     true => None,
                     false => Some(event.context.clone()),
                 };
-                let sent = self.webhooks.send(queue, document.clone(), attributes);
+                let sent = self.carrier.send(queue, document.clone(), attributes);
                 sent.await
             }
             Destination::Function(..) => unreachable!("a function is run"),

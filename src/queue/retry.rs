@@ -8,8 +8,8 @@ use crate::domain::destination::Asynchronous;
 use crate::domain::event::{Failure, Verdict};
 use crate::domain::fault::{Blame, Fault, Report, Throttle};
 use crate::domain::id::RequestId;
+use crate::queue::carrier::Refusal;
 use crate::queue::delivery::DEPTH_MAX;
-use crate::queue::webhook::Refusal;
 use crate::runtime::style::Style;
 
 /// The shortest and the longest wait of an event that did not reach its function.

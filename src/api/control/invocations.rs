@@ -365,7 +365,7 @@ mod tests {
     use crate::domain::event::{Ran, Settlement, Verdict};
     use crate::domain::invocation::{Phases, StartKind, StartReason};
     use crate::domain::key::Wish;
-    use crate::queue::webhook::Webhooks;
+    use crate::queue::carrier::Carrier;
     use crate::queue::{self, Queue};
     use crate::store::Store;
     use crate::store::events::Bounds;
@@ -577,7 +577,7 @@ mod tests {
                 dead: 100,
             },
         };
-        let nobody = Webhooks::new(|_, _, _| unreachable!("nobody is told"));
+        let nobody = Carrier::new(|_, _, _| unreachable!("nobody is told"));
         let queue = Queue::new(
             world.scheduler.clone(),
             world.store.clone(),

@@ -28,7 +28,7 @@ use crate::domain::key::Grant;
 use crate::domain::limits::Mebibytes;
 use crate::domain::pattern::Pattern;
 use crate::pool::{self, Pool, keeper};
-use crate::queue::webhook::{Refusal, Webhooks};
+use crate::queue::carrier::{Carrier, Refusal};
 use crate::queue::{self, Queue};
 use crate::runtime::code::Codes;
 use crate::runtime::package::Places;
@@ -181,7 +181,7 @@ impl World {
             scheduler.clone(),
             store.clone(),
             // There is no world around this one.
-            Webhooks::new(|_, _, _| {
+            Carrier::new(|_, _, _| {
                 let message = "nobody is there".into();
                 async {
                     Err(Refusal {

@@ -26,7 +26,7 @@ type SendTo =
 
 /// Posts documents, and sends them to queues where there is somebody to send them. A cheap handle.
 #[derive(Clone)]
-pub struct Webhooks {
+pub struct Carrier {
     post: Arc<Post>,
     queues: Option<Queues>,
 }
@@ -38,7 +38,7 @@ struct Queues {
     send: Arc<SendTo>,
 }
 
-impl Webhooks {
+impl Carrier {
     pub fn new(
         post: impl Fn(String, RequestId, Bytes) -> BoxFuture<'static, Result<(), Refusal>>
         + Send
@@ -96,8 +96,8 @@ impl Webhooks {
     }
 }
 
-impl fmt::Debug for Webhooks {
+impl fmt::Debug for Carrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Webhooks").finish_non_exhaustive()
+        f.debug_struct("Carrier").finish_non_exhaustive()
     }
 }
