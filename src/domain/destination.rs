@@ -100,7 +100,7 @@ impl Destination {
                     .into(),
             );
         };
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let authority = authority(rest);
         if !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err("must be a URL without spaces, in ASCII".into());
         }
@@ -113,6 +113,19 @@ impl Destination {
         Ok(Destination::Webhook(text.into()))
     }
 
+    /// Who takes what is sent there, as far as can be told: one that is silent is silent for all of these. `None` where it is not sent out.
+    pub fn way(&self) -> Option<&str> {
+        match self {
+            Destination::Function(..) | Destination::Stream(_) => None,
+            Destination::Webhook(url) => {
+                let rest = url.split_once("://").map_or(&**url, |(_, rest)| rest);
+                Some(authority(rest))
+            }
+            // All of them are at one service.
+            Destination::Queue(_) => Some("arn:aws:sqs"),
+        }
+    }
+
     /// As a metric label.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -122,6 +135,11 @@ impl Destination {
             Destination::Queue(_) => "queue",
         }
     }
+}
+
+/// Of a URL without its scheme.
+fn authority(rest: &str) -> &str {
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
 }
 
 impl fmt::Display for Destination {

@@ -10,6 +10,7 @@
 pub mod carrier;
 pub mod dead_letter;
 pub mod delivery;
+mod lanes;
 mod looks;
 pub mod retry;
 
@@ -36,6 +37,7 @@ use crate::domain::trace::{Carried, Face, Trace};
 use crate::domain::version::{Qualifier, VersionId};
 use crate::queue::carrier::{Carrier, Refusal};
 use crate::queue::delivery::{Answered, DEPTH_MAX, End};
+use crate::queue::lanes::Lanes;
 use crate::queue::looks::{Looks, STORE_RETRY};
 use crate::queue::retry::Failed;
 use crate::scheduler::{Answer, Resolved, Scheduler, Target};
@@ -67,6 +69,7 @@ pub struct Queue {
     scheduler: Arc<Scheduler>,
     store: Arc<dyn Store>,
     carrier: Carrier,
+    lanes: Lanes,
     options: Options,
     /// There is something new to claim.
     submitted: Notify,
@@ -87,6 +90,7 @@ impl Queue {
             scheduler,
             store,
             carrier,
+            lanes: Lanes::new(options.parallel),
             options,
             submitted: Notify::new(),
             orphaned: Mutex::default(),
@@ -482,6 +486,7 @@ impl Queue {
                 answered.map_err(Failed::Call)
             }
             Some(to) => {
+                let _place = self.lanes.enter(to).await.map_err(Failed::Refused)?;
                 let delivered = self.deliver(to, event, &claimed.payload).await;
                 metrics::delivered(to.kind(), delivered.is_ok());
                 delivered.map_err(Failed::Refused).map(|()| None)
