@@ -4,7 +4,7 @@
 //! ask again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, USER_AGENT};
@@ -23,7 +23,7 @@ use crate::api::webhook::{chain, outbound};
 use crate::clock;
 use crate::config;
 use crate::sources::queues::{Action, Queues, Refusal};
-use crate::sources::room::{self, Intake};
+use crate::sources::room::{self, Intake, NoRoom};
 
 const SERVICE: &str = "sqs";
 const JSON: &str = "application/x-amz-json-1.0";
@@ -100,19 +100,21 @@ impl Client {
             intake,
         } = action;
         let within = self.settings.timeout + waits;
+        // For all of it but what is waited for here.
+        let until = clock::now() + within;
         let body = serde_json::to_vec(&told).expect("JSON can be written");
-        let answered = tokio::time::timeout(within, self.begin(name, body.into())).await;
+        let answered = tokio::time::timeout_at(until.into(), self.begin(name, body.into())).await;
         let answered = answered.unwrap_or_else(|_elapsed| {
             let did = format!("did not answer {name} within {within:?}");
             Err(Refusal::away(did, ""))
         });
         let (head, body) = answered?.into_parts();
-        // Only messages may be many.
-        let intake = intake.filter(|_| head.status == StatusCode::OK);
-        let body = self.read(name, body, intake).await?;
         match head.status {
-            StatusCode::OK => Ok(body),
-            status => Err(refusal(name, status, &head.headers, &body)),
+            StatusCode::OK => self.read((name, within), body, until, intake).await,
+            status => {
+                let body = beginning(body, until).await;
+                Err(refusal(name, status, &head.headers, &body))
+            }
         }
     }
 
@@ -132,11 +134,11 @@ impl Client {
     /// All of an answer. While there is no room for it, the rest of it waits at the other end.
     async fn read(
         &self,
-        name: &'static str,
+        (name, within): (&'static str, Duration),
         mut body: Incoming,
+        mut until: Instant,
         intake: Option<Arc<Intake>>,
     ) -> Result<Bytes, Refusal> {
-        let within = self.settings.timeout;
         let announced = body.size_hint().upper();
         let announced = announced.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
         let too_long = || Refusal::away("gave an answer that is too long", "");
@@ -149,7 +151,6 @@ impl Client {
             return Err(too_long());
         }
         let mut read = BytesMut::new();
-        let mut until = clock::now() + within;
         loop {
             let next = tokio::time::timeout_at(until.into(), body.frame()).await;
             let next = next.map_err(|_elapsed| {
@@ -167,9 +168,9 @@ impl Client {
                 return Err(too_long());
             }
             if let (Some(intake), true) = (&intake, size > most) {
-                intake.expect(all).await;
+                let waited = intake.expect(all).await;
+                until += waited.map_err(|NoRoom| Refusal::NoRoom)?;
                 most = all;
-                until = clock::now() + within;
                 if announced.is_some() {
                     read.reserve(all - read.len());
                 }
@@ -210,6 +211,18 @@ impl Client {
             .header(USER_AGENT, AGENT)
             .body(Full::new(body))
     }
+}
+
+/// What an error says, as far as it is worth reading: whatever becomes of that, its status says something.
+async fn beginning(mut body: Incoming, until: Instant) -> Bytes {
+    let mut read = BytesMut::new();
+    while read.len() < SMALL_MAX {
+        let next = tokio::time::timeout_at(until.into(), body.frame()).await;
+        let Ok(Some(Ok(frame))) = next else { break };
+        let piece = frame.into_data().unwrap_or_default();
+        read.extend_from_slice(&piece);
+    }
+    read.freeze()
 }
 
 #[derive(Deserialize)]
@@ -283,6 +296,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::domain::mapping::MappingId;
     use crate::sources::room::Room;
     use crate::task;
 
@@ -433,8 +447,10 @@ mod tests {
         for more in ["", "no-room: 0\r\n"] {
             let (client, _served) = service("200 OK", more, &large).await;
             let room = Room::new(256 * 1024);
-            let mut held: Vec<_> = std::iter::from_fn(|| room.try_take_first()).collect();
-            let intake = Intake::new(room.clone(), held.pop().expect("there is room"));
+            let first = |room: &Room| room.try_take_first(MappingId::generate());
+            let mut held: Vec<_> = std::iter::from_fn(|| first(&room)).collect();
+            let part = held.pop().expect("there is room");
+            let intake = Intake::new(part, Duration::from_secs(3600));
             if more.is_empty() {
                 held.clear();
             }
@@ -450,9 +466,9 @@ mod tests {
             };
             let (answer, ()) = tokio::join!(asking, room_comes);
             assert_eq!(answer.expect("an answer"), large);
-            assert!(room.try_take_first().is_none(), "it has its room");
+            assert!(first(&room).is_none(), "it has its room");
             drop(intake);
-            assert!(room.try_take_first().is_some());
+            assert!(first(&room).is_some());
         }
         // Who says nothing of messages has nothing to say at such length.
         let (client, _served) = service("200 OK", "", &large).await;
@@ -471,5 +487,64 @@ mod tests {
         };
         let refused = client.ask(asked).await.expect_err("nobody answers");
         assert!(refused.to_string().contains("within 25s"), "{refused}");
+    }
+
+    /// A service that says so much, and then nothing more.
+    async fn service_that_stops(said: String) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        task::spawn(task::Kind::Local, "queues", async move {
+            let (mut stream, _) = listener.accept().await.expect("a request");
+            let mut piece = [0; 4096];
+            assert_ne!(stream.read(&mut piece).await.expect("reads"), 0);
+            stream.write_all(said.as_bytes()).await.expect("writes");
+            std::future::pending::<()>().await;
+        });
+        Client::new(&settings(&format!("http://{address}"))).expect("an endpoint")
+    }
+
+    #[tokio::test]
+    async fn a_request_has_its_time_for_all_of_it() {
+        let said = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{".to_owned();
+        let client = service_that_stops(said).await;
+        let answer = client.begin("GetQueueUrl", Bytes::from_static(b"{}"));
+        let (_, body) = answer.await.expect("a head").into_parts();
+        // The head took all of it.
+        let told = ("GetQueueUrl", Duration::from_secs(20));
+        let read = client.read(told, body, clock::now(), None);
+        let refused = read.await.expect_err("there is no time for the rest");
+        assert!(refused.to_string().contains("within 20s"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_told_by_its_status_however_long_it_is() {
+        let long = "x".repeat(2 * SMALL_MAX);
+        let head = |length: usize| format!("HTTP/1.1 502 Bad\r\ncontent-length: {length}\r\n\r\n");
+        // All of it is there, or what there is of it breaks off.
+        for said in [
+            format!("{}{long}", head(long.len())),
+            format!("{}{long}", head(usize::MAX / 2)),
+        ] {
+            let client = service_that_stops(said).await;
+            let refused = client.ask(action()).await.expect_err("it failed");
+            let wanted = Refusal::away("answered with 502 Bad Gateway", "not as SQS does");
+            assert_eq!(refused, wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_room_in_time_is_told_so() {
+        let large = format!("{{\"Messages\": \"{}\"}}", "x".repeat(100 * 1024));
+        let (client, _served) = service("200 OK", "", &large).await;
+        let room = Room::new(256 * 1024);
+        let take = || room.try_take_first(MappingId::generate());
+        let mut held: Vec<_> = std::iter::from_fn(take).collect();
+        let part = held.pop().expect("there is room");
+        let intake = Intake::new(part, Duration::from_millis(50));
+        let asked = Action {
+            intake: Some(intake),
+            ..action()
+        };
+        assert_eq!(client.ask(asked).await, Err(Refusal::NoRoom));
     }
 }

@@ -1,7 +1,8 @@
 //! One mapping's poller. It has a place for each batch that may be under way, and asks for messages only while one is free; so what it
 //! receives is not left waiting while its time runs. A request for messages that is on its way when the mapping is disabled is waited for, and what it
 //! brings is given back; when the process stops, it is dropped, and the queue shows it again after its visibility timeout. Where there is no room
-//! for more messages, those that were gathered are served at once: who waits for room has no messages.
+//! for more messages, those that were gathered are served at once: who waits for room has no messages, and while it does not ask for more, what it
+//! asked for is parked.
 //!
 //! ```text
 //! no function ──▶ wait ─┐
@@ -47,6 +48,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(500);
 /// Between two looks for a place that other processes had.
 const TURN_AGAIN: Duration = Duration::from_secs(5);
+/// An answer may wait for room so long, or as long as nobody else has its messages.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Why gathering ended with nothing to serve.
 enum Nothing {
     /// There was none, and it was waited for.
@@ -127,7 +130,7 @@ impl Poller {
         while let Some(plan) = self.plan() {
             if let Err(problem) = self.function(&plan) {
                 self.missing = true;
-                // It may stand in line for room, before all others, and nobody would read what it brings.
+                // Nobody would read what it brings.
                 self.receiving = None;
                 self.sources.function_is(self.id, Some(problem));
                 self.pause(FUNCTION_AGAIN).await;
@@ -173,6 +176,7 @@ impl Poller {
         let (Some(receiving), Some(queues)) = (self.receiving.take(), self.sources.queues()) else {
             return;
         };
+        receiving.intake.resume();
         let received = self.stop.run_until_cancelled(receiving.answer).await;
         if let Some(Ok(messages)) = received {
             give_back(queues, &receiving.place, &messages).await;
@@ -310,19 +314,23 @@ impl Poller {
                 _ => {}
             }
             let (receiving, left) = match self.receiving.take() {
-                Some(receiving) => (receiving, left),
+                Some(receiving) => {
+                    receiving.intake.resume();
+                    (receiving, left)
+                }
                 None => {
                     let room = self.sources.room.clone();
                     let free = match messages.is_empty() {
-                        true => stop.run_until_cancelled(room.take_first()).await,
-                        false => room.try_take_first(),
+                        true => stop.run_until_cancelled(room.take_first(self.id)).await,
+                        false => room.try_take_first(self.id),
                     };
                     let Some(free) = free else {
                         close = true;
                         continue;
                     };
                     let most = size - messages.len();
-                    let intake = Intake::new(room, free);
+                    // After that the queue has shown its messages to others.
+                    let intake = Intake::new(free, place.visibility.max(PATIENCE));
                     (
                         self.receive(&queues, &place, &plan, intake, most, left),
                         left,
@@ -335,20 +343,35 @@ impl Poller {
                 mut answer,
                 ..
             } = receiving;
-            let received = tokio::select! {
-                biased;
-                () = stop.cancelled() => continue,
-                received = &mut answer => received,
-                () = intake.waits(), if !messages.is_empty() => {
-                    let place = place.clone();
-                    self.receiving = Some(Receiving { place, since, intake, answer });
-                    close = true;
-                    continue;
+            let received = loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break None,
+                    received = &mut answer => break Some(received),
+                    () = intake.waits(), if !messages.is_empty() => {
+                        if intake.park() {
+                            break None;
+                        }
+                    }
                 }
+            };
+            let Some(received) = received else {
+                // At a stop nobody asks for it any more.
+                let place = place.clone();
+                self.receiving = Some(Receiving {
+                    place,
+                    since,
+                    intake,
+                    answer,
+                });
+                close = true;
+                continue;
             };
             let (taken, waited) = intake.taken();
             let received = match received {
                 Ok(received) => received,
+                // The queue has done its part, and shows them again.
+                Err(Refusal::NoRoom) if messages.is_empty() => return Err(Nothing::Came),
                 Err(refusal) if messages.is_empty() => return Err(Nothing::Refused(refusal)),
                 // What there is has to be served all the same; the next request will say it again.
                 Err(_) => {

@@ -37,6 +37,9 @@ pub enum Refusal {
     Key { code: String, message: String },
     #[error("the queues' service refused: {code}: {message}")]
     Refused { code: String, message: String },
+    /// Here, and not there.
+    #[error("there was no room for its messages")]
+    NoRoom,
     #[error("the queues' service {did}")]
     Away {
         /// In general, for whoever asked.

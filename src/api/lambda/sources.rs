@@ -357,7 +357,7 @@ fn refusal(unanswered: &Unanswered) -> Refusal {
             "The key in aws.sqs of this Hearth does not have permissions to call {action} on SQS"
         )),
         // Nothing of it is the caller's doing, and it may pass.
-        Unanswered::Key { .. } | Unanswered::Away { .. } => {
+        Unanswered::Key { .. } | Unanswered::NoRoom | Unanswered::Away { .. } => {
             Refusal::service(format!("The queue could not be looked at: {unanswered}."))
         }
     }

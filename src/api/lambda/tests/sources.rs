@@ -133,7 +133,8 @@ fn face_with(room: usize) -> (Face, Arc<Fake>) {
             let (text, messages) = (answer.to_string(), answer["Messages"].as_array());
             if let Some(intake) = intake {
                 if text.len() > FIRST {
-                    intake.expect(text.len()).await;
+                    let expected = intake.expect(text.len()).await;
+                    expected.map_err(|_none| Unanswered::NoRoom)?;
                 }
                 intake.read(text.len());
                 let messages = messages.map_or(0, Vec::len);

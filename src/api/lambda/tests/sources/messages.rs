@@ -170,6 +170,35 @@ async fn what_queues_hold_is_not_all_held_here() {
 }
 
 #[tokio::test]
+async fn one_mapping_leaves_room_to_others_and_what_it_asked_for_is_in_nobodys_way() {
+    let (face, fake) = face_with(1024 * 1024);
+    face.create("slow", json!({})).await;
+    face.create("f", json!({})).await;
+    let target = "/2017-10-31/functions/slow/concurrency";
+    let none = json!({"ReservedConcurrentExecutions": 0});
+    assert_eq!(face.ask("PUT", target, none).await.status, 200);
+    // One whose batches never reach their function, and which has gathered one more and asks for the rest of it.
+    let gathered = json!({"BatchSize": 100, "MaximumBatchingWindowInSeconds": 300});
+    face.map("slow", gathered).await;
+    let (stop, running) = run(&face);
+    let read = || fake.read.load(Ordering::Relaxed);
+    for n in 0..40 {
+        fake.put(&format!("m-{n}"), &"x".repeat(30 * 1024));
+    }
+    let held = async || {
+        let before = read();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        read() > 0 && read() == before
+    };
+    until("it to have its part", held).await;
+    let left = fake.left().len();
+    face.map("f", json!({"BatchSize": 1})).await;
+    until("the other to have some", async || fake.left().len() < left).await;
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
 async fn who_finds_no_room_for_more_has_what_there_is_handled() {
     let (face, fake) = face_with(256 * 1024);
     face.create("f", json!({})).await;
