@@ -16,6 +16,7 @@ mod poller;
 pub mod queues;
 pub mod room;
 mod serving;
+mod slots;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -34,6 +35,7 @@ use crate::scheduler::Scheduler;
 use crate::sources::poller::Poller;
 use crate::sources::queues::Queues;
 use crate::sources::room::Room;
+use crate::sources::slots::Slots;
 use crate::store::Store;
 use crate::store::change::{Change, Changes};
 use crate::store::mappings::Unreadable;
@@ -67,6 +69,8 @@ pub struct Sources {
     /// What is wrong with which mapping, as this process sees it.
     problems: Mutex<HashMap<MappingId, Problems>>,
     room: Room,
+    /// Batches under way, by mapping.
+    slots: Mutex<HashMap<MappingId, Arc<Slots>>>,
 }
 
 /// Two things may be wrong with a mapping at the same time.
@@ -109,7 +113,15 @@ impl Sources {
             options,
             changed: Notify::new(),
             problems: Mutex::default(),
+            slots: Mutex::default(),
         })
+    }
+
+    fn slots(&self, id: MappingId) -> Arc<Slots> {
+        let mut slots = self.slots.lock();
+        // Those that no poller and no batch has any more.
+        slots.retain(|_, slots| Arc::strong_count(slots) > 1);
+        slots.entry(id).or_default().clone()
     }
 
     /// How queues are asked, if there is anybody to ask.

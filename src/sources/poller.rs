@@ -25,13 +25,14 @@ use crate::clock;
 use crate::domain::limits::PAYLOAD_MAX;
 use crate::domain::mapping::{MappingId, RECEIVE_MAX};
 use crate::scheduler::Resolved;
-use crate::scheduler::places::Places;
+use crate::scheduler::places::{self, Places};
 use crate::sources::event;
 use crate::sources::queues::{Message, Queues, Refusal};
 use crate::sources::room::{Intake, Part};
 use crate::sources::serving::{
     INLINE_MAX, Place, SLACK, Served, Serving, Turn, give_back, handles,
 };
+use crate::sources::slots::{Slot, Slots};
 use crate::sources::{Plan, Sources};
 use crate::task;
 use crate::telemetry::metrics;
@@ -86,6 +87,7 @@ pub(super) struct Poller {
     place: Option<Place>,
     /// For batches of all processes; `None` until they are wanted, or if the mapping does not say how many there may be.
     places: Option<Places>,
+    slots: Arc<Slots>,
     /// It brings messages for the next batch.
     receiving: Option<Receiving>,
     /// There was no function when that was last looked at.
@@ -105,6 +107,7 @@ impl Poller {
         stop: CancellationToken,
     ) -> Self {
         Self {
+            slots: sources.slots(id),
             sources,
             id,
             plan,
@@ -139,24 +142,20 @@ impl Poller {
             if std::mem::take(&mut self.missing) {
                 self.sources.function_is(self.id, None);
             }
-            let most = plan.mapping.concurrency.map(|most| most as usize);
-            let most = most.unwrap_or(self.sources.options.parallel);
             while let Some(Some(ended)) = self.running.next().now_or_never() {
                 self.ended(ended.ok().flatten());
             }
-            if self.running.len() >= most {
-                if let Some(ended) = self.running.next().await {
-                    self.ended(ended.ok().flatten());
-                }
+            let Some(slot) = self.slot(&plan).await else {
                 continue;
-            }
+            };
             if self.unreached > 0 && self.running.is_empty() {
                 // What was held until now is back in the queue, and would only be held again.
                 self.pause(later(SHORTEST, LONGEST, self.unreached)).await;
             }
-            let Some(turn) = self.turn(&plan).await else {
+            let Some(place) = self.turn(&plan).await else {
                 continue;
             };
+            let turn = Turn { _slot: slot, place };
             match self.gather().await {
                 Ok(gathered) => self.begin(gathered, turn),
                 Err(Nothing::Came | Nothing::Over) => {}
@@ -183,22 +182,43 @@ impl Poller {
         }
     }
 
-    /// What the next batch has to have. It is had while messages are waited for, too: else more processes could have some than may call the function.
-    async fn turn(&mut self, plan: &Plan) -> Option<Turn> {
+    /// For the next batch, in this process. `None` if there may be another plan by now, or what there is to do besides was done.
+    async fn slot(&mut self, plan: &Plan) -> Option<Slot> {
+        let most = plan.mapping.concurrency.map(|most| most as usize);
+        let most = most.unwrap_or(self.sources.options.parallel);
+        tokio::select! {
+            slot = self.slots.enter(most) => Some(slot),
+            Some(ended) = self.running.next() => {
+                self.ended(ended.ok().flatten());
+                None
+            }
+            changed = self.plan.changed() => {
+                if changed.is_err() {
+                    self.stop.cancelled().await;
+                }
+                None
+            }
+            () = self.stop.cancelled() => None,
+        }
+    }
+
+    /// What the next batch has to have of all processes, if its mapping says so. It is had while messages are waited for, too: else more processes
+    /// could have some than may call the function.
+    async fn turn(&mut self, plan: &Plan) -> Option<Option<places::Place>> {
         let Some(most) = plan.mapping.concurrency else {
             self.places = None;
-            return Some(Turn(None));
+            return Some(None);
         };
         if self.places.is_none() {
             self.places = self.sources.scheduler.places(self.id, most);
         }
         let Some(places) = &self.places else {
-            return Some(Turn(None));
+            return Some(None);
         };
         places.set_limit(most);
         let entered = self.stop.run_until_cancelled(places.enter()).await;
         if let Some(place) = entered? {
-            return Some(Turn(Some(place)));
+            return Some(Some(place));
         }
         tokio::select! {
             Some(ended) = self.running.next() => self.ended(ended.ok().flatten()),
@@ -343,10 +363,13 @@ impl Poller {
                 mut answer,
                 ..
             } = receiving;
+            let mut plans = self.plan.clone();
             let received = loop {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => break None,
+                    // What it brings is given back, and waited for without a slot.
+                    _ = plans.wait_for(Option::is_none) => break None,
                     received = &mut answer => break Some(received),
                     () = intake.waits(), if !messages.is_empty() => {
                         if intake.park() {
@@ -356,7 +379,6 @@ impl Poller {
                 }
             };
             let Some(received) = received else {
-                // At a stop nobody asks for it any more.
                 let place = place.clone();
                 self.receiving = Some(Receiving {
                     place,

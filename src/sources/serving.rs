@@ -20,6 +20,7 @@ use crate::scheduler::places;
 use crate::sources::event::{self, Batch};
 use crate::sources::outcome::{self, Failures};
 use crate::sources::queues::{Message, Queues};
+use crate::sources::slots::Slot;
 use crate::sources::{Plan, Sources};
 use crate::task;
 use crate::telemetry::metrics;
@@ -54,14 +55,18 @@ pub(super) struct Place {
     pub(super) visibility: Duration,
 }
 
-/// What a batch has to have, from before its messages are received: a place among those of all processes, if its mapping says how many these are.
+/// What a batch has to have, from before its messages are received: one of this process's slots for its mapping, and a place among those of all
+/// processes, if its mapping says how many these are.
 #[derive(Debug)]
-pub(super) struct Turn(pub(super) Option<places::Place>);
+pub(super) struct Turn {
+    pub(super) _slot: Slot,
+    pub(super) place: Option<places::Place>,
+}
 
 impl Turn {
     /// It is not another process's by now.
     fn lasts(&self) -> bool {
-        self.0.as_ref().is_none_or(places::Place::lasts)
+        self.place.as_ref().is_none_or(places::Place::lasts)
     }
 }
 

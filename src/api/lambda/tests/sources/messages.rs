@@ -170,6 +170,36 @@ async fn what_queues_hold_is_not_all_held_here() {
 }
 
 #[tokio::test]
+async fn what_is_enabled_anew_has_no_more_batches_than_before() {
+    let (face, fake) = face();
+    face.create("f", json!({})).await;
+    let reserve = async |places: u32| {
+        let target = "/2017-10-31/functions/f/concurrency";
+        let body = json!({"ReservedConcurrentExecutions": places});
+        assert_eq!(face.ask("PUT", target, body).await.status, 200);
+    };
+    // Each batch is tried until it reaches its function.
+    reserve(0).await;
+    let two = json!({"BatchSize": 1, "ScalingConfig": {"MaximumConcurrency": 2}});
+    let made = face.map("f", two).await;
+    for n in 0..6 {
+        fake.put(&format!("m-{n}"), "good");
+    }
+    let (stop, running) = run(&face);
+    let read = || fake.read.load(Ordering::Relaxed);
+    until("both batches to be read", async || read() == 2).await;
+    for enabled in [false, true] {
+        face.change(&id(&made), json!({ "Enabled": enabled })).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert_eq!(read(), 2, "those of before are under way");
+    reserve(5).await;
+    until("all to be handled", async || fake.left().is_empty()).await;
+    stop.cancel();
+    running.await.expect("ends").expect("well");
+}
+
+#[tokio::test]
 async fn one_mapping_leaves_room_to_others_and_what_it_asked_for_is_in_nobodys_way() {
     let (face, fake) = face_with(1024 * 1024);
     face.create("slow", json!({})).await;
