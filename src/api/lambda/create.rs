@@ -37,6 +37,7 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     face.permit(&asked.caller, Do::CreateFunction, "CreateFunction", &named)?;
     let package = fields.one_of("PackageType", &["Zip", "Image"])?;
     let wish = Wish::read(&mut fields)?;
+    wish.held_to(&aws::Settings::default())?;
     let signing = signing::given(&mut fields)?;
     versions::by_number(&mut fields)?;
     if wish.role.is_none() {

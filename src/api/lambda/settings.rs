@@ -12,7 +12,9 @@ use crate::domain::aws::{self, FileSystem, Logging, Vpc};
 use crate::domain::environment::Variables;
 use crate::domain::image;
 use crate::domain::limits::{ENVIRONMENT_MAX, MEMORY_MIB, Mebibytes, TIMEOUT_SECONDS};
+use crate::domain::mapping::Queue;
 
+const NO_LEVELS: &str = "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the LogFormat to \"JSON\" and try again.";
 const ROLE: &str = r"arn:(aws[a-zA-Z-]*)?:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+";
 const HANDLER: &str = r"[^\s]+";
 const RESOURCE: &str = r"(arn:(aws[a-zA-Z-]*)?:[a-z0-9-.]+:.*)|()";
@@ -75,7 +77,7 @@ impl Wish {
             vpc: vpc(fields)?,
             dead_letter: inner(fields, "DeadLetterConfig", |inner| {
                 // An empty text takes away what there was; nothing said changes nothing.
-                resource(inner, "TargetArn")
+                standard(resource(inner, "TargetArn")?)
             })?,
             kms_key: resource(fields, "KMSKeyArn")?,
             snap_start: inner(fields, "SnapStart", |inner| {
@@ -123,6 +125,19 @@ impl Wish {
         let given = self.logging.clone();
         let over = given.map(|given| given.over(there.unwrap_or(&none)));
         over.or(there.cloned())
+    }
+
+    /// Levels are for logs in JSON, and a format that nobody says is the one there was: Text, if none was said before.
+    pub fn held_to(&self, there: &aws::Settings) -> Result<(), Refusal> {
+        let Some(given) = &self.logging else {
+            return Ok(());
+        };
+        let levels = given.application_level.is_some() || given.system_level.is_some();
+        let format = self.logging_over(there.logging.as_ref());
+        match levels && !format.is_some_and(|logging| logging.is_json()) {
+            true => Err(Refusal::parameter(NO_LEVELS)),
+            false => Ok(()),
+        }
     }
 
     /// Whether it says what in an image is the image's own affair.
@@ -268,6 +283,17 @@ fn ids(
     Ok(given)
 }
 
+/// Nothing could be sent to another: a message of a FIFO queue needs a group, and an event is of none.
+fn standard(dead_letters: Option<String>) -> Result<Option<String>, Refusal> {
+    let queue = dead_letters.clone().map(Queue::try_from);
+    match queue.is_some_and(|queue| queue.is_ok_and(|queue| queue.is_fifo())) {
+        true => Err(Refusal::parameter(
+            "Invalid dead letter ARN: DeadLetterConfig.TargetArn must not name a FIFO queue.",
+        )),
+        false => Ok(dead_letters),
+    }
+}
+
 fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
     let levels = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
     let logging = inner(fields, "LoggingConfig", |inner| {
@@ -293,9 +319,7 @@ fn logging(fields: &mut Fields) -> Result<Option<Logging>, Refusal> {
                 .or(system_level.as_ref())
                 .is_some() =>
         {
-            Err(Refusal::parameter(
-                "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the LogFormat to \"JSON\" and try again.",
-            ))
+            Err(Refusal::parameter(NO_LEVELS))
         }
         _ => Ok(logging),
     }
@@ -488,6 +512,7 @@ mod tests {
             ),
         ] {
             let wish = read(&format!(r#"{{"LoggingConfig": {given}}}"#)).expect("is read");
+            assert_eq!(wish.held_to(&there), Ok(()), "{given}");
             there = wish.over(&there, None);
             let owned = |text: Option<&str>| text.map(str::to_owned);
             let wanted = Logging {
@@ -497,6 +522,17 @@ mod tests {
                 group: Some(group.into()),
             };
             assert_eq!(there.logging, Some(wanted), "{given}");
+        }
+        // Where the format is Text, or nobody has said any, there are no levels to say.
+        for there in [there, aws::Settings::default()] {
+            for level in [
+                r#"{"ApplicationLogLevel": "WARN"}"#,
+                r#"{"SystemLogLevel": "WARN"}"#,
+            ] {
+                let wish = read(&format!(r#"{{"LoggingConfig": {level}}}"#)).expect("is read");
+                let refused = wish.held_to(&there).expect_err(level);
+                assert_eq!(refused.message, NO_LEVELS);
+            }
         }
     }
 
@@ -529,6 +565,10 @@ mod tests {
             ),
             (r#"{"Handler": "a b"}"#, "handler"),
             (r#"{"Role": "x"}"#, "role"),
+            (
+                r#"{"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:000000000000:q.fifo"}}"#,
+                "DeadLetterConfig.TargetArn must not name a FIFO queue",
+            ),
             (
                 r#"{"LoggingConfig": {"LogGroup": "a b"}}"#,
                 "loggingConfig.logGroup",

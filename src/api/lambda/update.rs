@@ -113,6 +113,7 @@ pub(super) async fn configuration(face: &Lambda, asked: Asked) -> Result<Respons
         }
         _ => {}
     }
+    wish.held_to(&target.function.aws)?;
     let runtime = match &wish.runtime {
         Some(name) => Some(runtimes::find(
             name,

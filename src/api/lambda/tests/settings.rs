@@ -154,6 +154,30 @@ async fn event_settings_belong_to_what_was_named() {
 }
 
 #[tokio::test]
+async fn what_could_have_no_effect_is_refused() {
+    let face = face(config::Aws::default()).await;
+    let fifo = "arn:aws:sqs:us-east-1:000000000000:q.fifo";
+    for (given, says) in [
+        (
+            json!({"LoggingConfig": {"SystemLogLevel": "WARN"}}),
+            "LogLevel is not supported when LogFormat is set to \"Text\".",
+        ),
+        (
+            json!({"DeadLetterConfig": {"TargetArn": fifo}}),
+            "DeadLetterConfig.TargetArn must not name a FIFO queue",
+        ),
+    ] {
+        let made = face.create("g", given.clone()).await.error();
+        let configuration = "/2015-03-31/functions/f/configuration";
+        let changed = face.ask("PUT", configuration, given).await.error();
+        for (status, kind, message) in [made, changed] {
+            assert_eq!((status, &*kind), (400, "InvalidParameterValueException"));
+            assert!(message.contains(says), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_destination_is_what_its_arn_means() {
     let queue = "arn:aws:sqs:us-east-1:000000000000:failed";
     let hook = Destination::parse("https://example.org/failed").expect("a destination");
