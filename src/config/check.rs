@@ -1,5 +1,7 @@
 //! Gives the values as written their meaning, and says everything that is wrong with them at once. Pure; called by `load`.
 
+mod destinations;
+
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +15,6 @@ use crate::config::{
     Service, Sqs, Store, Tls, Traces, Urls, Worker,
 };
 use crate::domain::aws::Place;
-use crate::domain::destination::Destination;
 use crate::domain::function::Network;
 use crate::domain::limits::Mebibytes;
 use crate::domain::pattern::Pattern;
@@ -215,28 +216,6 @@ fn stand_ins(value: &Value) -> Result<Vec<(String, String)>, String> {
     .collect()
 }
 
-/// Each ARN and each destination once, so that both ways lead to one.
-fn destinations(value: &Value) -> Result<Vec<(String, Destination)>, String> {
-    let list = value.as_array().expect("typed by its default").iter();
-    let mut pairs: Vec<(String, Destination)> = Vec::new();
-    for item in list {
-        let text = item.as_str().expect("typed by its default");
-        let pair = text.split_once('=').map(|(a, d)| (a.trim(), d.trim()));
-        let (arn, destination) = pair
-            .filter(|(arn, _)| arn.starts_with("arn:"))
-            .ok_or_else(|| format!("{text:?} is no pair, expected ARN=DESTINATION"))?;
-        let destination =
-            Destination::parse(destination).map_err(|why| format!("{destination:?} {why}"))?;
-        if pairs.iter().any(|(a, d)| a == arn || *d == destination) {
-            return Err(format!(
-                "{text:?} has an ARN or a destination that another has"
-            ));
-        }
-        pairs.push((arn.into(), destination));
-    }
-    Ok(pairs)
-}
-
 fn names_of(
     value: &Value,
     parse: fn(&str) -> Result<Pattern, String>,
@@ -427,6 +406,16 @@ impl Reader<'_> {
     }
 
     fn aws(&mut self) -> Aws {
+        let aws = self.aws_alone();
+        if let Some(what) = destinations::unsent(&aws) {
+            let key = "aws.destinations";
+            let origin = &self.values.get(key).origin;
+            self.faults.push(Fault::of(key, origin, what));
+        }
+        aws
+    }
+
+    fn aws_alone(&mut self) -> Aws {
         let region = self.text("aws.region", region);
         Aws {
             s3: {
@@ -450,7 +439,7 @@ impl Reader<'_> {
                 }),
             },
             runtimes: self.value("aws.runtimes", stand_ins),
-            destinations: self.value("aws.destinations", destinations),
+            destinations: self.value("aws.destinations", destinations::read),
             show_environment: self.value("aws.show_environment", |value| {
                 Ok(value.as_bool().expect("typed by its default"))
             }),

@@ -197,8 +197,26 @@ fn ranges_hold() {
             "aws.destinations",
             "arn:aws:sqs:us-east-1:000000000000:q=nowhere",
         ),
-        ("aws.destinations", "arn:a=function:f,arn:a=function:g"),
-        ("aws.destinations", "arn:a=function:f,arn:b=function:f"),
+        ("aws.destinations", "arn:a=function:f"),
+        ("aws.destinations", "arn:aws:sns:us-east-1:1:a=function:f"),
+        (
+            "aws.destinations",
+            "arn:aws:sns:us-east-1:000000000000:=function:f",
+        ),
+        (
+            "aws.destinations",
+            "arn:aws:sns:::a=function:f,arn:aws:sns:::a=function:g",
+        ),
+        (
+            "aws.destinations",
+            "arn:aws:sns:::a=function:f,arn:aws:sns:::b=function:f",
+        ),
+        ("aws.destinations", "arn:aws:sns:::a=arn:aws:sqs"),
+        // No service has it.
+        (
+            "aws.destinations",
+            "arn:aws:sns:::a=arn:aws:sqs:us-east-1:000000000000:q",
+        ),
         ("images.allowed", "team/*,a b"),
         ("log.format", "xml"),
         ("log.level", "loud"),
@@ -223,7 +241,7 @@ fn ranges_hold() {
         ("worker.code_path_roots", ""),
         (
             "aws.destinations",
-            "arn:aws:sqs:us-east-1:000000000000:q=https://example.org/?a=b,arn:b=function:f:live",
+            "arn:aws:sqs:us-east-1:000000000000:q=https://example.org/?a=b,arn:aws:sns:::b=function:f:live",
         ),
         ("images.allowed", "team/*,host:5000/app:?"),
         ("pool.cancel_grace", "0ms"),
