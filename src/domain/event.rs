@@ -119,6 +119,8 @@ pub struct Claimed {
     pub attempt: u32,
     /// Of those before, the ones whose end nobody told: whoever had claimed it died, or was too late.
     pub lost: u32,
+    /// Of the last attempt that failed, if one did.
+    pub failure: Option<Failure>,
 }
 
 impl Claimed {

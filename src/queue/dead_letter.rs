@@ -8,7 +8,7 @@ use crate::domain::event::{Claimed, Event, Failure};
 use crate::domain::function::Function;
 use crate::domain::mapping::Queue;
 use crate::queue::delivery;
-use crate::queue::retry::Failed;
+use crate::queue::retry::{self, Failed};
 
 /// Characters of the message that are sent.
 const MESSAGE_MAX: usize = 1024;
@@ -33,20 +33,32 @@ pub fn event(
 ) -> (Event, Bytes) {
     let said = error.and_then(|error| serde_json::from_str::<Value>(error).ok());
     let said = said.and_then(|error| Some(error.get("errorMessage")?.as_str()?.to_owned()));
-    let status = match error {
-        Some(_) => 200,
-        None => failed.status(),
+    let (status, why) = match (error, failed, &claimed.failure) {
+        (Some(_), ..) => (200, failure),
+        // What it was given up for before it was too old, if anything: somebody else may have noticed that first.
+        (None, Failed::TooOld(_), Some(before)) => (status(before, claimed), before),
+        (None, failed, _) => (failed.status(), failure),
     };
     let attributes = json!({
         "RequestID": text(&claimed.event.request_id.to_string()),
         "ErrorCode": {"DataType": "Number", "StringValue": status.to_string()},
-        "ErrorMessage": text(&sendable(said.as_deref().unwrap_or(&failure.message))),
+        "ErrorMessage": text(&sendable(said.as_deref().unwrap_or(&why.message))),
     });
     let event = Event {
         context: attributes.to_string(),
         ..delivery::event(&claimed.event, Destination::Queue(to), at)
     };
     (event, body(claimed))
+}
+
+/// Of an attempt before this one.
+fn status(before: &Failure, claimed: &Claimed) -> u16 {
+    match &*before.code {
+        retry::THROTTLED => 429,
+        // Attempts count that reached their function.
+        _ if claimed.try_of_its_own() > 1 => 200,
+        _ => 500,
+    }
 }
 
 fn text(value: &str) -> Value {
@@ -78,6 +90,8 @@ fn sendable(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::domain::fault::{Fault, Throttle};
     use crate::domain::id::{FunctionId, FunctionName, RequestId};
@@ -102,16 +116,20 @@ mod tests {
             payload: Bytes::from_static(payload),
             attempt: 3,
             lost: 0,
+            failure: None,
         }
     }
 
     fn sent(payload: &'static [u8], failed: Failed, error: Option<&str>) -> (Value, Bytes) {
+        sent_of(claimed(payload), failed, error)
+    }
+
+    fn sent_of(claimed: Claimed, failed: Failed, error: Option<&str>) -> (Value, Bytes) {
         let queue = Queue::try_from("arn:aws:sqs:us-east-1:000000000000:failed".to_owned());
         let failure = Failure {
             code: "code".into(),
             message: "why".into(),
         };
-        let claimed = claimed(payload);
         let queue = queue.expect("an ARN");
         let at = jiff::Timestamp::UNIX_EPOCH;
         let (event, body) = event(&claimed, queue.clone(), &failed, &failure, error, at);
@@ -135,6 +153,30 @@ mod tests {
         });
         assert_eq!(attributes, wanted);
         assert_eq!(body, "{\"n\": 1}");
+    }
+
+    #[test]
+    fn whoever_notices_that_it_is_too_old_says_the_same() {
+        for (attempt, before, code, message) in [
+            (1, Some(retry::THROTTLED), "429", "before"),
+            (2, Some(retry::THROTTLED), "429", "before"),
+            (1, Some("draining"), "500", "before"),
+            (2, Some("function_error"), "200", "before"),
+            (1, None, "500", "why"),
+        ] {
+            let failure = before.map(|code| Failure {
+                code: code.into(),
+                message: "before".into(),
+            });
+            let claimed = Claimed {
+                attempt,
+                failure,
+                ..claimed(b"1")
+            };
+            let (attributes, _) = sent_of(claimed, Failed::TooOld(Duration::ZERO), None);
+            assert_eq!(attributes["ErrorCode"]["StringValue"], code, "{before:?}");
+            assert_eq!(attributes["ErrorMessage"]["StringValue"], message);
+        }
     }
 
     #[test]

@@ -167,6 +167,7 @@ mod tests {
             payload: Bytes::from_static(payload.as_bytes()),
             attempt: 3,
             lost: 0,
+            failure: None,
         }
     }
 

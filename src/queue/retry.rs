@@ -20,6 +20,8 @@ pub const LOST_MAX: u32 = 10;
 /// Characters of a message that are kept.
 const MESSAGE_MAX: usize = 1000;
 
+/// The code of an attempt that a limit refused.
+pub const THROTTLED: &str = "throttled";
 /// The code of an event whose function is gone.
 pub const DELETED: &str = "function_deleted";
 
@@ -258,6 +260,7 @@ mod tests {
             reason: Throttle::FunctionConcurrency,
             limit: 1,
         };
+        assert_eq!(throttled().code(), THROTTLED);
         assert_eq!(after(throttled(), 1, 0), Some((0, false)));
         assert_eq!(after(throttled(), 3, 40), Some((40, false)));
         assert_eq!(after(throttled(), 3, 4000), Some((300, false)));

@@ -185,6 +185,7 @@ impl<'t> Tables<'t> {
                 payload,
                 attempt: known.attempts,
                 lost: (known.attempts - 1).saturating_sub(known.ended),
+                failure: known.failure.clone(),
             });
             self.schedule(&id, known, now.saturating_add(whole(lease)))?;
         }

@@ -65,9 +65,9 @@ local function take(entry)
   end
   local attempts = redis.call('HINCRBY', hash, 'attempts', 1)
   redis.call('HSET', hash, 'state', 'running', 'by', by)
-  local kept = redis.call('HMGET', hash, 'record', 'payload', 'ended')
+  local kept = redis.call('HMGET', hash, 'record', 'payload', 'ended', 'failure')
   local lost = math.max(0, attempts - 1 - (tonumber(kept[3]) or 0))
-  for _, text in ipairs({id, kept[1], kept[2], tostring(attempts), tostring(lost)}) do table.insert(answer, text) end
+  for _, text in ipairs({id, kept[1], kept[2], tostring(attempts), tostring(lost), kept[4] or ''}) do table.insert(answer, text) end
   found = found + 1
 end
 -- What somebody had for too long; then what nobody has had.
@@ -257,13 +257,14 @@ impl Redis {
         let (most, lease) = (most.to_string(), lease.as_millis().to_string());
         let arguments: [&[u8]; 3] = [by.as_bytes(), most.as_bytes(), lease.as_bytes()];
         let answer = self.run_for_events(&self.events.claim, &arguments).await?;
-        let claimed = done(&answer)?.chunks_exact(5).map(|fields| {
+        let claimed = done(&answer)?.chunks_exact(6).map(|fields| {
             let event: Event = record::decode("event", &fields[1])?;
             Ok(Claimed {
                 event,
                 payload: fields[2].clone(),
                 attempt: number(&fields[3])?,
                 lost: number(&fields[4])?,
+                failure: last_failure(&fields[5])?,
             })
         });
         claimed.collect()
@@ -294,14 +295,18 @@ pub(super) fn read(fields: &[Bytes]) -> Result<Record, Fault> {
             b"" => None,
             text => Some(time(text)?),
         },
-        failure: match &failure[..] {
-            b"" => None,
-            value => Some(record::decode("failure", value)?),
-        },
+        failure: last_failure(failure)?,
         ran: match &ran[..] {
             b"" => None,
             value => Some(record::decode("attempt", value)?),
         },
+    })
+}
+
+fn last_failure(kept: &[u8]) -> Result<Option<Failure>, Fault> {
+    Ok(match kept {
+        b"" => None,
+        value => Some(record::decode("failure", value)?),
     })
 }
 

@@ -148,6 +148,7 @@ async fn an_event_is_claimed_once_word_for_word(store: Arc<dyn Store>) {
         payload: "{}".into(),
         attempt: 1,
         lost: 0,
+        failure: None,
     };
     assert_eq!(claimed, [meant]);
     assert_eq!(state(&*store, &event).await, Some(State::Running));
@@ -247,6 +248,7 @@ async fn an_attempt_that_failed_is_made_again_when_its_time_comes(store: Arc<dyn
     let second = claimable(&*store, "b").await;
     assert_eq!((&second.event, second.attempt), (&event, 2));
     assert_eq!(second.lost, 0, "it had an end");
+    assert_eq!(second.failure, Some(failure("one")));
     // Clocks may differ by the millisecond they are cut off at.
     assert!(
         clock::now() - from >= wait - Duration::from_millis(2),
