@@ -276,7 +276,8 @@ impl Slot {
         }
     }
 
-    /// A reserved start failed. Says whether anybody in line was told: if not, trying again at once would go on for ever.
+    /// A reserved start failed. Says whether another may be worth it now: not if nobody was told, because trying again at once would go
+    /// on for ever. A start for nobody is not tried again at once, but who waits in line may need one.
     pub fn start_failed(&self, failed: &Failed) -> bool {
         let of_platform = failed.fault.blame() == Blame::Platform;
         let now = crate::clock::now();
@@ -288,15 +289,15 @@ impl Slot {
             state.start_failed(of_platform, now)
         };
         *self.failure.lock() = Some(failed.fault.clone());
+        let again = need.is_for_nobody() || !told.is_empty();
         let cause = Some(need.cause.as_str());
         self.record(need, failed.fresh, Err(failed.fault.code()));
-        let any = !told.is_empty();
         for giver in told {
             let mut failed = Box::new(failed.clone());
             failed.fresh = failed.fresh.map(|fresh| Fresh { cause, ..fresh });
             giver.fail(failed);
         }
-        any
+        again
     }
 
     /// Keeps what a start came to. One that had not begun needed a container.

@@ -87,6 +87,12 @@ class Provisioned(Case):
         (seen,) = native("GET", f"/functions/{name}/provisioned-concurrency?qualifier=1")["items"]
         self.assertIn("not today", seen["reason"])
 
+    def test_who_comes_while_one_is_made_ready_does_not_get_its_error(self):
+        code = f"{TYPE}if os.environ['AWS_LAMBDA_INITIALIZATION_TYPE'] != 'on-demand':\n    time.sleep(1)\n    raise ValueError('not ready')\n"
+        name = self.published(code)
+        LAMBDA.put_provisioned_concurrency_config(FunctionName=name, Qualifier="1", ProvisionedConcurrentExecutions=1)
+        self.assertEqual(self.call(name, {}, Qualifier="1")[0], ["on-demand", "1"])
+
     def test_what_is_reserved_and_provisioned_is_for_the_version_alone(self):
         name = self.published()
         LAMBDA.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=1)
