@@ -67,7 +67,7 @@ pub enum Error {
     #[error("{path} has more than {PACKAGE_ENTRIES_MAX} files; leave some out with {IGNORE_FILE}")]
     TooMany { path: PathBuf },
     #[error(
-        "{path} has more than {} MiB; leave files out with {IGNORE_FILE}",
+        "{path} has {} MiB or more; leave files out with {IGNORE_FILE}",
         PACKAGE_UNPACKED_MAX / (1024 * 1024)
     )]
     TooLarge { path: PathBuf },
@@ -198,7 +198,7 @@ impl<'a> Writer<'a> {
     fn add(&mut self, name: String, mode: u32, contents: &[u8]) -> Result<(), Error> {
         let path = || self.root.to_owned();
         self.size += contents.len() as u64;
-        if self.size > PACKAGE_UNPACKED_MAX {
+        if self.size >= PACKAGE_UNPACKED_MAX {
             return Err(Error::TooLarge { path: path() });
         }
         if self.files.len() >= PACKAGE_ENTRIES_MAX {

@@ -38,7 +38,7 @@ pub const MEMORY_MIB: std::ops::RangeInclusive<u32> = 128..=10_240;
 pub const MIB_PER_CORE: u32 = 1_769;
 /// All environment values of a function together, keys and values.
 pub const ENVIRONMENT_MAX: usize = 4 * 1024;
-/// A code package as uploaded, and unpacked.
+/// A code package as uploaded, and unpacked: the first it may have, of the second it has less.
 pub const PACKAGE_PACKED_MAX: usize = 50 * 1024 * 1024;
 pub const PACKAGE_UNPACKED_MAX: u64 = 250 * 1024 * 1024;
 /// One that is fetched. AWS bounds it by what is in it alone, so this is that and room for its entries' names, where nothing in it can be packed.

@@ -308,7 +308,7 @@ impl Budget {
                 Err(error) => return Err(Stop::Refused(Reason::Unreadable(error.to_string()))),
             };
             self.unpacked += read as u64;
-            if self.unpacked > PACKAGE_UNPACKED_MAX {
+            if self.unpacked >= PACKAGE_UNPACKED_MAX {
                 return Err(Stop::Refused(Reason::TooLarge {
                     limit: PACKAGE_UNPACKED_MAX,
                 }));

@@ -149,8 +149,8 @@ class Bucket(Case):
     def test_too_large_unpacked(self):
         name = self.function(says("one"))
         noise = os.urandom(50 * 1024 * 1024)
-        # A fifth of that when it is packed.
-        pieces = b"".join(noise[at : at + 4096] * 8 for at in range(0, 251 * 128 * 1024, 4096))
+        # A fifth of that when it is packed, and one byte too many together with the code.
+        pieces = b"".join(noise[at : at + 4096] * 8 for at in range(0, 250 * 128 * 1024, 4096))[: -len(says("x").encode())]
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
             file.writestr("app.py", says("x"))

@@ -82,7 +82,7 @@ impl fmt::Display for Reason {
             Reason::TooLarge { limit } => {
                 write!(
                     f,
-                    "brings the package over the limit of {limit} bytes unpacked"
+                    "brings the package over the limit: unpacked, it may have less than {limit} bytes"
                 )
             }
             Reason::Bomb { ratio } => write!(

@@ -230,7 +230,7 @@ impl Package {
                 Err(error) => return Err(failed("read", path)(error)),
             };
             self.unpacked += read as u64;
-            if self.unpacked > PACKAGE_UNPACKED_MAX {
+            if self.unpacked >= PACKAGE_UNPACKED_MAX {
                 return Err(Error::Entry {
                     name: name.to_owned(),
                     reason: Reason::TooLarge {

@@ -493,14 +493,14 @@ fn size_is_counted_and_not_believed() {
         Err(Error::TooLarge { .. })
     ));
 
-    // Deflated well below any ratio that is refused, yet over the limit.
+    // Deflated well below any ratio that is refused, and just as large as is refused.
     let mut block = vec![0; 64 * 1024];
     let mut state = 1u32;
     for byte in block.iter_mut().take(1024) {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         *byte = (state >> 24) as u8;
     }
-    let half = block.repeat(126 * 1024 * 1024 / block.len());
+    let half = block.repeat(PACKAGE_UNPACKED_MAX as usize / 2 / block.len());
     let zip = deflated(&[("one", &half), ("two", &half)]);
     assert!(zip.len() as u64 > 2 * half.len() as u64 / RATIO_MAX);
     refused(
