@@ -94,6 +94,7 @@ class Making(Case):
         }.items():
             self.assertEqual(shown[field], value, field)
         self.assertEqual(shown["VpcConfig"]["SubnetIds"], ["subnet-1"])
+        self.assertRegex(shown["VpcConfig"]["VpcId"], "^vpc-[0-9a-f]{17}$")
         self.assertEqual(
             shown["LoggingConfig"],
             {"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "SystemLogLevel": "INFO", "LogGroup": f"/aws/lambda/{name}"},

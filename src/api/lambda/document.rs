@@ -98,7 +98,7 @@ pub fn configuration(
         let id = if vpc.subnets.is_empty() {
             ""
         } else {
-            "vpc-hearth"
+            "vpc-00000000000000000"
         };
         set(
             "VpcConfig",
