@@ -283,8 +283,8 @@ class Answers(Urls):
     def test_values(self):
         _, url = self.mirror()
         for given, body in (
-            ({"hello": "world"}, b'{"hello": "world"}'),
-            (["hello", 3, True], b'["hello", 3, true]'),
+            ({"hello": "world"}, b'{"hello":"world"}'),
+            (["hello", 3, True], b'["hello",3,true]'),
             ("hello", b"hello"),
             (3, b"3"),
             (3.1, b"3.1"),

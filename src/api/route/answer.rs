@@ -1,5 +1,5 @@
 //! What a function answered, as HTTP: its status, headers and cookies if it gave some, as function URLs take them, else the value as
-//! JSON. Pure. A function's word never reaches the wire unchecked: what would not be a header is refused whole, and what concerns
+//! JSON without the blanks between its parts, as AWS sends it. Pure. A function's word never reaches the wire unchecked: what would not be a header is refused whole, and what concerns
 //! only the connection is left out.
 
 use base64::Engine;
@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -71,13 +72,13 @@ pub fn whole(json: Bytes) -> Result<(Head, Bytes), Error> {
             return Ok((Head::bare(), body));
         }
         Some(b'{') => {}
-        _ => return Ok((Head::bare(), json)),
+        _ => return Ok((Head::bare(), compact(json))),
     }
     let Ok(answer) = serde_json::from_slice::<Structured<'_>>(&json) else {
-        return Ok((Head::bare(), json));
+        return Ok((Head::bare(), compact(json)));
     };
     let Some(status) = answer.status_code else {
-        return Ok((Head::bare(), json));
+        return Ok((Head::bare(), compact(json)));
     };
     let head = head(&answer, status_of(status)?)?;
     let body = body(&answer)?;
@@ -112,6 +113,30 @@ impl Head {
             StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
         )
     }
+}
+
+/// JSON without what is blank in it, otherwise as it was written. What is none stays as it is.
+fn compact(json: Bytes) -> Bytes {
+    let kept = || {
+        let (mut in_text, mut escaped) = (false, false);
+        json.iter().copied().filter(move |byte| {
+            let was_in_text = in_text;
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = in_text,
+                b'"' => in_text = !in_text,
+                _ => {}
+            }
+            was_in_text || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+        })
+    };
+    let size = kept().count();
+    if size == json.len() || serde_json::from_slice::<IgnoredAny>(&json).is_err() {
+        return json;
+    }
+    let mut compact = Vec::with_capacity(size);
+    compact.extend(kept());
+    compact.into()
 }
 
 fn status_of(given: &RawValue) -> Result<StatusCode, Error> {
@@ -210,8 +235,8 @@ fn body(answer: &Structured<'_>) -> Result<Bytes, Error> {
     let text = match serde_json::from_str::<String>(body.get()) {
         Ok(text) => text,
         Err(_) if encoded => return Err(Error::Base64),
-        // Anything but a text is written as it is.
-        Err(_) => body.get().to_owned(),
+        // Anything but a text is its JSON.
+        Err(_) => return Ok(compact(Bytes::copy_from_slice(body.get().as_bytes()))),
     };
     match encoded {
         true => BASE64_STANDARD
@@ -244,12 +269,18 @@ mod tests {
     #[test]
     fn a_bare_value_is_its_json_and_a_text_is_itself() {
         let cases = [
-            (r#"{"a": 1,  "body": "x"}"#, r#"{"a": 1,  "body": "x"}"#),
-            (r#"{"statusCode": null}"#, r#"{"statusCode": null}"#),
+            (r#"{"a": 1,  "body": "x"}"#, r#"{"a":1,"body":"x"}"#),
+            (r#"{"statusCode": null}"#, r#"{"statusCode":null}"#),
             (
                 r#"{"headers": [1], "cookies": 7}"#,
-                r#"{"headers": [1], "cookies": 7}"#,
+                r#"{"headers":[1],"cookies":7}"#,
             ),
+            (
+                " {\"b b\" :\t1.50 ,\r\n\"a\": \" \\\" \\\\\" , \"č\":[ ] }\n",
+                "{\"b b\":1.50,\"a\":\" \\\" \\\\\",\"č\":[]}",
+            ),
+            ("[ 1, 2", "[ 1, 2"),
+            (" 1 2 ", " 1 2 "),
             ("[1,\"a\"]", "[1,\"a\"]"),
             (" \"say \\\"č\\\"\"", "say \"č\""),
             ("null", "null"),
@@ -300,6 +331,10 @@ mod tests {
             body(json!({"statusCode": 200, "body": {"a": [1]}})),
             Ok(Bytes::from("{\"a\":[1]}"))
         );
+        let spaced = whole(Bytes::from_static(
+            br#"{"statusCode": 200, "body": {"a": [1, 2]}}"#,
+        ));
+        assert_eq!(spaced.map(|(_, body)| body), Ok("{\"a\":[1,2]}".into()));
         assert_eq!(body(json!({"statusCode": "204"})), Ok(Bytes::new()));
         assert_eq!(
             body(json!({"statusCode": 200, "body": null})),
@@ -416,6 +451,14 @@ mod tests {
     }
 
     proptest! {
+        /// It is the same value, and the shortest way to write it but for its own words.
+        #[test]
+        fn compact_json_is_the_same_value(texts in prop::collection::vec("[ \\t\\n\"\\\\ač]{0,6}", 0..6)) {
+            let value = json!({"all": texts, "one": {"two": texts.first()}});
+            let pretty = serde_json::to_vec_pretty(&value).expect("JSON");
+            prop_assert_eq!(compact(pretty.into()), value.to_string());
+        }
+
         /// Whatever a function says, no header says two things, and nothing panics.
         #[test]
         fn nothing_a_function_says_becomes_another_header(name in "\\PC{0,4}|[a-z:\\r\\n ]{0,6}", value in "[a-z\\r\\n\\x00: č]{0,8}") {
