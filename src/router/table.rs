@@ -4,7 +4,7 @@
 //! A change copies one shard, not everything: with a hundred thousand functions, the whole would be copied for each of them that comes.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use crate::router::routes::{Matched, Routes};
 
 /// A power of two. With a hundred thousand functions a shard has a few hundred.
 const SHARDS: usize = 256;
+/// So many URLs that are gone are told from such as never were.
+const GONE_URLS: usize = 1000;
 
 /// What can be found by a function's id or name.
 pub trait Entry {
@@ -36,6 +38,8 @@ pub struct Table<T> {
     by_id: Shards<FunctionId, T>,
     by_name: Shards<FunctionName, T>,
     by_url: Shards<Box<str>, T>,
+    /// URLs that were taken away, the latest last.
+    gone_urls: Mutex<VecDeque<Box<str>>>,
     routes: ArcSwap<Routes<T>>,
     /// Everything, in the order of creation. Writers take turns on it; no call looks in here.
     all: Mutex<BTreeMap<FunctionId, Arc<T>>>,
@@ -104,6 +108,7 @@ impl<T: Entry> Default for Table<T> {
             by_id: Shards::new(),
             by_name: Shards::new(),
             by_url: Shards::new(),
+            gone_urls: Mutex::default(),
             routes: ArcSwap::default(),
             all: Mutex::default(),
         }
@@ -131,6 +136,11 @@ impl<T: Entry> Table<T> {
     /// Whose function URL it is.
     pub fn at_url(&self, id: &str) -> Option<Arc<T>> {
         self.by_url.get(id)
+    }
+
+    /// Whether it was one, not long ago.
+    pub fn was_url(&self, id: &str) -> bool {
+        self.gone_urls.lock().iter().any(|gone| **gone == *id)
     }
 
     /// Everything, in the order of creation.
@@ -185,8 +195,13 @@ impl<T: Entry> Table<T> {
             urls.map(Box::from).collect()
         };
         let urls = of(&new);
-        for gone in of(&old).iter().filter(|url| !urls.contains(url)) {
-            self.by_url.remove(gone);
+        for gone in of(&old).into_iter().filter(|url| !urls.contains(url)) {
+            self.by_url.remove(&gone);
+            let mut all_gone = self.gone_urls.lock();
+            if all_gone.len() == GONE_URLS {
+                all_gone.pop_front();
+            }
+            all_gone.push_back(gone);
         }
         if let Some(new) = &new {
             for url in urls {
@@ -231,6 +246,7 @@ mod tests {
         id: FunctionId,
         name: FunctionName,
         route: Option<String>,
+        urls: Vec<String>,
     }
 
     impl Entry for Named {
@@ -245,6 +261,10 @@ mod tests {
         fn route(&self) -> Option<&str> {
             self.route.as_deref()
         }
+
+        fn urls(&self) -> impl Iterator<Item = &str> {
+            self.urls.iter().map(String::as_str)
+        }
     }
 
     fn id(n: u8) -> FunctionId {
@@ -256,7 +276,29 @@ mod tests {
             id: id(n),
             name: FunctionName::parse(name).expect("a name"),
             route: route.map(Into::into),
+            urls: Vec::new(),
         })
+    }
+
+    fn with_urls(urls: impl IntoIterator<Item = usize>) -> Option<Arc<Named>> {
+        let urls = urls.into_iter().map(|url| url.to_string()).collect();
+        let entry = Arc::into_inner(named(1, "one", None)).expect("nobody else has it");
+        Some(Arc::new(Named { urls, ..entry }))
+    }
+
+    #[test]
+    fn the_latest_urls_that_are_gone_are_known() {
+        let table = Table::default();
+        table.replace(&id(1), |_| with_urls([0, 1]));
+        table.replace(&id(1), |_| with_urls([1]));
+        let at = |url: &str| (table.at_url(url).is_some(), table.was_url(url));
+        assert_eq!((at("0"), at("1")), ((false, true), (true, false)));
+        assert_eq!(at("2"), (false, false));
+        table.replace(&id(1), |_| None);
+        assert_eq!(at("1"), (false, true));
+        table.replace(&id(1), |_| with_urls(2..GONE_URLS + 1));
+        table.replace(&id(1), |_| None);
+        assert_eq!((at("0"), at("1")), ((false, false), (false, true)));
     }
 
     #[test]

@@ -260,6 +260,11 @@ impl Scheduler {
         self.table.at_url(id)
     }
 
+    /// Whether there was such a function URL, not long ago.
+    pub fn was_url(&self, id: &str) -> bool {
+        self.table.was_url(id)
+    }
+
     /// The pool, for those who look at it.
     pub fn pool(&self) -> View {
         self.pool.view()

@@ -144,8 +144,13 @@ class Configurations(Urls):
             marker = {"Marker": page["NextMarker"]}
         self.assertEqual(sorted(seen), [ARN + name, f"{ARN}{name}:blue", f"{ARN}{name}:green"])
         LAMBDA.delete_function_url_config(FunctionName=name)
-        self.assertEqual(LAMBDA.get_function_url_config(FunctionName=name, Qualifier="blue")["AuthType"], "NONE")
+        blue = LAMBDA.get_function_url_config(FunctionName=name, Qualifier="blue")
+        self.assertEqual((blue["AuthType"], ask("GET", blue["FunctionUrl"]).status), ("NONE", 200))
         LAMBDA.delete_alias(FunctionName=name, Name="blue")
+        answer = ask("GET", blue["FunctionUrl"])
+        self.assertEqual((answer.status, answer.headers["x-amzn-errortype"]), (403, "AccessDeniedException"))
+        forbidden = "Forbidden. For troubleshooting Function URL authorization issues, see: https://docs.aws.amazon.com/lambda/latest/dg/urls-auth.html"
+        self.assertEqual(json.loads(answer.data), {"Message": forbidden})
         self.refused("ResourceNotFoundException", 404, LAMBDA.get_function_url_config, FunctionName=name, Qualifier="blue")
 
     def test_what_is_wrong_is_said(self):

@@ -53,11 +53,14 @@ impl Lambda {
     ) -> Result<Response<Body>, Unproven> {
         let (parts, body) = request.into_parts();
         let address = address::of(address::host(&parts), parts.uri.path());
-        let Some((address, latest)) = address.and_then(|address| {
-            let latest = self.control.scheduler.at_url(&address.id)?;
-            Some((address, latest))
-        }) else {
+        let Some(address) = address else {
             return Ok(nobody());
+        };
+        let Some(latest) = self.control.scheduler.at_url(&address.id) else {
+            return Ok(match self.control.scheduler.was_url(&address.id) {
+                true => Refusal::forbidden().response(),
+                false => nobody(),
+            });
         };
         let Some((qualifier, url)) = latest.published().url_of(&address.id) else {
             return Ok(nobody());
@@ -199,7 +202,7 @@ fn told(failed: Failed) -> Response<Body> {
     invoke::refusal(&fault).response()
 }
 
-/// The answer where there is no URL (any more).
+/// The answer where there is no URL, and was none.
 fn nobody() -> Response<Body> {
     let mut response = Response::new(Body::Full(error::to_json(&json!({ "Message": null }))));
     *response.status_mut() = StatusCode::FORBIDDEN;
