@@ -4,7 +4,8 @@
 //! what it had is free again. A body that comes in one piece, with its head or after it, takes none but while it is waited for. Warm path: such a
 //! body is not copied, and one that came with its head needs no timer and no lock.
 
-use std::fmt::Display;
+use std::error::Error;
+use std::io;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 
 use crate::api::room::{Client, NoRoom, Part, Room};
-use crate::domain::fault::{Fault, Throttle};
+use crate::domain::fault::{Fault, Throttle, with_sources};
 use crate::telemetry::metrics;
 
 const MIB: usize = 1024 * 1024;
@@ -43,7 +44,7 @@ pub async fn whole<B>(
 ) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Error + 'static,
 {
     let patience = limits.patience;
     let (mut waiting, mut read) = (Part::new(room, client), None);
@@ -95,7 +96,7 @@ async fn pieces<B>(
 ) -> Result<Bytes, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Error + 'static,
 {
     let check = |size: usize| match size > limit {
         true => Err(Fault::PayloadTooLarge {
@@ -135,10 +136,10 @@ where
 async fn next<B>(body: &mut B) -> Result<Option<Bytes>, Fault>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Error + 'static,
 {
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Fault::BodyIncomplete(error.to_string()))?;
+        let frame = frame.map_err(|error| broken(&error))?;
         // Trailers are no part of the payload.
         if let Ok(data) = frame.into_data()
             && !data.is_empty()
@@ -152,13 +153,30 @@ where
 async fn discard<B>(body: &mut B, most: usize)
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: Display,
+    B::Error: Error + 'static,
 {
     let mut discarded = 0;
     while discarded < most
         && let Ok(Some(piece)) = next(body).await
     {
         discarded += piece.len();
+    }
+}
+
+/// Why a body ended before its end. One that is written wrongly is written wrongly the next time; the rest may have been the network.
+pub fn broken(error: &(dyn Error + 'static)) -> Fault {
+    let mut causes = std::iter::successors(Some(error), |&error| error.source());
+    let malformed = causes.any(|cause| {
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        matches!(
+            kind,
+            Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        )
+    });
+    let text = with_sources(error);
+    match malformed {
+        true => Fault::BodyMalformed(text),
+        false => Fault::BodyIncomplete(text),
     }
 }
 
@@ -224,6 +242,23 @@ mod tests {
             read(Body::from(vec![0; 9]), 8, &room).await,
             Err(Fault::PayloadTooLarge { size, limit })
         );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_written_wrongly_is_told_from_one_that_did_not_come() {
+        let after = async |kind: io::ErrorKind| {
+            let pieces = [Ok(&b"a"[..]), Err(io::Error::from(kind))];
+            let broken = Body::from_stream(stream::iter(pieces));
+            read(broken, 4, &Room::new(8)).await
+        };
+        for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData] {
+            let read = after(kind).await;
+            assert!(matches!(read, Err(Fault::BodyMalformed(_))), "{read:?}");
+        }
+        for kind in [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset] {
+            let read = after(kind).await;
+            assert!(matches!(read, Err(Fault::BodyIncomplete(_))), "{read:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

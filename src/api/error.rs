@@ -85,6 +85,8 @@ pub enum Problem {
     TooLarge { limit: usize },
     #[error("the body did not arrive: {0}")]
     BodyIncomplete(String),
+    #[error("the body is not written as HTTP has it: {0}")]
+    BodyMalformed(String),
     #[error("the request's head is not valid: {0}")]
     Head(&'static str),
     #[error("the body must come as it is: there is no support for content-encoding {0:?}")]
@@ -213,6 +215,15 @@ impl Problem {
         Problem::Invalid(vec![FieldFault::new(field, message)])
     }
 
+    /// Why a body could not be read, beside a call.
+    pub fn of_body(fault: &Fault) -> Self {
+        match fault {
+            Fault::BodyMalformed(why) => Problem::BodyMalformed(why.clone()),
+            Fault::BodyIncomplete(why) => Problem::BodyIncomplete(why.clone()),
+            fault => Problem::BodyIncomplete(fault.to_string()),
+        }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Problem::Invalid(_)
@@ -227,6 +238,7 @@ impl Problem {
             Problem::UnknownHost(_) => StatusCode::MISDIRECTED_REQUEST,
             Problem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Problem::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
+            Problem::BodyMalformed(_) => StatusCode::BAD_REQUEST,
             Problem::Unauthorized => StatusCode::UNAUTHORIZED,
             Problem::TooManyWrongKeys { .. } | Problem::Untaken => StatusCode::TOO_MANY_REQUESTS,
             Problem::ScopeMissing(_) | Problem::FunctionNotAllowed { .. } => StatusCode::FORBIDDEN,
@@ -284,6 +296,7 @@ impl Problem {
             Problem::UnknownHost(_) => "unknown_host",
             Problem::TooLarge { .. } => "body_too_large",
             Problem::BodyIncomplete(_) => "body_incomplete",
+            Problem::BodyMalformed(_) => "body_malformed",
             Problem::Unauthorized => "unauthorized",
             Problem::TooManyWrongKeys { .. } => "too_many_wrong_keys",
             Problem::ScopeMissing(_) => "scope_missing",
@@ -391,6 +404,7 @@ impl Problem {
             | Problem::Method { .. }
             | Problem::NameTaken { .. }
             | Problem::RouteTaken { .. }
+            | Problem::BodyMalformed(_)
             | Problem::Stale { .. } => Retry::Never,
         }
     }
@@ -535,7 +549,7 @@ pub fn fault_status(fault: &Fault) -> StatusCode {
         Fault::Loading(fault) => fault_status(fault),
         Fault::NotFound(_) | Fault::NoVersion { .. } => StatusCode::NOT_FOUND,
         Fault::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        Fault::PayloadNotJson(_) => StatusCode::BAD_REQUEST,
+        Fault::PayloadNotJson(_) | Fault::BodyMalformed(_) => StatusCode::BAD_REQUEST,
         // A client that reads this answer is still there, so it was too slow.
         Fault::BodyIncomplete(_) => StatusCode::REQUEST_TIMEOUT,
         Fault::Throttled { .. } => StatusCode::TOO_MANY_REQUESTS,

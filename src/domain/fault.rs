@@ -117,6 +117,8 @@ pub enum Fault {
     PayloadNotJson(String),
     #[error("the body did not arrive: {0}")]
     BodyIncomplete(String),
+    #[error("the body is not written as HTTP has it: {0}")]
+    BodyMalformed(String),
     #[error("{}", throttle_text(*reason, *limit))]
     Throttled { reason: Throttle, limit: u32 },
     #[error("the client closed the connection before the answer")]
@@ -168,6 +170,7 @@ impl Fault {
             | Fault::PayloadTooLarge { .. }
             | Fault::PayloadNotJson(_)
             | Fault::BodyIncomplete(_)
+            | Fault::BodyMalformed(_)
             | Fault::Throttled { .. }
             | Fault::ClientGone => Blame::Client,
             Fault::Handler(_)
@@ -193,7 +196,8 @@ impl Fault {
             Fault::NotFound(_)
             | Fault::NoVersion { .. }
             | Fault::PayloadTooLarge { .. }
-            | Fault::PayloadNotJson(_) => Retry::Never,
+            | Fault::PayloadNotJson(_)
+            | Fault::BodyMalformed(_) => Retry::Never,
             Fault::BodyIncomplete(_)
             | Fault::Throttled { .. }
             | Fault::WaitedTooLong(_)
@@ -228,6 +232,7 @@ impl Fault {
             Fault::PayloadTooLarge { .. } => "payload_too_large",
             Fault::PayloadNotJson(_) => "payload_not_json",
             Fault::BodyIncomplete(_) => "body_incomplete",
+            Fault::BodyMalformed(_) => "body_malformed",
             Fault::Throttled { .. } => "throttled",
             Fault::ClientGone => "client_gone",
             Fault::Handler(_) => "function_error",

@@ -102,7 +102,7 @@ impl Gateway {
         let (patience, room, client) = (self.body_timeout, &self.arriving, Client::Address(peer));
         let read = match body::read(incoming, SIGN_IN_MAX, patience, room, client).await {
             Ok(read) => read,
-            Err(fault) => return error::refused(&Problem::BodyIncomplete(fault.to_string())),
+            Err(fault) => return error::refused(&Problem::of_body(&fault)),
         };
         let key = match serde_json::from_slice::<SignIn>(&read) {
             Ok(SignIn { key }) => key,

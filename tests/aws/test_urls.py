@@ -1,6 +1,7 @@
 """Function URLs: how they are made and what they say, who may call, what a function sees and how it answers; an ASGI app behind one."""
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -272,6 +273,21 @@ class Events(Urls):
         event = self.event(ask("POST", url))
         self.assertNotIn("body", event)
         self.assertIs(event["isBase64Encoded"], False)
+
+    def test_a_body_that_is_none(self):
+        name, url = self.mirror()
+        native = {"authorization": f"Bearer {os.environ['HEARTH_KEY']}"}
+        for place, headers in ((url, {}), (f"{os.environ['HEARTH_URL']}/functions/{name}/execute", native)):
+            place = urllib.parse.urlsplit(place)
+            connection = http.client.HTTPConnection(place.hostname, place.port, timeout=30)
+            self.addCleanup(connection.close)
+            connection.putrequest("POST", place.path)
+            for header in {**headers, "transfer-encoding": "chunked"}.items():
+                connection.putheader(*header)
+            connection.endheaders(b"2\r\n{}\r\nz\r\n")
+            answer = connection.getresponse()
+            # Not a 408, which clients repeat.
+            self.assertEqual(answer.status, 400, answer.read())
 
     def test_one_that_there_is_not(self):
         unknown = "0123456789abcdefghijklmnopqrstuv"

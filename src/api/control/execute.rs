@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use crate::api::arriving;
 use crate::api::control::Control;
 use crate::api::control::intake::Name;
 use crate::api::control::openapi::CallErrors;
@@ -84,6 +85,6 @@ async fn read(body: Body) -> Result<Bytes, Fault> {
             size: PAYLOAD_MAX as u64 + 1,
             limit: PAYLOAD_MAX as u64,
         }),
-        Err(error) => Err(Fault::BodyIncomplete(error.to_string())),
+        Err(error) => Err(arriving::broken(&*error)),
     }
 }

@@ -13,6 +13,7 @@ use http::{HeaderMap, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::api::arriving;
 use crate::api::error::{FieldFault, Problem};
 use crate::domain::limits::PACKAGE_PACKED_MAX;
 
@@ -86,7 +87,7 @@ pub async fn whole(body: &mut Body, limit: usize, patience: Duration) -> Result<
     match arrived {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::TooLarge { limit }),
-        Err(error) => Err(Problem::BodyIncomplete(error.to_string())),
+        Err(error) => Err(Problem::of_body(&arriving::broken(&*error))),
     }
 }
 

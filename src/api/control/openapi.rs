@@ -117,7 +117,10 @@ pub struct CallErrors;
 impl IntoResponses for CallErrors {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         refusals(&[
-            (400, "The payload is not JSON: `payload_not_json`"),
+            (
+                400,
+                "The payload is not JSON: `payload_not_json`; or what came is no body: `body_malformed`",
+            ),
             UNAUTHORIZED,
             FORBIDDEN,
             NOT_FOUND,

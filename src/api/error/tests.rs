@@ -31,6 +31,7 @@ fn every_fault_has_its_status() {
         (Fault::PayloadTooLarge { size: 9, limit: 8 }, 413),
         (Fault::PayloadNotJson("x".into()), 400),
         (Fault::BodyIncomplete("x".into()), 408),
+        (Fault::BodyMalformed("x".into()), 400),
         (
             Fault::Throttled {
                 reason: Throttle::LineFull,

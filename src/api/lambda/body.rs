@@ -64,7 +64,9 @@ pub async fn read(
         return match read {
             Ok(bytes) => Ok((bytes, None)),
             Err(Fault::PayloadTooLarge { .. }) => Err(too_large()),
-            Err(Fault::BodyIncomplete(why)) => Err(Problem::BodyIncomplete(why).into()),
+            Err(fault @ (Fault::BodyIncomplete(_) | Fault::BodyMalformed(_))) => {
+                Err(Problem::of_body(&fault).into())
+            }
             Err(fault) => Err(refusal(&fault)),
         };
     }

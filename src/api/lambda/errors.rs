@@ -317,6 +317,7 @@ impl From<Problem> for Refusal {
                 Self::bare(status, "RequestTimeoutException", message)
             }
             Problem::Head(_)
+            | Problem::BodyMalformed(_)
             | Problem::Encoding(_)
             | Problem::Type(_)
             | Problem::Expectation(_) => {
