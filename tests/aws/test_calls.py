@@ -89,6 +89,30 @@ class Answering(Case):
         error = json.loads(error[1])
         self.assertEqual((error["errorType"], error["errorMessage"], error["stack"][0]), ("RangeError", "no", "RangeError: no"))
 
+    def test_what_interpreters_read_when_they_start(self):
+        code = {"app.py": "import own\ndef handler(event, context):\n    return own.WORD\n", "lib/more/own.py": "WORD = 'found'\n"}
+        paths = {"PYTHONPATH": "/var/task/lib:/var/task/lib/more"}
+        self.assertEqual(self.call(self.function(code, Environment={"Variables": paths}))[0], "found")
+        code = {
+            "index.js": "exports.handler = async () => { try { thrown(); } catch (error) { return [globalThis.seen, error.stack.split('\\n')[1]]; } };\n"
+            "//# sourceMappingURL=index.js.map\n",
+            # Its one line is the second of another file.
+            "index.js.map": json.dumps({"version": 3, "sources": ["source.ts"], "names": [], "mappings": "AACA"}),
+            "first/one.cjs": "globalThis.seen = ['required'];",
+            "node_modules/two/package.json": '{"exports": {"import": "./two.mjs"}}',
+            "node_modules/two/two.mjs": "globalThis.seen.push('package');",
+            "own three.mjs": "globalThis.seen.push(typeof await 3);",
+        }
+        options = {"NODE_OPTIONS": '--import two --enable-source-maps --max-http-header-size=9000 -r ./first/one.cjs --import="./own three.mjs"'}
+        node = {"Runtime": "nodejs20.x", "Handler": "index.handler"}
+        name = self.function(code, Environment={"Variables": options}, **node)
+        seen, place = self.call(name)[0]
+        self.assertEqual(seen, ["required", "package", "number"])
+        self.assertIn("/var/task/source.ts:2:", place)
+        failed, _ = self.call(self.function(code, Environment={"Variables": {"NODE_OPTIONS": "--require ./none"}}, **node))
+        self.assertEqual(failed["errorType"], "Error")
+        self.assertIn("Cannot find module './none'", failed["errorMessage"])
+
     def test_a_log_of_json(self):
         python = (
             "import logging, os\nlog = logging.getLogger()\n"

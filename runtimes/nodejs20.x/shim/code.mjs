@@ -59,7 +59,11 @@ function named(error, file) {
 
 /** The stack of a module's syntax error has no place in it; only Node's own check tells, in the few lines before the message. */
 function placeOfSyntaxError(file) {
-  const check = spawnSync(process.execPath, ['--check', file], { encoding: 'utf8', timeout: 5000 });
+  const check = spawnSync(process.execPath, ['--check', file], {
+    encoding: 'utf8',
+    timeout: 5000,
+    env: { ...process.env, NODE_OPTIONS: '' },
+  });
   if (check.status !== 1 || !check.stderr.startsWith(file)) return undefined;
   return check.stderr.split('\n').filter((line) => line !== '' && !/^( {4}at |Node\.js v)/.test(line)).join('\n');
 }

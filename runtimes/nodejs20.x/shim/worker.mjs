@@ -13,6 +13,7 @@ import * as faults from './faults.mjs';
 import { Invocation } from './invocation.mjs';
 import * as layers from './layers.mjs';
 import * as lines from './lines.mjs';
+import * as options from './options.mjs';
 import * as output from './output.mjs';
 import { awslambda } from './stream.mjs';
 import * as wire from './wire.mjs';
@@ -104,6 +105,7 @@ export class Worker {
       lines.prepare();
       layers.use();
       process.chdir(settings.root);
+      if (process.env.NODE_OPTIONS) await options.use(process.env.NODE_OPTIONS, settings.root);
       this.#handler = await load(settings.handler, settings.root);
     } catch (error) {
       this.#initError('Uncaught Exception', error);

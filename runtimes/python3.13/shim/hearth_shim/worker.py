@@ -84,7 +84,7 @@ class Worker:
         try:
             apply_environment(environment, handler, root, self._settings)
             output.set_logging(environment)
-            enter(root)
+            enter(root, environment.get("PYTHONPATH", ""))
             self._handler = code.load(handler)
         except Exception as error:
             described = faults.describe(error)
@@ -192,10 +192,12 @@ def apply_environment(environment, handler, root, settings):
         time.tzset()
 
 
-def enter(root):
+def enter(root, more):
     os.chdir(root)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    sys.path[:0] = [root, f"{LAYERS}/python/lib/{version}/site-packages", f"{LAYERS}/python"]
+    # PYTHONPATH is read when Python starts, which was before anybody knew the function.
+    more = [os.path.abspath(folder) for folder in more.split(os.pathsep) if folder]
+    sys.path[:0] = [root, f"{LAYERS}/python/lib/{version}/site-packages", f"{LAYERS}/python", *more]
 
 
 def main():
