@@ -98,7 +98,9 @@ class Answering(Case):
             "//# sourceMappingURL=index.js.map\n",
             # Its one line is the second of another file.
             "index.js.map": json.dumps({"version": 3, "sources": ["source.ts"], "names": [], "mappings": "AACA"}),
-            "first/one.cjs": "globalThis.seen = ['required'];",
+            # As tracing does it.
+            "first/one.cjs": "const { Module } = require('module'), { require: real } = Module.prototype; globalThis.seen = ['required'];\n"
+            "Module.prototype.require = function (name) { if (name === '/var/task/index.js') seen.push('handler'); return real.call(this, name); };\n",
             "node_modules/two/package.json": '{"exports": {"import": "./two.mjs"}}',
             "node_modules/two/two.mjs": "globalThis.seen.push('package');",
             "own three.mjs": "globalThis.seen.push(typeof await 3);",
@@ -107,8 +109,12 @@ class Answering(Case):
         node = {"Runtime": "nodejs20.x", "Handler": "index.handler"}
         name = self.function(code, Environment={"Variables": options}, **node)
         seen, place = self.call(name)[0]
-        self.assertEqual(seen, ["required", "package", "number"])
+        self.assertEqual(seen, ["required", "package", "number", "handler"])
         self.assertIn("/var/task/source.ts:2:", place)
+        own = {"index.js": "await null;\nexport const handler = async () => globalThis.seen;", "one.mjs": "globalThis.seen = await 'seen';"}
+        for more in ({}, {"package.json": '{"type": "module"}'}):
+            name = self.function({**own, **more}, Environment={"Variables": {"NODE_OPTIONS": "--import ./one.mjs"}}, **node)
+            self.assertEqual(self.call(name)[0], "seen")
         failed, _ = self.call(self.function(code, Environment={"Variables": {"NODE_OPTIONS": "--require ./none"}}, **node))
         self.assertEqual(failed["errorType"], "Error")
         self.assertIn("Cannot find module './none'", failed["errorMessage"])

@@ -11,7 +11,8 @@ import { Fault } from './faults.mjs';
 
 const EXTENSIONS = ['.js', '.mjs', '.cjs'];
 
-export async function load(name, root) {
+/** `watched`: what was loaded before may want to see CommonJS being required, as it is on AWS, to get at the handler. */
+export async function load(name, root, watched) {
   if (name.includes('..')) {
     throw new Fault(
       'Runtime.MalformedHandlerName',
@@ -21,7 +22,7 @@ export async function load(name, root) {
   const parts = /^([^.]*)\.(.*)$/.exec(path.basename(name));
   if (!parts || parts[1] === '' || parts[2] === '') throw new Fault('Runtime.MalformedHandlerName', 'Bad handler');
   const [, module, keys] = parts;
-  const loaded = await loadModule(path.resolve(root, path.dirname(name), module), module, root);
+  const loaded = await loadModule(path.resolve(root, path.dirname(name), module), module, root, watched);
   const handler = resolve(loaded, keys) ?? resolve(loaded.default, keys);
   if (handler === undefined || handler === null) {
     throw new Fault('Runtime.HandlerNotFound', `${name} is undefined or not exported`);
@@ -30,10 +31,18 @@ export async function load(name, root) {
   return handler;
 }
 
-async function loadModule(base, module, root) {
+async function loadModule(base, module, root, watched) {
   const extension = EXTENSIONS.find((candidate) => isFile(base + candidate));
   try {
     if (isFile(base)) return createRequire(base)(base);
+    if (watched && mayBeCommon(base + extension)) {
+      try {
+        return createRequire(base)(base + extension);
+      } catch (error) {
+        // It is an ES module all the same, and one that awaits something.
+        if (error?.code !== 'ERR_REQUIRE_ASYNC_MODULE') throw error;
+      }
+    }
     // `import` takes both kinds: CommonJS arrives as the default export of its namespace.
     if (extension !== undefined) return await import(pathToFileURL(base + extension));
     // Perhaps it names a package in node_modules.
@@ -66,6 +75,15 @@ function placeOfSyntaxError(file) {
   });
   if (check.status !== 1 || !check.stderr.startsWith(file)) return undefined;
   return check.stderr.split('\n').filter((line) => line !== '' && !/^( {4}at |Node\.js v)/.test(line)).join('\n');
+}
+
+/** Whether a file is no ES module by its name, or by what the nearest package.json says. */
+function mayBeCommon(file) {
+  if (!file.endsWith('.js')) return file.endsWith('.cjs');
+  let folder = path.dirname(file);
+  while (!isFile(path.join(folder, 'package.json')) && folder !== path.dirname(folder)) folder = path.dirname(folder);
+  const said = path.join(folder, 'package.json');
+  return !isFile(said) || JSON.parse(fs.readFileSync(said, 'utf8')).type !== 'module';
 }
 
 function isFile(file) {

@@ -106,7 +106,7 @@ export class Worker {
       layers.use();
       process.chdir(settings.root);
       if (process.env.NODE_OPTIONS) await options.use(process.env.NODE_OPTIONS, settings.root);
-      this.#handler = await load(settings.handler, settings.root);
+      this.#handler = await load(settings.handler, settings.root, Boolean(process.env.NODE_OPTIONS));
     } catch (error) {
       this.#initError('Uncaught Exception', error);
       return;
