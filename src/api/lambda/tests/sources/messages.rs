@@ -309,10 +309,11 @@ async fn a_service_that_is_away_is_asked_again() {
     *fake.away.lock() = false;
     tokio::time::sleep(Duration::from_secs(31)).await;
     until("it to be handled", async || fake.left().is_empty()).await;
-    assert_eq!(
-        face.mapping(&id(&made)).await.get("LastProcessingResult"),
-        None
-    );
+    until("that to be told", async || {
+        let mapping = face.mapping(&id(&made)).await;
+        mapping.get("LastProcessingResult").is_none()
+    })
+    .await;
     stop.cancel();
     running.await.expect("ends").expect("well");
 }
