@@ -154,10 +154,10 @@ fn the_compose_file_can_be_read() {
     assert_eq!(volumes.len(), 2, "{volumes:?}");
     let command = items(&compose, "hearth", "command");
     assert_eq!(command[0], "serve");
-    // By the program itself: with everything that only comes with a profile.
+    // By the program itself, as `up` without more would start them. What has a profile is shown too, and would not be started.
     let mut command = Command::new("docker-compose");
     let said = command
-        .args(["--profile", "watch", "config"])
+        .arg("config")
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("docker-compose is installed; scripts/setup.sh sees to it");
@@ -172,5 +172,12 @@ fn the_compose_file_can_be_read() {
             text.contains(&format!("\n  {service}:\n")),
             "{service}: {text}"
         );
+    }
+    assert!(!text.contains("profiles:"), "{text}");
+    // What Prometheus is given is where its configuration says.
+    let volumes = items(&compose, "prometheus", "volumes");
+    for file in ["prometheus.yml", "alerts.yml"] {
+        let mount = format!("./grafana/{file}:/etc/prometheus/{file}:ro");
+        assert!(volumes.contains(&mount), "{volumes:?}");
     }
 }
