@@ -202,5 +202,7 @@ async fn workers_whose_network_ended_are_replaced() {
     let metrics = server.metrics().await;
     let ended = |reason| metrics.sum("hearth_workers_ended_total", &[("reason", reason)]);
     assert_eq!(ended("network_ended"), 2.0);
+    let started = [("cause", "network_ended"), ("outcome", "ok")];
+    assert_eq!(metrics.sum("hearth_starts_total", &started), 2.0);
     assert_eq!(ended("died_idle") + ended("log_closed"), 0.0);
 }

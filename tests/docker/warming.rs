@@ -186,6 +186,9 @@ async fn idle_workers_retire_by_their_keep_alive() {
         (&newest["cause"], &newest["rule"]),
         (&json!("keep_alive"), &json!("pool.keep_alive"))
     );
+    let started = [("cause", "keep_alive"), ("outcome", "ok")];
+    let metrics = server.metrics().await;
+    assert_eq!(metrics.sum("hearth_starts_total", &started), 1.0);
     // Nobody can call a function that is deleted, so its workers need not wait for their time.
     server.client.delete("/functions/retires").await.expect(204);
     nothing_left().await;
