@@ -311,6 +311,9 @@ impl Slot {
             Some(_) => NotStem::OwnNetwork,
             None => NotStem::PoolEmpty,
         });
+        if let Some(why) = not_stem {
+            metrics::stem_missed(why.as_str());
+        }
         let fault = result.as_ref().err().copied();
         self.starts.record(LedgerEntry {
             sequence: 0,

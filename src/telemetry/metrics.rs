@@ -71,6 +71,10 @@ fn describe() -> [&'static str; 4] {
             "Starts of workers for calls, by start kind, outcome and cause: why no idle worker was there.",
         ),
         (
+            "hearth_stem_misses_total",
+            "Starts that no stem worker served, by reason: stem_pool_empty, own_network (functions with a network of their own).",
+        ),
+        (
             "hearth_start_failures_total",
             "Containers that could not be created, by runtime.",
         ),
@@ -451,6 +455,10 @@ pub fn started(kind: StartKind, cause: &Cause, ok: bool, took: Option<Duration>)
     }
 }
 
+pub fn stem_missed(reason: &'static str) {
+    metrics::counter!("hearth_stem_misses_total", "reason" => reason).increment(1);
+}
+
 pub fn start_failed(runtime: &str) {
     metrics::counter!("hearth_start_failures_total", "runtime" => runtime.to_owned()).increment(1);
 }
@@ -563,7 +571,6 @@ pub fn untaken(what: &'static str) {
     metrics::counter!("hearth_untaken_total", "what" => what).increment(1);
 }
 
-/// The wall clock was set while the process ran.
 pub fn clock_jumped() {
     metrics::counter!("hearth_clock_jumps_total").increment(1);
 }
@@ -651,7 +658,6 @@ pub fn code_unchecked(outcome: &'static str) {
     metrics::counter!("hearth_unchecked_code_total", "outcome" => outcome).increment(1);
 }
 
-/// A queue was asked for messages.
 pub fn source_polled(outcome: &'static str) {
     metrics::counter!("hearth_source_polls_total", "outcome" => outcome).increment(1);
 }
@@ -673,7 +679,6 @@ pub fn source_throttled() {
     metrics::counter!("hearth_source_throttled_total").increment(1);
 }
 
-/// What became of spans.
 pub fn spans(outcome: &'static str, count: usize) {
     if count > 0 {
         metrics::counter!("hearth_spans_total", "outcome" => outcome).increment(count as u64);

@@ -1,5 +1,6 @@
 //! The ledger of starts: every cause there is, brought about and found.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use http::Method;
@@ -31,6 +32,49 @@ async fn newest(server: &Server, name: &str, cause: &str) -> Value {
     let starts = starts(server, name).await;
     assert_eq!(starts[0]["cause"], cause, "{starts:?}");
     starts[0].clone()
+}
+
+/// What is counted of starts is what the ledgers of these functions tell, which are all there are.
+async fn counted_as_told(server: &Server, names: &[&str]) {
+    let mut told = BTreeMap::<[String; 3], f64>::new();
+    let mut missed = BTreeMap::<String, f64>::new();
+    for name in names {
+        for start in starts(server, name).await {
+            let text = |field: &str| start[field].as_str().map(str::to_owned);
+            let outcome = if start["error"].is_null() {
+                "ok"
+            } else {
+                "error"
+            };
+            let labels = [
+                text("kind").unwrap(),
+                outcome.into(),
+                text("cause").unwrap(),
+            ];
+            *told.entry(labels).or_default() += 1.0;
+            if let Some(reason) = text("not_stem") {
+                *missed.entry(reason).or_default() += 1.0;
+            }
+        }
+    }
+    let metrics = server.metrics().await;
+    for ([kind, outcome, cause], count) in &told {
+        let labels = [("kind", kind), ("outcome", outcome), ("cause", cause)];
+        let labels = labels.map(|(label, value)| (label, value.as_str()));
+        let counted = metrics.sum("hearth_starts_total", &labels);
+        assert_eq!(counted, *count, "{labels:?} of {told:?}");
+    }
+    for (reason, count) in &missed {
+        let counted = metrics.sum("hearth_stem_misses_total", &[("reason", reason)]);
+        assert_eq!(counted, *count, "{reason} of {missed:?}");
+    }
+    // And nothing else.
+    let all = |name| metrics.sum(name, &[]);
+    assert_eq!(all("hearth_starts_total"), told.values().sum::<f64>());
+    assert_eq!(
+        all("hearth_stem_misses_total"),
+        missed.values().sum::<f64>()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,15 +199,7 @@ async fn the_ledger_knows_who_was_killed_and_who_had_to_make_room() {
     assert!(["slow", "other"].contains(&eviction["function"].as_str().unwrap()));
     assert_eq!(json!(evictions.len()), seen["pool"]["evicted"]);
 
-    // As it is counted.
-    let metrics = server.metrics().await;
-    for cause in ["first_call", "cancelled", "evicted"] {
-        let labels = [("kind", "cold"), ("cause", cause), ("outcome", "ok")];
-        assert!(
-            metrics.sum("hearth_starts_total", &labels) >= 1.0,
-            "{cause}"
-        );
-    }
+    counted_as_told(&server, &["slow", "other", "third"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,6 +221,8 @@ async fn a_function_with_a_network_of_its_own_takes_no_stem_worker_and_says_so()
         (&inward["kind"], &inward["not_stem"]),
         (&json!("stem"), &Value::Null)
     );
+
+    counted_as_told(&server, &["outward", "inward"]).await;
 
     // As a person asks.
     let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
