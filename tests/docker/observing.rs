@@ -32,6 +32,14 @@ fn grafana() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana")
 }
 
+/// The text with the one place that says `from` saying `to`.
+fn swap(text: &str, from: &str, to: &str) -> String {
+    // In its comments it may be spoken of.
+    let said = text.lines().filter(|line| !line.trim().starts_with('#'));
+    assert_eq!(said.filter(|line| line.contains(from)).count(), 1, "{from}");
+    text.replace(from, to)
+}
+
 struct Prometheus {
     child: Child,
     client: Client,
@@ -41,19 +49,23 @@ struct Prometheus {
 impl Prometheus {
     fn watching(server: &Server) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = format!(
-            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
-             rule_files: [\"{}\"]\n\
-             scrape_configs:\n\
-             - job_name: hearth\n\
-             \x20 authorization: {{ credentials_file: \"{}\" }}\n\
-             \x20 static_configs: [{{ targets: [\"{}\"] }}]\n",
-            grafana().join("alerts.yml").display(),
-            server.state().path().join("admin.key").display(),
-            server.client.address,
+        // What compose runs, with the server's address and its key's path instead of the container's.
+        let config = std::fs::read_to_string(grafana().join("prometheus.yml")).unwrap();
+        let key = server.state().path().join("admin.key");
+        let config = swap(&config, "hearth:8080", &server.client.address);
+        let config = swap(
+            &config,
+            "/var/lib/hearth/admin.key",
+            &key.display().to_string(),
         );
         let file = directory.path().join("prometheus.yml");
         std::fs::write(&file, config).unwrap();
+        // Beside it, as in the container.
+        std::fs::copy(
+            grafana().join("alerts.yml"),
+            directory.path().join("alerts.yml"),
+        )
+        .unwrap();
         // Given back before it is taken again; nobody else asks for ports of this range without being given one.
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -110,6 +122,23 @@ impl Prometheus {
         samples
             .map(|s| s["value"][1].as_str().unwrap().parse().unwrap())
             .collect()
+    }
+
+    /// What `label_values(metric, label)`, the query of a dashboard's variable, gives the menu.
+    async fn values(&self, variable: &str) -> Vec<String> {
+        let inside = variable
+            .strip_prefix("label_values(")
+            .and_then(|rest| rest.strip_suffix(")"))
+            .unwrap_or_else(|| panic!("{variable} is no query this test can send"));
+        let (metric, label) = inside.rsplit_once(", ").expect("a metric and a label");
+        let path = format!(
+            "/api/v1/label/{label}/values?{}",
+            form(&[("match[]", metric)])
+        );
+        let answer = self.client.get(&path).await.json();
+        assert_eq!(answer["status"], "success", "{variable}: {answer}");
+        let values = answer["data"].as_array().unwrap().iter();
+        values.map(|v| v.as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits for so many more scrapes.
@@ -203,10 +232,28 @@ async fn put(server: &Server, name: &str, code: &str, round: usize) {
     }
 }
 
+fn dashboard(file: &str) -> Value {
+    let text = std::fs::read_to_string(grafana().join("dashboards").join(file)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// The variables of a dashboard that Prometheus is asked for, each with its query.
+fn variables(file: &str) -> Vec<(String, String)> {
+    let dashboard = dashboard(file);
+    let all = dashboard["templating"]["list"].as_array().unwrap().iter();
+    all.filter(|variable| variable["type"] == "query")
+        .map(|variable| {
+            let text = |value: &Value| value.as_str().unwrap().to_owned();
+            // Grafana sends the one, and shows the other.
+            assert_eq!(variable["query"]["query"], variable["definition"], "{file}");
+            (text(&variable["name"]), text(&variable["definition"]))
+        })
+        .collect()
+}
+
 /// The queries of a dashboard, each with its panel's title, as Grafana would send them.
 fn queries(file: &str) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(grafana().join("dashboards").join(file)).unwrap();
-    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let dashboard = dashboard(file);
     let mut found = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {
@@ -241,7 +288,8 @@ async fn every_panel_has_data_and_no_alert_fires() {
     prometheus.ready().await;
     let dashboards = std::fs::read_dir(grafana().join("dashboards")).unwrap();
     let names = dashboards.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let queries: Vec<_> = names.flat_map(|name| queries(&name)).collect();
+    let names: Vec<String> = names.collect();
+    let queries: Vec<_> = names.iter().flat_map(|name| queries(name)).collect();
     assert!(queries.len() > 100, "{} queries", queries.len());
     let deadline = std::time::Instant::now() + PATIENCE;
     for round in 0.. {
@@ -268,11 +316,30 @@ async fn every_panel_has_data_and_no_alert_fires() {
         server.settled(1).await;
     }
 
-    let rules = prometheus.client.get("/api/v1/rules").await.json();
-    let rules = rules["data"]["groups"][0]["rules"]
-        .as_array()
-        .unwrap()
-        .clone();
+    // What the menus of the dashboards offer to choose from.
+    for name in &names {
+        let variables = variables(name);
+        assert!(!variables.is_empty(), "{name} has no variables");
+        for (variable, query) in variables {
+            let values = prometheus.values(&query).await;
+            let right = match variable.as_str() {
+                "instance" => values == [server.client.address.as_str()],
+                "function" => ["observed-0", "observed-1", "observed-2", "observed-9"]
+                    .iter()
+                    .all(|function| values.iter().any(|value| value == function)),
+                other => panic!("{name}: nothing says what ${other} has to offer"),
+            };
+            assert!(right, "{name}: ${variable}, {query}: {values:?}");
+        }
+    }
+
+    let rules = eventually("every rule to be evaluated", || async {
+        let rules = prometheus.client.get("/api/v1/rules").await.json();
+        let rules = rules["data"]["groups"][0]["rules"].as_array()?.clone();
+        let known = rules.iter().all(|rule| rule["health"] != "unknown");
+        known.then_some(rules)
+    })
+    .await;
     assert!(rules.len() > 10, "{rules:?}");
     for rule in rules {
         assert_eq!(rule["health"], "ok", "{rule}");
@@ -280,33 +347,100 @@ async fn every_panel_has_data_and_no_alert_fires() {
     }
 }
 
+/// What promtool says to this, in a directory; an error if it fails.
+fn promtool(directory: &Path, line: [&str; 3]) -> Result<String, String> {
+    let mut command = Command::new("promtool");
+    command
+        .args(line)
+        .current_dir(directory)
+        .stdin(Stdio::null());
+    let said: Output = command
+        .output()
+        .expect("promtool comes with prometheus; scripts/setup.sh sees to it");
+    let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
+    match said.status.success() {
+        true => Ok(text.into_owned()),
+        false => Err(format!("{line:?}: {text}")),
+    }
+}
+
+const CHECK: [&str; 3] = ["check", "rules", "alerts.yml"];
+const TEST: [&str; 3] = ["test", "rules", "alerts.test.yml"];
+
 #[test]
 fn the_alert_rules_fire_when_they_should() {
-    let promtool = |line: &[&str]| -> Output {
-        let mut command = Command::new("promtool");
-        command
-            .args(line)
-            .current_dir(grafana())
-            .stdin(Stdio::null());
-        command
-            .output()
-            .expect("promtool comes with prometheus; scripts/setup.sh sees to it")
-    };
-    for line in [
-        ["check", "rules", "alerts.yml"],
-        ["test", "rules", "alerts.test.yml"],
-    ] {
-        let said = promtool(&line);
-        let text = String::from_utf8_lossy(&said.stdout) + String::from_utf8_lossy(&said.stderr);
-        assert!(said.status.success(), "{line:?}: {text}");
+    for line in [CHECK, TEST] {
+        promtool(&grafana(), line).unwrap();
     }
-    // Each rule is one that the tests fire.
-    let rules = std::fs::read_to_string(grafana().join("alerts.yml")).unwrap();
-    let tests = std::fs::read_to_string(grafana().join("alerts.test.yml")).unwrap();
-    for rule in rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "))
-    {
-        assert!(tests.contains(rule), "nothing tests {rule}");
+}
+
+/// The start of each rule in the file.
+const RULE: &str = "      - alert: ";
+
+/// What can be wrong with a rule, with the rule as it would be then.
+fn mutants(rule: &str) -> Vec<(&'static str, String)> {
+    let lines: Vec<&str> = rule.split_inclusive('\n').collect();
+    let at = |key: &str| {
+        let start = format!("        {key}:");
+        lines.iter().position(|line| line.starts_with(&start))
+    };
+    let with = |from: usize, to: usize, line: &str| {
+        [&lines[..from].concat(), line, &lines[to..].concat()].concat()
+    };
+    let first = at("expr").expect("an expression");
+    // The rest of it is further in.
+    let deeper = lines[first + 1..]
+        .iter()
+        .take_while(|line| line.starts_with("          "));
+    let after = first + 1 + deeper.count();
+    let never = with(first, after, "        expr: vector(0) > 1\n");
+    let mut mutants = vec![("never fires", never)];
+    if let Some(at) = at("for") {
+        let minutes: u32 = lines[at]
+            .trim()
+            .trim_start_matches("for: ")
+            .trim_end_matches('m')
+            .parse()
+            .expect("so many minutes");
+        let late = format!("        for: {}m\n", minutes + 1);
+        mutants.push(("fires at once", with(at, at + 1, "")));
+        mutants.push(("fires a minute late", with(at, at + 1, &late)));
+    }
+    mutants
+}
+
+/// The tests of the rules would see it if one of them were wrong. No rule is about another, so all are changed at once.
+#[test]
+fn an_alert_rule_that_never_fires_or_at_the_wrong_time_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::copy(grafana().join("alerts.test.yml"), path("alerts.test.yml")).unwrap();
+    let text = std::fs::read_to_string(grafana().join("alerts.yml")).unwrap();
+    let (head, rules) = text.split_once(RULE).expect("a rule");
+    let rules: Vec<&str> = rules.split(RULE).collect();
+    let mutants: Vec<_> = rules.iter().map(|rule| mutants(rule)).collect();
+    for (what, fewest) in [
+        ("never fires", rules.len()),
+        ("fires at once", 10),
+        ("fires a minute late", 10),
+    ] {
+        let mut wrong = head.to_owned();
+        let mut names = Vec::new();
+        for (rule, mutants) in rules.iter().zip(&mutants) {
+            let mutant = mutants.iter().find(|(other, _)| *other == what);
+            if mutant.is_some() {
+                names.push(rule.lines().next().unwrap());
+            }
+            wrong.push_str(RULE);
+            wrong.push_str(mutant.map_or(rule, |(_, mutant)| mutant));
+        }
+        assert!(names.len() >= fewest, "{what}: {names:?}");
+        std::fs::write(path("alerts.yml"), wrong).unwrap();
+        promtool(directory.path(), CHECK).unwrap();
+        let said = promtool(directory.path(), TEST).expect_err(what);
+        for name in names {
+            let failed = format!("alertname: {name},");
+            assert!(said.contains(&failed), "no test fails if {name} {what}");
+        }
     }
 }
