@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -79,7 +80,11 @@ async fn counted_as_told(server: &Server, names: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_knows_why_a_worker_was_started() {
-    let server = Server::shared();
+    // One of its own, whose counters nobody else moves.
+    let server = Arc::new(Server::start(&[
+        ("pool.stem_min", "1"),
+        ("pool.stem_max", "1"),
+    ]));
     let name = "ledgered";
     server.deploy(name, CODE, json!({})).await;
     assert_eq!(starts(&server, name).await, [Value::Null; 0]);
@@ -148,6 +153,20 @@ async fn the_ledger_knows_why_a_worker_was_started() {
         (&failed["error"], &failed["worker"]),
         (&json!("init_error"), &Value::Null)
     );
+
+    // Kept ready before anybody calls.
+    let versions = format!("/functions/{name}/versions");
+    server.client.post(&versions, &json!({})).await.expect(201);
+    let ready = format!("/functions/{name}/provisioned-concurrency?qualifier=1");
+    let wish = json!({ "requested": 1 });
+    server.client.put(&ready, &wish).await.expect(202);
+    eventually("a worker that is kept ready", || async {
+        let now = server.client.get(&ready).await.expect(200).json();
+        (now["items"][0]["status"] == "READY").then_some(())
+    })
+    .await;
+    newest(&server, name, "provisioned").await;
+    counted_as_told(&server, &[name, "never-loads"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
