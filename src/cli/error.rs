@@ -45,6 +45,9 @@ pub enum Error {
     /// It was found and shown already.
     #[error("{0}")]
     Failed(String),
+    /// A measurement succeeded and is not as it should be: no failure of the command, and told apart by its exit code.
+    #[error("{0}")]
+    Missed(String),
     #[error("not deleted")]
     Declined,
 }
@@ -59,6 +62,8 @@ impl Error {
                 | client::Error::BadKey
                 | client::Error::Authorities { .. },
             ) => 2,
+            // As other load generators say it; nothing else of this program does.
+            Error::Missed(_) => 99,
             // Whoever read the output has seen enough: `hearth list | head`.
             Error::Output(e) if e.kind() == std::io::ErrorKind::BrokenPipe => 0,
             _ => 1,
@@ -288,6 +293,7 @@ fn code(error: &Error) -> &'static str {
         Error::Output(_) => "output",
         Error::Serve(_) => "serve",
         Error::Failed(_) => "failed",
+        Error::Missed(_) => "threshold_missed",
         Error::Declined => "declined",
     }
 }

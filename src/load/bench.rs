@@ -13,7 +13,7 @@ use crate::load::document::{Cpu, Document, Function, Load as LoadText, Machine, 
 use crate::load::driver::{self, Load, Options, Outcome};
 use crate::load::origin::{Call, Origin};
 use crate::load::plan::{self, Arrival};
-use crate::load::report::{Percentiles, Report};
+use crate::load::report::Report;
 use crate::load::scenario::{self, Scenario};
 use crate::load::tally::Tally;
 use crate::load::usage;
@@ -180,8 +180,7 @@ fn document(
         scenario::Load::Closed { .. } => ("closed", None),
         scenario::Load::Open { arrivals, plan } => (*arrivals, Some(plan.len())),
     };
-    let latency = outcome.total.latency();
-    let corrected = planned.is_none() && !latency.is_empty();
+    let total = &outcome.total;
     let functions = scenario.functions.iter().zip(&outcome.by_call);
     Document {
         hearth: env!("CARGO_PKG_VERSION").into(),
@@ -197,11 +196,7 @@ fn document(
             seed: scenario.seed,
         },
         warm_up,
-        total: Report::of(&outcome.total),
-        corrected_latency_ms: corrected.then(|| {
-            let distance = latency.value_at_quantile(0.5).max(1);
-            Percentiles::of(&latency.clone_correct(distance), 1e6)
-        }),
+        total: Report::of(total),
         functions: functions
             .map(|(function, tally)| Function {
                 name: function.name.clone(),
@@ -209,7 +204,11 @@ fn document(
             })
             .collect(),
         cpu: None,
-        quantiles: quantiles(latency),
+        quantiles: quantiles(&total.corrected()),
+        uncorrected_quantiles: match total.is_corrected() {
+            true => quantiles(total.latency()),
+            false => Vec::new(),
+        },
         series: outcome.series.points(),
         thresholds: Vec::new(),
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::load::report::{Percentiles, Report};
+use crate::load::report::Report;
 use crate::load::series::Point;
 use crate::load::threshold::Judged;
 
@@ -17,14 +17,15 @@ pub struct Document {
     /// Calls before the clock was started, which count nowhere else.
     pub warm_up: WarmUp,
     pub total: Report,
-    /// In a closed loop, where callers who would have come while an answer was late are missing: latency with them added, at
-    /// the distance of the median. An open loop's needs no correction, it counts from when a call was due.
-    pub corrected_latency_ms: Option<Percentiles>,
     pub functions: Vec<Function>,
     /// The server's processor time; nothing if its process is not known.
     pub cpu: Option<Cpu>,
-    /// Latency by quantile, towards the tail finer and finer.
+    /// Latency by quantile, towards the tail finer and finer: of the same calls as `latency_ms`.
     pub quantiles: Vec<Quantile>,
+    /// The same as measured, of a closed loop.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub uncorrected_quantiles: Vec<Quantile>,
+    /// As measured, of an open loop or a closed one.
     pub series: Vec<Point>,
     pub thresholds: Vec<Judged>,
 }
@@ -100,7 +101,7 @@ pub fn example() -> Document {
         tally.answered(took, took, status);
         series.ended(due, due + took, status == 200, true);
     }
-    two.failed(Failure::Timeout);
+    two.failed(Failure::Timeout, Duration::from_millis(500));
     one.told(&http::HeaderMap::from_iter([
         (
             http::HeaderName::from_static("x-hearth-start"),
@@ -143,7 +144,6 @@ pub fn example() -> Document {
             errors: 0,
         },
         total: Report::of(&total),
-        corrected_latency_ms: None,
         functions: vec![function("hello-one", &one), function("hello-two", &two)],
         cpu: Some(Cpu {
             pid: 1,
@@ -152,10 +152,12 @@ pub fn example() -> Document {
             percent: 1.0,
         }),
         quantiles: crate::load::bench::quantiles(total.latency()),
+        uncorrected_quantiles: Vec::new(),
         series: series.points(),
         thresholds: vec![Judged {
             condition: "p99>1ms".into(),
             value: Some(14.6),
+            reason: None,
             missed: true,
         }],
     }

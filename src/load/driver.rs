@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use crate::clock;
 use crate::load::Error;
 use crate::load::connection::{Answer, Connection, Failure};
+use crate::load::omission;
 use crate::load::origin::{Call, Origin};
 use crate::load::pace::Pacer;
 use crate::load::plan::Arrival;
@@ -73,7 +74,7 @@ pub struct Outcome {
     pub series: Series,
 }
 
-/// Either loop, with more to tell. `ended` counts the calls that have an end while it runs.
+/// Either loop, with more to tell; what a closed loop left out is added to its latencies. `ended` counts the calls that have an end while it runs.
 pub async fn detailed(
     options: &Options,
     load: Load<'_>,
@@ -83,7 +84,7 @@ pub async fn detailed(
     run.ended = Some(ended);
     run.record.lock().tallies = vec![Tally::default(); options.calls.len()];
     run.record.lock().series = Some(Series::new(options.length));
-    let mut unsent = 0;
+    let mut unsent: &[Arrival] = &[];
     let loops = run.connections()?.into_iter();
     match load {
         Load::Closed { turns, most } => {
@@ -92,15 +93,21 @@ pub async fn detailed(
         }
         Load::Open(plan) => {
             try_join_all(loops.map(|connection| run.open_loop(connection, plan))).await?;
-            unsent = plan.len() - run.next.load(Ordering::Relaxed).min(plan.len());
+            unsent = &plan[run.next.load(Ordering::Relaxed).min(plan.len())..];
         }
     }
     let elapsed = clock::now().saturating_duration_since(run.begun);
     let record = run.record.into_inner();
     let mut by_call = record.tallies;
+    for arrival in unsent {
+        by_call[arrival.function % options.calls.len()].finish(Duration::ZERO, 1);
+    }
+    if matches!(load, Load::Closed { .. }) {
+        omission::correct(&mut by_call);
+    }
     let mut total = Tally::default();
     by_call.iter().for_each(|tally| total.add(tally));
-    total.finish(elapsed, unsent);
+    total.finish(elapsed, 0);
     by_call
         .iter_mut()
         .for_each(|tally| tally.finish(elapsed, 0));
@@ -214,7 +221,7 @@ impl<'a> Run<'a> {
                     tally.told(&answer.headers);
                 }
             }
-            Err(failure) => tally.failed(*failure),
+            Err(failure) => tally.failed(*failure, since(sent)),
         }
         if let Some(series) = &mut record.series {
             let good = matches!(result, Ok(answer) if (200..300).contains(&answer.status));
@@ -365,6 +372,50 @@ mod tests {
             |of: fn(&crate::load::series::Point) -> f64| points.iter().map(of).sum::<f64>() * width;
         assert!((sum(|p| p.answered_per_second) - 30.0).abs() < 1e-6);
         assert!((sum(|p| p.errors_per_second) - 1.0).abs() < 1e-6);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_sent_in_time_is_said_by_function() {
+        let server = Server::start(|_| (Duration::from_millis(200), 200)).await;
+        let mut options = server.options(1, 100);
+        let other = Call::post("/other", "{}").expect("a call");
+        options.calls.push(other);
+        let plan: Vec<_> = (0..40)
+            .map(|n| Arrival {
+                at: Duration::ZERO,
+                function: usize::from(n % 4 == 3),
+            })
+            .collect();
+        let (load, ended) = (Load::Open(&plan), AtomicU64::new(0));
+        let outcome = detailed(&options, load, &ended).await.expect("ran");
+        let unsent: Vec<_> = outcome.by_call.iter().map(Tally::unsent).collect();
+        assert_eq!((unsent, outcome.total.unsent()), (vec![29, 10], 39));
+        assert!(
+            !outcome.total.is_corrected(),
+            "its latency counts from when a call was due"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_closed_loop_has_what_it_left_out_added() {
+        // Half of the calls would have to take half a second for this one to be usual.
+        let stalls = |n| (Duration::from_millis(if n == 50 { 1_000 } else { 0 }), 200);
+        let server = Server::start(stalls).await;
+        let load = Load::Closed {
+            turns: &[0],
+            most: 100,
+        };
+        let (options, ended) = (server.options(1, 60_000), AtomicU64::new(0));
+        let outcome = detailed(&options, load, &ended).await.expect("ran");
+        let (total, one) = (&outcome.total, &outcome.by_call[0]);
+        assert_eq!((total.latency().len(), total.unanswered()), (100, 0));
+        assert!(total.is_corrected() && total.corrected().len() > 100);
+        assert_eq!(total.corrected().len(), one.corrected().len());
+        let plain = closed(&options, 10).await.expect("ran");
+        assert!(
+            !plain.is_corrected(),
+            "the benches compare what they measured"
+        );
     }
 
     #[tokio::test]

@@ -3,13 +3,14 @@
 //! Hearth answers with, and nothing else of Hearth, so that the same load can be put on anything a number is compared with.
 //!
 //! `plan` and `trace` decide when calls are due and do nothing else; `driver` sends them over a fixed number of `connection`s;
-//! `tally` and `series` count; `report` is what a person or a program reads of one run. `scenario` is what is asked of a whole
+//! `tally` and `series` count, `omission` adds what a closed loop left out; `report` is what a person or a program reads of one run. `scenario` is what is asked of a whole
 //! bench, `bench` carries it out, `threshold` judges it, and `document` is what is written of it, which `page` and `plot` draw.
 
 pub mod bench;
 pub mod connection;
 pub mod document;
 pub mod driver;
+mod omission;
 pub mod origin;
 pub mod pace;
 pub mod page;

@@ -1,7 +1,7 @@
 //! A bench as one page: no request to anywhere, no script, readable in light and dark. Every number stands in it as in the JSON, in
 //! `data-value` of the cell that shows it rounded. Pure: a document in, text out.
 
-use crate::load::document::Document;
+use crate::load::document::{Document, Quantile};
 use crate::load::plot::{Axis, Line, Plot, escape};
 use crate::load::report::{Percentiles, Report};
 use crate::load::series::Point;
@@ -93,7 +93,10 @@ fn thresholds(document: &Document) -> String {
         };
         let value = match judged.value {
             Some(value) => number("td", value, &format!("{value:.3}")),
-            None => "<td>not measured</td>".to_owned(),
+            None => {
+                let why = judged.reason.as_deref().unwrap_or("not measured");
+                format!("<td>{}</td>", escape(why))
+            }
         };
         let condition = escape(&judged.condition);
         format!("<tr><td>{condition}</td>{value}<td class=\"{class}\">{word}</td></tr>")
@@ -105,26 +108,32 @@ fn thresholds(document: &Document) -> String {
 }
 
 fn table(document: &Document) -> String {
+    let total = &document.total;
     let mut rows = String::new();
     if document.functions.len() > 1 {
         rows.extend(document.functions.iter().map(|f| row(&f.name, &f.report)));
     }
-    rows.push_str(&row("all", &document.total));
-    if let Some(corrected) = &document.corrected_latency_ms {
-        rows.push_str("<tr><td>all, corrected for omission</td><td></td><td></td>");
-        rows.push_str(&percentiles(corrected));
-        rows.push_str("<td></td></tr>");
+    rows.push_str(&row("all", total));
+    if let Some(measured) = &total.uncorrected_latency_ms {
+        rows.push_str("<tr><td>all, as measured</td><td></td><td></td>");
+        rows.push_str(&percentiles(measured));
+        rows.push_str("<td></td><td></td></tr>");
     }
+    let notes: String = total
+        .notes()
+        .iter()
+        .map(|note| format!("<p>{note}.</p>"))
+        .collect();
     format!(
         "<h2>Latency in ms</h2><div class=\"scroll\"><table id=\"latency\"><tr><th></th><th>calls</th><th>/ s</th>\
-         <th>p50</th><th>p90</th><th>p95</th><th>p99</th><th>p99.9</th><th>max</th><th>mean</th><th>errors</th></tr>{rows}</table></div>\n"
+         <th>p50</th><th>p90</th><th>p95</th><th>p99</th><th>p99.9</th><th>max</th><th>mean</th><th>errors</th><th>not answered</th></tr>{rows}</table></div>{notes}\n"
     )
 }
 
 fn row(name: &str, report: &Report) -> String {
     let errors = report.errors();
     format!(
-        "<tr><td>{}</td>{}{}{}{}</tr>",
+        "<tr><td>{}</td>{}{}{}{}{}</tr>",
         escape(name),
         number("td", report.calls as f64, &report.calls.to_string()),
         number(
@@ -134,6 +143,11 @@ fn row(name: &str, report: &Report) -> String {
         ),
         percentiles(&report.latency_ms),
         number("td", errors as f64, &errors.to_string()),
+        number(
+            "td",
+            report.unanswered as f64,
+            &report.unanswered.to_string()
+        ),
     )
 }
 
@@ -149,12 +163,16 @@ fn plots(document: &Document) -> String {
     if series.is_empty() {
         return String::new();
     }
+    let corrected = document.total.uncorrected_latency_ms.is_some();
     let line = |name, of: fn(&Point) -> Option<f64>| {
         Line::new(name, series.iter().map(move |p| (p.at_seconds, of(p))))
     };
     let latency = Plot {
         title: "latency over time",
-        across: Axis::Linear("seconds, when calls were due"),
+        across: Axis::Linear(match corrected {
+            false => "seconds, when calls were due; of those that were answered",
+            true => "seconds, when calls were sent; as measured, of those that were answered",
+        }),
         up: "ms",
         lines: vec![
             line("p50", |p| p.p50_ms),
@@ -172,15 +190,18 @@ fn plots(document: &Document) -> String {
             line("errors", |p| Some(p.errors_per_second)),
         ],
     };
-    let quantiles = document.quantiles.iter();
+    let by_quantile = |name, quantiles: &[Quantile]| {
+        Line::new(name, quantiles.iter().map(|q| (q.quantile, Some(q.ms))))
+    };
+    let mut lines = vec![by_quantile("latency", &document.quantiles)];
+    if corrected {
+        lines.push(by_quantile("as measured", &document.uncorrected_quantiles));
+    }
     let tail = Plot {
         title: "latency by quantile",
-        across: Axis::Nines("quantile"),
+        across: Axis::Nines("quantile, of calls that were answered"),
         up: "ms",
-        lines: vec![Line::new(
-            "latency",
-            quantiles.map(|q| (q.quantile, Some(q.ms))),
-        )],
+        lines,
     };
     format!(
         "<h2>Latency over time</h2>{}\n<h2>Calls over time</h2>{}\n<h2>Latency by quantile</h2>{}\n",
@@ -338,6 +359,10 @@ mod tests {
         let shown = values(&page, "latency", "all");
         assert_eq!(shown[..9], of(&json["total"]));
         assert_eq!(shown[9], document.total.errors() as f64);
+        assert_eq!(Some(shown[10]), json["total"]["unanswered"].as_f64());
+        assert_eq!(shown[10], 4.0);
+        let note = "latencies are of the 400 calls that were answered; 4 of 404 were not";
+        assert!(page.contains(note));
         for function in json["functions"].as_array().expect("functions") {
             let name = function["name"].as_str().expect("a name");
             assert_eq!(values(&page, "latency", name)[..9], of(function));
@@ -348,6 +373,29 @@ mod tests {
             json["total"]["phases_ms"]["run"]["p50"].as_f64()
         );
         assert_eq!(values(&page, "answers", "200"), [399.0]);
+    }
+
+    #[test]
+    fn a_closed_loop_shows_what_it_left_out_and_what_it_measured() {
+        let mut tally = [crate::load::tally::Tally::default()];
+        for n in 0..1_000 {
+            let took = std::time::Duration::from_millis(if n == 500 { 1_000 } else { 1 });
+            tally[0].answered(took, took, 200);
+        }
+        crate::load::omission::correct(&mut tally);
+        let mut document = document::example();
+        document.total = Report::of(&tally[0]);
+        document.quantiles = crate::load::bench::quantiles(&tally[0].corrected());
+        document.uncorrected_quantiles = crate::load::bench::quantiles(tally[0].latency());
+        let page = html(&document);
+        well_formed(&page);
+        let (all, measured) = (
+            values(&page, "latency", "all"),
+            values(&page, "latency", "all, as measured"),
+        );
+        assert!(all[5] > 900.0, "p99: {all:?}");
+        assert!(measured[3] < 2.0, "p99: {measured:?}");
+        assert!(page.contains(">as measured<"), "its own line in the plot");
     }
 
     #[test]

@@ -15,9 +15,18 @@ pub struct Report {
     pub seconds: f64,
     /// Answers per second, whatever they were.
     pub per_second: f64,
+    /// Calls that were due and have no answer: those that failed, and those that were not sent.
+    pub unanswered: u64,
+    /// Which calls `latency_ms` is of.
+    pub latency_of: &'static str,
     /// From when a call was due.
     pub latency_ms: Percentiles,
-    /// From when it was sent; the same in a closed loop.
+    /// As measured, where the above has what a closed loop left out added to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncorrected_latency_ms: Option<Percentiles>,
+    /// Of all calls that were due, which is what thresholds judge.
+    pub due: Due,
+    /// From when it was sent; in a closed loop the same as latency as measured.
     pub service_ms: Percentiles,
     /// Answers by status.
     pub statuses: BTreeMap<u16, u64>,
@@ -41,6 +50,64 @@ pub struct Percentiles {
     pub p99_9: f64,
     pub max: f64,
     pub mean: f64,
+}
+
+/// Latency of every call that was due. One without a good answer has waited for ever: what would be its latency, or the mean with it,
+/// is nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Due {
+    pub calls: u64,
+    /// Those that were answered with no success, or not at all.
+    pub without_good_answer: u64,
+    pub latency_ms: DuePercentiles,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct DuePercentiles {
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    #[serde(rename = "p99.9")]
+    pub p99_9: Option<f64>,
+    pub max: Option<f64>,
+    pub mean: Option<f64>,
+}
+
+impl Due {
+    fn of(tally: &Tally) -> Self {
+        let (good, without) = (tally.good(), tally.without_good());
+        let at = |quantile| due_quantile(&good, without, quantile);
+        let all = without == 0 && !good.is_empty();
+        Self {
+            calls: tally.latency().len() + tally.unanswered(),
+            without_good_answer: without,
+            latency_ms: DuePercentiles {
+                p50: at(0.5),
+                p90: at(0.9),
+                p95: at(0.95),
+                p99: at(0.99),
+                p99_9: at(0.999),
+                max: all.then(|| good.max() as f64 / 1e6),
+                mean: all.then(|| good.mean() / 1e6),
+            },
+        }
+    }
+}
+
+/// In milliseconds; nothing when the call of that rank is one of those without a good answer.
+fn due_quantile(good: &Histogram<u64>, without: u64, quantile: f64) -> Option<f64> {
+    if good.is_empty() {
+        return None;
+    }
+    if without == 0 {
+        return Some(good.value_at_quantile(quantile) as f64 / 1e6);
+    }
+    let (answered, due) = (good.len() as f64, (good.len() + without) as f64);
+    // What a product has too much for not being exact is no further rank.
+    let rank = (quantile * due - 1e-6).ceil().max(1.0);
+    // The middle of a rank is within it however a quotient is rounded.
+    (rank <= answered).then(|| good.value_at_quantile((rank - 0.5) / answered) as f64 / 1e6)
 }
 
 impl Percentiles {
@@ -77,7 +144,16 @@ impl Report {
             } else {
                 0.0
             },
-            latency_ms: Percentiles::of(tally.latency(), 1e6),
+            unanswered: tally.unanswered(),
+            latency_of: match tally.is_corrected() {
+                false => "answered calls",
+                true => "answered calls and those that a closed loop left out",
+            },
+            latency_ms: Percentiles::of(&tally.corrected(), 1e6),
+            uncorrected_latency_ms: tally
+                .is_corrected()
+                .then(|| Percentiles::of(tally.latency(), 1e6)),
+            due: Due::of(tally),
             service_ms: Percentiles::of(tally.service(), 1e6),
             statuses: tally.statuses().clone(),
             failures: tally.failures().iter().map(failure).collect(),
@@ -94,6 +170,35 @@ impl Report {
             .iter()
             .filter(|(status, _)| !(200..300).contains(*status));
         refused.map(|(_, calls)| calls).sum::<u64>() + self.failures.values().sum::<u64>()
+    }
+
+    /// What the percentiles are of, where that is not simply all calls.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let Due {
+            calls,
+            without_good_answer: without,
+            ..
+        } = self.due;
+        if self.unanswered > 0 {
+            notes.push(format!(
+                "latencies are of the {} calls that were answered; {} of {calls} were not",
+                self.calls, self.unanswered
+            ));
+        }
+        if without > 0 {
+            notes.push(format!(
+                "thresholds take {without} of {calls} calls, which had no good answer, for slower than all others"
+            ));
+        }
+        if let Some(p) = &self.uncorrected_latency_ms {
+            notes.push(format!(
+                "latencies have the calls added that a closed loop leaves out while an answer is late; as measured: \
+                 p50 {:.3} ms, p99 {:.3}, p99.9 {:.3}",
+                p.p50, p.p99, p.p99_9
+            ));
+        }
+        notes
     }
 
     /// Of the calls that were sent; nothing when none was.
@@ -184,7 +289,7 @@ mod tests {
             let service = Duration::from_millis(millis);
             tally.answered(service + waited, service, status);
         }
-        tally.failed(Failure::Broken);
+        tally.failed(Failure::Broken, Duration::ZERO);
         tally.finish(Duration::from_secs(4), 2);
         tally
     }
@@ -201,6 +306,49 @@ mod tests {
         near(report.latency_ms.p99, 995.0);
         near(report.latency_ms.max, 1005.0);
         near(report.latency_ms.mean, 505.5);
+    }
+
+    #[test]
+    fn a_call_without_a_good_answer_is_the_slowest_of_those_that_were_due() {
+        let mut tally = Tally::default();
+        for millis in 1..=64 {
+            let took = Duration::from_millis(millis);
+            tally.answered(took, took, 200);
+        }
+        let due = Report::of(&tally).due;
+        assert_eq!((due.calls, due.without_good_answer), (64, 0));
+        assert_eq!(due.latency_ms.max, Some(Report::of(&tally).latency_ms.max));
+        assert_eq!(due.latency_ms.p99, Some(Report::of(&tally).latency_ms.p99));
+        for _ in 0..5 {
+            tally.failed(Failure::Timeout, Duration::ZERO);
+            tally.answered(Duration::ZERO, Duration::ZERO, 429);
+        }
+        tally.finish(Duration::from_secs(1), 5);
+        let report = Report::of(&tally);
+        assert_eq!((report.calls, report.unanswered), (69, 10));
+        let Due {
+            calls,
+            without_good_answer,
+            latency_ms,
+        } = report.due;
+        assert_eq!((calls, without_good_answer), (79, 15));
+        // The 40th of 79; the 72nd has no latency.
+        let p50 = latency_ms.p50.expect("known");
+        assert!((p50 - 40.0).abs() < 0.1, "{p50}");
+        let beyond = [latency_ms.p90, latency_ms.p99, latency_ms.max];
+        assert_eq!((beyond, latency_ms.mean), ([None; 3], None));
+    }
+
+    #[test]
+    fn the_last_good_answer_is_known_and_the_next_is_not() {
+        let mut good = crate::load::tally::histogram();
+        (1..=99u64).for_each(|n| good.record(n * 1_000_000).expect("it grows"));
+        let last = due_quantile(&good, 1, 0.99).expect("the 99th of 100");
+        assert!((last - 99.0).abs() < 0.1, "{last}");
+        assert_eq!(due_quantile(&good, 1, 0.999), None);
+        assert_eq!(due_quantile(&good, 2, 0.99), None, "the 100th of 101");
+        good.clear();
+        assert_eq!(due_quantile(&good, 0, 0.5), None);
     }
 
     #[test]

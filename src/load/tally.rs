@@ -1,6 +1,7 @@
 //! What became of the calls of a run, counted. Latencies are kept in a histogram with three digits, so that the tail of a long run
 //! costs no memory and averages hide nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ pub struct Tally {
     latency: Histogram<u64>,
     /// From when a call was sent.
     service: Histogram<u64>,
+    /// Of `latency` what was answered with anything but success.
+    refused: Histogram<u64>,
+    /// How long calls that got no answer were waited for.
+    held: Histogram<u64>,
+    /// Latencies of calls that a closed loop did not send because an answer was late; nothing where nobody asked (`omission`).
+    omitted: Option<Histogram<u64>>,
     statuses: BTreeMap<u16, u64>,
     failures: BTreeMap<Failure, u64>,
     starts: BTreeMap<String, u64>,
@@ -39,6 +46,9 @@ impl Default for Tally {
         Self {
             latency: histogram(),
             service: histogram(),
+            refused: histogram(),
+            held: histogram(),
+            omitted: None,
             statuses: BTreeMap::new(),
             failures: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -49,7 +59,7 @@ impl Default for Tally {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     let mut histogram = Histogram::new(DIGITS).expect("0 to 5 digits are possible");
     histogram.auto(true);
     histogram
@@ -67,6 +77,9 @@ impl Tally {
     pub fn answered(&mut self, latency: Duration, service: Duration, status: u16) {
         record(&mut self.latency, nanos(latency));
         record(&mut self.service, nanos(service));
+        if !(200..300).contains(&status) {
+            record(&mut self.refused, nanos(latency));
+        }
         *self.statuses.entry(status).or_default() += 1;
     }
 
@@ -87,7 +100,9 @@ impl Tally {
         }
     }
 
-    pub fn failed(&mut self, failure: Failure) {
+    /// A call got no answer, and was given up after this time.
+    pub fn failed(&mut self, failure: Failure, held: Duration) {
+        record(&mut self.held, nanos(held));
         *self.failures.entry(failure).or_default() += 1;
     }
 
@@ -96,10 +111,20 @@ impl Tally {
         self.unsent += unsent as u64;
     }
 
+    /// Says what a closed loop did not send: latency is what it was with these added.
+    pub(super) fn correct(&mut self, omitted: Histogram<u64>) {
+        self.omitted = Some(omitted);
+    }
+
     /// Adds another run's results: the same load, at another time.
     pub fn add(&mut self, other: &Tally) {
         merge(&mut self.latency, &other.latency);
         merge(&mut self.service, &other.service);
+        merge(&mut self.refused, &other.refused);
+        merge(&mut self.held, &other.held);
+        if let Some(omitted) = &other.omitted {
+            merge(self.omitted.get_or_insert_with(histogram), omitted);
+        }
         for (status, calls) in &other.statuses {
             *self.statuses.entry(*status).or_default() += calls;
         }
@@ -121,8 +146,44 @@ impl Tally {
         self.elapsed += other.elapsed;
     }
 
+    /// As measured: of all answers, whatever they were.
     pub fn latency(&self) -> &Histogram<u64> {
         &self.latency
+    }
+
+    pub fn is_corrected(&self) -> bool {
+        self.omitted.is_some()
+    }
+
+    /// Of all answers and, if it is corrected, of the calls that were left out.
+    pub fn corrected(&self) -> Cow<'_, Histogram<u64>> {
+        match &self.omitted {
+            None => Cow::Borrowed(&self.latency),
+            Some(omitted) => Cow::Owned(sum(&self.latency, omitted)),
+        }
+    }
+
+    /// The same of calls with a good answer alone.
+    pub fn good(&self) -> Histogram<u64> {
+        let mut good = self.corrected().into_owned();
+        good.subtract(&self.refused)
+            .expect("what was refused was answered, and counted there too");
+        good
+    }
+
+    /// How long each call kept its connection in a closed loop, answered or not.
+    pub(super) fn spent(&self) -> Histogram<u64> {
+        sum(&self.latency, &self.held)
+    }
+
+    /// Calls that were due and got no answer.
+    pub fn unanswered(&self) -> u64 {
+        self.held.len() + self.unsent
+    }
+
+    /// Calls that were due and got no good answer.
+    pub fn without_good(&self) -> u64 {
+        self.refused.len() + self.unanswered()
     }
 
     pub fn service(&self) -> &Histogram<u64> {
@@ -165,6 +226,12 @@ fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
 fn merge(into: &mut Histogram<u64>, other: &Histogram<u64>) {
     into.add(other)
         .expect("a histogram that grows takes every other's values");
+}
+
+fn sum(one: &Histogram<u64>, other: &Histogram<u64>) -> Histogram<u64> {
+    let mut sum = one.clone();
+    merge(&mut sum, other);
+    sum
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -240,7 +307,7 @@ mod tests {
         let millis = Duration::from_millis;
         let mut one = Tally::default();
         one.answered(millis(10), millis(1), 200);
-        one.failed(Failure::Timeout);
+        one.failed(Failure::Timeout, millis(40));
         one.finish(millis(500), 3);
         let mut two = Tally::default();
         two.answered(millis(30), millis(2), 200);
@@ -253,6 +320,26 @@ mod tests {
         assert_eq!((one.elapsed(), one.unsent()), (millis(750), 3));
         assert_eq!((one.latency().len(), one.phases()["run"].len()), (3, 1));
         assert!(one.latency().equivalent(one.latency().max(), 30_000_000));
+        assert_eq!((one.unanswered(), one.without_good()), (4, 5));
+        assert_eq!((one.good().len(), one.spent().len()), (2, 4));
+    }
+
+    #[test]
+    fn what_was_refused_is_no_good_answer_whatever_was_left_out() {
+        let millis = Duration::from_millis;
+        let mut tally = Tally::default();
+        tally.answered(millis(10), millis(10), 200);
+        tally.answered(millis(1), millis(1), 500);
+        assert_eq!(tally.corrected().len(), 2);
+        assert!(!tally.is_corrected());
+        let mut omitted = histogram();
+        record(&mut omitted, nanos(millis(5)));
+        tally.correct(omitted);
+        assert!(tally.is_corrected());
+        assert_eq!((tally.latency().len(), tally.corrected().len()), (2, 3));
+        let good = tally.good();
+        assert_eq!(good.len(), 2);
+        assert!(good.equivalent(good.min(), 5_000_000), "{}", good.min());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! judged against a document.
 //!
 //! A figure that could not be measured misses its threshold: a run in which nobody answered must not pass because nothing was slow.
+//! For the same reason a latency is judged over all calls that were due, and one without a good answer took longer than any other.
 
 use serde::Serialize;
 
@@ -77,6 +78,9 @@ pub struct Judged {
     pub condition: String,
     /// In milliseconds, per cent, calls a second or microseconds; nothing when it could not be measured.
     pub value: Option<f64>,
+    /// Why there is no value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     pub missed: bool,
 }
 
@@ -114,7 +118,7 @@ impl Threshold {
             };
             format!("{right:?} is no bound for {name}, expected {units}")
         })?;
-        if function.is_some() && matches!(figure, Figure::Cpu | Figure::Unsent) {
+        if function.is_some() && *figure == Figure::Cpu {
             return Err(format!("{name} is not known by function"));
         }
         Ok(Self {
@@ -158,8 +162,31 @@ impl Threshold {
         Judged {
             condition: self.text.clone(),
             value,
+            reason: value.is_none().then(|| self.reason(report)),
             missed,
         }
+    }
+
+    /// Why there is no value to judge.
+    fn reason(&self, report: Option<&Report>) -> String {
+        let known = FIGURES.iter().find(|(_, figure)| *figure == self.figure);
+        let name = known.map_or("it", |(name, _)| name);
+        let why = match report.map(|report| (report, report.due)) {
+            _ if self.figure == Figure::Cpu => "the server's process was not measured".into(),
+            None => "nothing of that name was called".into(),
+            Some((_, due)) if due.calls == 0 => "no call was sent".into(),
+            Some((_, due)) if self.figure == Figure::ErrorRate => {
+                format!("none of {} calls was sent", due.calls)
+            }
+            Some((report, due)) => {
+                let (without, calls) = (due.without_good_answer, due.calls);
+                match without == report.unanswered {
+                    true => format!("{without} of {calls} calls were not answered"),
+                    false => format!("{without} of {calls} calls had no good answer"),
+                }
+            }
+        };
+        format!("{name} is not known: {why}")
     }
 }
 
@@ -190,15 +217,15 @@ impl Figure {
     }
 
     fn of(self, report: &Report) -> Option<f64> {
-        let latency = (report.calls > 0).then_some(&report.latency_ms);
+        let latency = &report.due.latency_ms;
         match self {
-            Figure::P50 => latency.map(|l| l.p50),
-            Figure::P90 => latency.map(|l| l.p90),
-            Figure::P95 => latency.map(|l| l.p95),
-            Figure::P99 => latency.map(|l| l.p99),
-            Figure::P99_9 => latency.map(|l| l.p99_9),
-            Figure::Max => latency.map(|l| l.max),
-            Figure::Mean => latency.map(|l| l.mean),
+            Figure::P50 => latency.p50,
+            Figure::P90 => latency.p90,
+            Figure::P95 => latency.p95,
+            Figure::P99 => latency.p99,
+            Figure::P99_9 => latency.p99_9,
+            Figure::Max => latency.max,
+            Figure::Mean => latency.mean,
             Figure::ErrorRate => report.error_rate().map(|rate| rate * 100.0),
             Figure::Errors => Some(report.errors() as f64),
             Figure::Unsent => Some(report.unsent as f64),
@@ -222,25 +249,97 @@ mod tests {
     #[test]
     fn conditions_are_judged_by_the_figures_of_the_document() {
         let document = document::example();
-        let p99 = document.total.latency_ms.p99;
+        let p90 = document.total.due.latency_ms.p90.expect("known");
         for (text, missed) in [
-            (format!("p99>{}ms", p99 + 1.0), false),
-            (format!("p99 > {}ms", p99 - 1.0), true),
-            (format!("p99>={p99}ms"), true),
-            (format!("p99<={}s", p99 / 1e3 + 1.0), true),
+            (format!("p90>{}ms", p90 + 1.0), false),
+            (format!("p90 > {}ms", p90 - 1.0), true),
+            (format!("p90>={p90}ms"), true),
+            (format!("p90<={}s", p90 / 1e3 + 1.0), true),
             ("errors>0".into(), true),
             ("error_rate>50%".into(), false),
             ("throughput<1/s".into(), false),
             ("calls<1000000".into(), true),
             ("cpu>1ms".into(), false),
             ("unsent>=1".into(), true),
+            ("hello-two:unsent>0".into(), false),
         ] {
             assert_eq!(judged(&text).missed, missed, "{text}");
         }
-        assert_eq!(judged("max>1us").value, Some(document.total.latency_ms.max));
-        let one = &document.functions[1];
-        let text = format!("{}:mean>0us", one.name);
-        assert_eq!(judged(&text).value, Some(one.report.latency_ms.mean));
+        let one = &document.functions[0];
+        let text = format!("{}:p50>0us", one.name);
+        assert_eq!(judged(&text).value, one.report.due.latency_ms.p50);
+        assert_eq!(judged(&text).reason, None);
+    }
+
+    /// A run of so many calls that were answered, timed out, and were not sent.
+    fn document_of(answered: usize, timeouts: usize, unsent: usize) -> Document {
+        use crate::load::connection::Failure;
+        use std::time::Duration;
+        let mut tally = crate::load::tally::Tally::default();
+        let took = Duration::from_millis(100);
+        (0..answered).for_each(|_| tally.answered(took, took, 200));
+        (0..timeouts).for_each(|_| tally.failed(Failure::Timeout, took));
+        tally.finish(Duration::from_secs(10), unsent);
+        let mut document = document::example();
+        document.total = Report::of(&tally);
+        document
+    }
+
+    #[test]
+    fn a_call_without_an_answer_is_slower_than_any_bound() {
+        let judge = |text: &str, document: &Document| {
+            let judged = Threshold::parse(text).expect(text).judge(document);
+            (judged.missed, judged.reason)
+        };
+        let slow = document_of(64, 15, 0);
+        let because = |text: &str| (true, Some(text.to_owned()));
+        for (figure, why) in [
+            ("p99", "p99 is not known: 15 of 79 calls were not answered"),
+            ("max", "max is not known: 15 of 79 calls were not answered"),
+            (
+                "mean",
+                "mean is not known: 15 of 79 calls were not answered",
+            ),
+        ] {
+            for comparison in [">140ms", "<1ms"] {
+                let text = format!("{figure}{comparison}");
+                assert_eq!(judge(&text, &slow), because(why), "{text}");
+            }
+        }
+        assert_eq!(judge("p50>140ms", &slow), (false, None));
+        let late = document_of(14, 0, 985);
+        let why = "p50 is not known: 985 of 999 calls were not answered";
+        assert_eq!(judge("p50>10s", &late), because(why));
+        // One of its answers was an error, none is missing.
+        let why = "max is not known: 1 of 300 calls had no good answer";
+        assert_eq!(
+            judge("hello-one:max>1s", &document::example()),
+            because(why)
+        );
+        let why = "error_rate is not known: none of 7 calls was sent";
+        assert_eq!(judge("error_rate>1%", &document_of(0, 0, 7)), because(why));
+    }
+
+    #[test]
+    fn a_closed_loop_is_judged_with_what_it_left_out() {
+        use std::time::Duration;
+        let mut tally = crate::load::tally::Tally::default();
+        for n in 0..1_000 {
+            let took = Duration::from_millis(if n == 500 { 1_000 } else { 1 });
+            tally.answered(took, took, 200);
+        }
+        let mut document = document::example();
+        document.total = Report::of(&tally);
+        let threshold = Threshold::parse("p99>100ms").expect("good");
+        assert!(!threshold.judge(&document).missed, "as measured");
+        let mut one = [tally];
+        crate::load::omission::correct(&mut one);
+        document.total = Report::of(&one[0]);
+        let judged = threshold.judge(&document);
+        assert!(judged.missed, "{judged:?}");
+        assert_eq!(judged.value, Some(document.total.latency_ms.p99));
+        let measured = document.total.uncorrected_latency_ms.expect("kept");
+        assert!(measured.p99 < 2.0 && document.total.latency_ms.p99 > 900.0);
     }
 
     #[test]
@@ -251,6 +350,7 @@ mod tests {
         for text in ["p50>1s", "error_rate>5%", "cpu>1ms", "nobody:p50>1s"] {
             let judged = Threshold::parse(text).expect(text).judge(&document);
             assert_eq!((judged.value, judged.missed), (None, true), "{text}");
+            assert!(judged.reason.is_some_and(|r| r.contains("is not known: ")));
         }
         let none = Threshold::parse("calls<1").expect("good").judge(&document);
         assert_eq!((none.value, none.missed), (Some(0.0), true));

@@ -23,6 +23,77 @@ name = \"bench-b\"
 payload = '{\"n\": 1}'
 ";
 
+/// Its exit code, and what it said on both streams.
+async fn bench(server: &Server, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
+    without_settings(&mut command)
+        .env("HEARTH_STATE_DIR", server.state().path())
+        .stdin(Stdio::null())
+        .arg("bench")
+        .args(arguments);
+    let said = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let said = said.await.unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (said.status.code(), text(said.stdout), text(said.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_exit_code_says_what_came_of_a_bench() {
+    let server = Server::start(&[("pool.stem_min", "1"), ("pool.stem_max", "1")]);
+    let quick = "def handler(event, context): return event";
+    server.deploy("bench-quick", quick, json!({})).await;
+    let slow = "import time\ndef handler(event, context): time.sleep(5)";
+    server.deploy("bench-slow", slow, json!({})).await;
+
+    // A closed loop: its thresholds are judged with what it left out, and what it measured is there too.
+    let closed = [
+        "--json",
+        "-f",
+        "bench-quick",
+        "--calls",
+        "50",
+        "--warm-up",
+        "200ms",
+    ];
+    let held = ["--fail-if", "calls<50", "--fail-if", "p50>60s"];
+    let (code, out, err) = bench(&server, &[&closed[..], &held].concat()).await;
+    assert_eq!(code, Some(0), "{out}{err}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["load"]["arrivals"], "closed");
+    let total = &report["total"];
+    assert_eq!(
+        (&total["calls"], &total["unanswered"]),
+        (&json!(50), &json!(0))
+    );
+    assert!(total["uncorrected_latency_ms"]["p50"].as_f64().unwrap() > 0.0);
+    let judged = &report["thresholds"][1];
+    assert_eq!(judged["value"], total["latency_ms"]["p50"]);
+
+    let missed = ["--fail-if", "calls<51"];
+    let (code, out, err) = bench(&server, &[&closed[..], &missed].concat()).await;
+    assert_eq!(code, Some(99), "{out}{err}");
+    assert!(err.contains("threshold_missed"), "{err}");
+
+    // What is no result has another code, whatever its thresholds say.
+    let nobody = ["-f", "bench-nobody", "--fail-if", "calls<51"];
+    let (code, out, err) = bench(&server, &nobody).await;
+    assert_eq!(code, Some(1), "{out}{err}");
+    let silent = [
+        "-f",
+        "bench-slow",
+        "--calls",
+        "2",
+        "--warm-up",
+        "0s",
+        "--timeout",
+        "100ms",
+    ];
+    let (code, out, err) = bench(&server, &silent).await;
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.contains("no call was answered"), "{err}");
+    assert!(out.contains("2 of 2 were not"), "{out}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bench_counts_what_the_server_counts() {
     let server = Server::start(&[("pool.stem_min", "1"), ("pool.stem_max", "1")]);
@@ -34,23 +105,17 @@ async fn a_bench_counts_what_the_server_counts() {
     let beside = |name: &str| directory.path().join(name);
     std::fs::write(beside("mix.toml"), MIX).unwrap();
 
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
-    without_settings(&mut command)
-        .env("HEARTH_STATE_DIR", server.state().path())
-        .stdin(Stdio::null())
-        .arg("bench")
-        .arg(beside("mix.toml"))
-        .arg("--html")
-        .arg(beside("report.html"))
-        .arg("--json-file")
-        .arg(beside("report.json"));
-    let said = tokio::task::spawn_blocking(move || command.output().unwrap());
-    let said = said.await.unwrap();
-    let (out, err) = (
-        String::from_utf8_lossy(&said.stdout),
-        String::from_utf8_lossy(&said.stderr),
-    );
-    assert_eq!(said.status.code(), Some(0), "{out}{err}");
+    let mix = beside("mix.toml");
+    let (html, json_file) = (beside("report.html"), beside("report.json"));
+    let arguments = [
+        &mix,
+        "--html".as_ref(),
+        &html,
+        "--json-file".as_ref(),
+        &json_file,
+    ];
+    let (code, out, err) = bench(&server, &arguments.map(|a| a.to_str().unwrap())).await;
+    assert_eq!(code, Some(0), "{out}{err}");
 
     let report: Value =
         serde_json::from_slice(&std::fs::read(beside("report.json")).unwrap()).unwrap();

@@ -68,7 +68,10 @@ async fn the_table_the_json_and_the_page_say_the_same() {
             .as_f64()
             .is_some_and(|us| us > 0.0)
     );
-    assert!(json["corrected_latency_ms"]["p50"].is_f64());
+    let total = &json["total"];
+    assert!(total["uncorrected_latency_ms"]["p50"].is_f64());
+    assert_eq!(total["unanswered"], 0);
+    assert_eq!(total["due"]["latency_ms"], total["latency_ms"]);
 
     let table = out.text();
     let p50 = json["total"]["latency_ms"]["p50"]
@@ -88,17 +91,45 @@ async fn the_table_the_json_and_the_page_say_the_same() {
 async fn a_missed_threshold_is_a_failure() {
     let server = Server::start(|_, _| scripted::json(500, &json!({}))).await;
     let (mut output, out, _) = captured::output(true);
-    let args = args(20, &["error_rate>1%", "one:errors>0", "max>3600s"]);
+    let args = args(20, &["error_rate>1%", "one:errors>0", "calls<1"]);
     let error = run(args, &global(&server), &mut output)
         .await
         .expect_err("missed");
     assert_eq!(
         (error.to_string().as_str(), error.exit_code()),
-        ("2 thresholds were missed", 1)
+        ("2 thresholds were missed", 99)
     );
     let json: Value = serde_json::from_str(&out.text()).expect("one document");
     assert_eq!(json["thresholds"][0]["value"], 100.0);
     assert_eq!(json["thresholds"][2]["missed"], false);
+}
+
+#[tokio::test]
+async fn a_run_without_answers_is_a_failure_whatever_its_thresholds() {
+    let server = Server::start(|_, _| scripted::json(200, &json!({}))).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let nobody = listener.local_addr().expect("bound");
+    drop(listener);
+    for fail_if in [&[][..], &["errors<1"], &["p50>10s"]] {
+        let mut args = args(3, fail_if);
+        args.warm_up = Some("0s".into());
+        let mut global = global(&server);
+        global.url = Some(format!("http://{nobody}"));
+        let (mut output, out, _) = captured::output(false);
+        let error = run(args, &global, &mut output).await.expect_err("silence");
+        assert_eq!(
+            (error.to_string().as_str(), error.exit_code()),
+            ("no call was answered", 1)
+        );
+        let table = out.text();
+        assert!(table.contains("NOT ANSWERED"), "{table}");
+        let note = "latencies are of the 0 calls that were answered; 3 of 3 were not";
+        assert!(table.contains(note), "{table}");
+        if fail_if == ["p50>10s"] {
+            let why = "missed: fail if p50>10s (p50 is not known: 3 of 3 calls were not answered)";
+            assert!(table.contains(why), "{table}");
+        }
+    }
 }
 
 #[tokio::test]
