@@ -15,63 +15,121 @@
 mod allocations;
 mod calls;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use hearth::cli::serve;
 use hearth::config::load::{self, Sources};
 
-/// A call allocates no more often than this: 10 times when this was written, for the heads, the bodies and the line it prints.
-const ALLOCATIONS_MAX: f64 = 13.0;
-/// A call makes no more system calls than this; it was 7 to 9. How often threads wake each other is chance, so there is room.
-const CALLS_MAX: f64 = 14.0;
+/// A function, and what a call of it may take at most.
+struct Case {
+    name: &'static str,
+    code: &'static str,
+    allocations_max: f64,
+    calls_max: f64,
+}
+
+/// Each is what was measured, and what a loaded machine adds to it: there a line comes by itself more often, and not together with others.
+const CASES: [Case; 2] = [
+    Case {
+        name: "silent",
+        code: "def handler(event, context):\n    return event\n",
+        allocations_max: 11.5,
+        calls_max: 8.5,
+    },
+    // Its line is read, cut and kept.
+    Case {
+        name: "printing",
+        code: "def handler(event, context):\n    print('called')\n    return event\n",
+        allocations_max: 14.0,
+        calls_max: 10.5,
+    },
+];
+/// No call can do with fewer: it is read and sent on, and its answer is, too. Fewer would be that they were not counted.
+const CALLS_MIN: f64 = 4.0;
+/// Load only adds. What is too much is counted again so many times, and is too much if it is each time.
+const TRIES: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_warm_call_takes_so_much_and_no_more() {
     let server = Server::start();
-    server.deploy("counted", "def handler(event, context): return event");
-    // The worker is there, every path was taken, every table has grown.
-    server.load("counted", 500);
-
-    let allocations = per_call(|calls| {
-        let before = allocations::so_far();
-        server.load("counted", calls);
-        (allocations::so_far() - before) as f64
-    });
-    eprintln!("{allocations:.1} allocations per warm call");
-    assert!(
-        (1.0..=ALLOCATIONS_MAX).contains(&allocations),
-        "{allocations:.1} allocations per warm call, at most {ALLOCATIONS_MAX}"
-    );
-
-    let mut never = Vec::new();
-    let calls = per_call(|calls| {
-        let counted = calls::during(|| server.load("counted", calls));
-        never = counted
-            .keys()
-            .filter(|name| NEVER.contains(&name.as_str()))
-            .cloned()
-            .collect();
-        counted.values().sum::<u64>() as f64
-    });
-    eprintln!("{calls:.1} system calls per warm call");
-    assert!(
-        (4.0..=CALLS_MAX).contains(&calls),
-        "{calls:.1} system calls per warm call, at most {CALLS_MAX}"
-    );
-    assert_eq!(never, [""; 0], "a warm call starts nothing");
+    for case in &CASES {
+        server.deploy(case.name, case.code);
+        // The worker is there, every path was taken, every table has grown.
+        server.load(case.name, 500);
+        allocations(&server, case);
+        calls(&server, case);
+    }
     server.stop();
+}
+
+fn allocations(server: &Server, case: &Case) {
+    let Case { name, .. } = case;
+    let most = case.allocations_max;
+    let counted = least(most, || {
+        per_call(|calls| {
+            let before = allocations::so_far();
+            server.load(name, calls);
+            (allocations::so_far() - before) as f64
+        })
+    });
+    eprintln!("{name}: {counted:.1} allocations per warm call");
+    assert!(
+        (1.0..=most).contains(&counted),
+        "{name}: {counted:.1} allocations per warm call, at most {most}"
+    );
+}
+
+fn calls(server: &Server, case: &Case) {
+    let Case { name, .. } = case;
+    let most = case.calls_max;
+    // Of the longer run, which is the last.
+    let mut by_name = BTreeMap::new();
+    let counted = least(most, || {
+        per_call(|calls| {
+            by_name = calls::during(|| server.load(name, calls));
+            by_name.values().sum::<u64>() as f64
+        })
+    });
+    eprintln!("{name}: {counted:.1} system calls per warm call");
+    assert!(
+        (CALLS_MIN..=most).contains(&counted),
+        "{name}: {counted:.1} system calls per warm call, {CALLS_MIN} to {most}; of the last {MANY} {by_name:?}"
+    );
+    let of = |names: &[&str]| -> u64 { names.iter().filter_map(|name| by_name.get(*name)).sum() };
+    assert_eq!(of(&NEVER), 0, "a warm call starts nothing: {by_name:?}");
+    let threads = of(&THREADS);
+    assert!(
+        threads <= THREADS_MAX,
+        "a warm call starts no thread: {by_name:?}"
+    );
 }
 
 /// System calls that no warm call has a reason for.
 const NEVER: [&str; 6] = ["execve", "fork", "vfork", "fsync", "fdatasync", "mount"];
+/// Nor for these; but who looks after things in the meantime blocks a thread now and then, and one that rested for a while is gone.
+const THREADS: [&str; 2] = ["clone", "clone3"];
+const THREADS_MAX: u64 = MANY as u64 / 100;
+const FEW: usize = 200;
+const MANY: usize = 1_200;
+
+/// The first count that is not too much, or the least.
+fn least(most: f64, mut count: impl FnMut() -> f64) -> f64 {
+    let mut least = f64::INFINITY;
+    for _ in 0..TRIES {
+        least = least.min(count());
+        if least <= most {
+            break;
+        }
+    }
+    least
+}
 
 /// What one call takes of what so many take.
-fn per_call(of: impl FnMut(usize) -> f64) -> f64 {
-    const FEW: usize = 200;
-    const MANY: usize = 1_200;
-    let mut of = of;
+fn per_call(mut of: impl FnMut(usize) -> f64) -> f64 {
     let few = of(FEW);
     (of(MANY) - few) / (MANY - FEW) as f64
 }
@@ -105,8 +163,15 @@ impl Server {
             flags: settings,
         })
         .unwrap();
+        // As the program does it: more threads wake each other, and make calls of the system for it.
+        let threads = config.server.threads.unwrap_or_else(serve::usual_threads);
         let running = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
+            let mut runtime = match threads {
+                1 => tokio::runtime::Builder::new_current_thread(),
+                _ => tokio::runtime::Builder::new_multi_thread(),
+            };
+            let runtime = runtime
+                .worker_threads(threads)
                 .enable_all()
                 .build()
                 .unwrap();
