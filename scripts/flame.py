@@ -15,6 +15,13 @@ from xml.sax.saxutils import escape
 WIDTH, ROW, LEAST = 1600, 16, 0.4  # pixels; a narrower frame is not drawn
 
 
+# Where a whole stack begins: a thread of libc's, the program, or the kernel's half of a new thread.
+OUTERMOST = {
+    *("_start", "__libc_start_main", "__libc_start_call_main", "main", "start_thread"),
+    *("clone", "__clone", "clone3", "__clone3", "ret_from_fork", "ret_from_fork_asm"),
+}
+
+
 def short(name):
     """A symbol as a person reads it: no offset, no hash, no generics."""
     name = re.sub(r"\+0x[0-9a-f]+$", "", name.strip())
@@ -29,6 +36,17 @@ def short(name):
     return name.replace(";", ",") or "?"
 
 
+def whole(head, frames):
+    """A stack as a line, from the outermost frame in. One that was not unwound to its beginning says so, lest its frames look like one's that
+    others are called by."""
+    frames = frames[::-1]
+    while frames and frames[0] == "[unknown]":
+        del frames[0]
+    if not frames or frames[0] not in OUTERMOST:
+        frames.insert(0, "(cut off)")
+    return ";".join([head] + frames)
+
+
 def fold(lines):
     """One sample is a head, its frames from the innermost out, and an empty line."""
     stacks, head, frames = Counter(), None, []
@@ -36,7 +54,7 @@ def fold(lines):
         line = line.rstrip("\n")
         if not line:
             if head is not None and frames:
-                stacks[";".join([head] + frames[::-1])] += 1
+                stacks[whole(head, frames)] += 1
             head, frames = None, []
         elif head is None:
             head = re.sub(r"\s+\d+(/\d+)?\s.*$", "", line.strip())
@@ -45,7 +63,7 @@ def fold(lines):
             if match:
                 frames.append(short(match.group(1)))
     if head is not None and frames:
-        stacks[";".join([head] + frames[::-1])] += 1
+        stacks[whole(head, frames)] += 1
     return stacks
 
 

@@ -11,6 +11,8 @@ use hearth::config::raw::{DEFAULTS, Values};
 mod dashboards;
 #[path = "tidy/fences.rs"]
 mod fences;
+#[path = "tidy/flame.rs"]
+mod flame;
 #[path = "tidy/layers.rs"]
 mod layers;
 #[path = "tidy/metrics.rs"]
