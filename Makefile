@@ -15,7 +15,7 @@ export PORT PROFILE DRY_RUN
 help: ## this list
 	@echo "Hearth: a self-hosted serverless function platform."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  DRY_RUN=1 shows the steps of 'make up' and does none; PORT=9000 listens elsewhere."
 
@@ -63,6 +63,10 @@ bench: ## what a call costs, beside what it could cost at best
 .PHONY: flame
 flame: ## flame graph of the warm path under load: target/flame.svg
 	@scripts/flame.sh
+
+.PHONY: instructions
+instructions: ## how many instructions a warm call takes, and whose
+	@scripts/instructions.sh
 
 .PHONY: clean-state
 clean-state: ## stop, and forget deployed functions, keys and logs
