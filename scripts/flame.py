@@ -26,13 +26,11 @@ def short(name):
     """A symbol as a person reads it: no offset, no hash, no generics."""
     name = re.sub(r"\+0x[0-9a-f]+$", "", name.strip())
     name = re.sub(r"::h[0-9a-f]{16}$", "", name)
-    while True:
-        # Whose method it is stays, of which trait does not.
-        less = re.sub(r"<([^<>]*) as [^<>]*>", r"\1", name)
-        less = re.sub(r"<[^<>]*>", "", less)
-        if less == name:
-            break
+    # Whose method it is stays, of which trait does not; what is inside of others comes first.
+    rules = ((r"<([^<>]*) as [^<>]*>", r"\1"), (r"(?<![\w:>])<([^<>]*)>(?=::)", r"\1"), (r"<[^<>]*>", ""))
+    while (less := next((less for rule, to in rules if (less := re.sub(rule, to, name)) != name), None)) is not None:
         name = less
+    name = name.replace("::::", "::")
     return name.replace(";", ",") or "?"
 
 

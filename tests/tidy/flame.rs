@@ -13,15 +13,15 @@ fn flame(what: &str, given: &str) -> (bool, String) {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
+        .expect("python3 is installed; scripts/setup.sh sees to it");
     // Less than a pipe holds, so that nobody waits for the other.
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(given.as_bytes()).unwrap();
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(given.as_bytes()).expect("it reads");
     drop(stdin);
-    let output = child.wait_with_output().unwrap();
+    let output = child.wait_with_output().expect("it ends");
     (
         output.status.success(),
-        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stdout).expect("text"),
     )
 }
 
