@@ -107,14 +107,9 @@ async fn a_bench_counts_what_the_server_counts() {
 
     let mix = beside("mix.toml");
     let (html, json_file) = (beside("report.html"), beside("report.json"));
-    let arguments = [
-        &mix,
-        "--html".as_ref(),
-        &html,
-        "--json-file".as_ref(),
-        &json_file,
-    ];
-    let (code, out, err) = bench(&server, &arguments.map(|a| a.to_str().unwrap())).await;
+    let [mix, html, json_file] = [&mix, &html, &json_file].map(|path| path.to_str().unwrap());
+    let arguments = [mix, "--html", html, "--json-file", json_file];
+    let (code, out, err) = bench(&server, &arguments).await;
     assert_eq!(code, Some(0), "{out}{err}");
 
     let report: Value =
