@@ -42,7 +42,8 @@ clean_up() {
     trap - EXIT
     trap '' INT TERM
     set +e
-    [ -z "$bringing" ] || kill -- "-$bringing"
+    # By session: `timeout` makes groups of its own.
+    [ -z "$bringing" ] || pkill -TERM -s "$bringing"
     {
         HEARTH_STATE_DIR=$work/state scripts/instance.sh stop || status=1
         as_root rm -f "$work/state/instance"
@@ -87,7 +88,7 @@ free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1
 
 scripts/setup.sh "$work/engine.record"
 hearths_containers | cut -d " " -f 1 >"$work/before"
-# The suites' tools come over the network while the compiler has the processors. In a group of its own, to be stopped as one.
+# The suites' tools come over the network while the compiler has the processors. In a session of its own, to be stopped as one.
 setsid tests/tools.sh aws openapi dashboard >"$work/tools.log" 2>&1 &
 bringing=$!
 scripts/shims.sh

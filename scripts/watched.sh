@@ -16,6 +16,8 @@ export HEARTH_STATE_DIR=$work/state
 target=${CARGO_TARGET_DIR:-target}
 case $PROFILE in dev) program=$target/debug/hearth ;; *) program=$target/$PROFILE/hearth ;; esac
 pid=
+# What was started: the server, or sudo with it.
+begun=
 
 gone() { ! as_root kill -0 "$pid"; }
 
@@ -25,7 +27,7 @@ end_watched() {
     trap '' INT TERM
     set +e
     # It may have been started a moment ago, and not found yet.
-    [ -n "$pid" ] || announced 2>/dev/null
+    [ -n "$pid" ] || announced 2>/dev/null || pid=$begun
     if [ -n "$pid" ]; then
         as_root kill -TERM "$pid"
         wait_for 60 gone || { echo "error: the server (pid $pid) does not end" >&2; status=1; }
@@ -54,9 +56,16 @@ ready() { "$program" list; }
 start_watched() {
     local name=$1
     shift
-    as_root env HEARTH_STATE_DIR="$HEARTH_STATE_DIR" "$@" "$program" serve --config config/bench.toml \
+    local root=() settings
+    [ "$(id -u)" = 0 ] || root=(sudo -n)
+    "${root[@]}" env HEARTH_STATE_DIR="$HEARTH_STATE_DIR" "$@" "$program" serve --config config/bench.toml \
         --runtimes runtimes --listen 127.0.0.1:0 >"$work/log" 2>&1 &
+    begun=$!
     wait_for 120 announced || die "hearth did not start: $(cat "$work/log")"
+    # The state directory is root's, so who calls needs what is in it.
+    wait_for 60 as_root test -s "$HEARTH_STATE_DIR/admin.key" || die "hearth made no key: $(cat "$work/log")"
+    settings=$(as_root "$program" env --state-dir "$HEARTH_STATE_DIR")
+    eval "$settings"
     wait_for 900 ready || die "hearth did not become ready: $(cat "$work/log")"
     "$program" deploy "runtimes/$RUNTIME/template" --name "$name" --runtime "$RUNTIME" >/dev/null
 }

@@ -37,6 +37,8 @@ const IDLE_MAX: usize = 64;
 const IDLE_FOR: Duration = Duration::from_secs(30);
 /// Ten messages of a MiB, each character of them escaped.
 const ANSWER_MAX: usize = 64 * 1024 * 1024;
+/// Room that is taken at first for an answer that does not say how long it is: more than nearly all have.
+const UNANNOUNCED: usize = 2 * 1024 * 1024;
 /// Of an answer that no room was taken for.
 const SMALL_MAX: usize = 64 * 1024;
 /// What is told of an error.
@@ -168,9 +170,12 @@ impl Client {
                 return Err(too_long());
             }
             if let (Some(intake), true) = (&intake, size > most) {
-                let waited = intake.expect(all).await;
+                most = match announced {
+                    None if size <= UNANNOUNCED => UNANNOUNCED,
+                    _ => all,
+                };
+                let waited = intake.expect(most).await;
                 until += waited.map_err(|NoRoom| Refusal::NoRoom)?;
-                most = all;
                 if announced.is_some() {
                     read.reserve(all - read.len());
                 }
@@ -474,6 +479,38 @@ mod tests {
         let (client, _served) = service("200 OK", "", &large).await;
         let refused = client.ask(action()).await.expect_err("it is too long");
         assert!(refused.to_string().contains("too long"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_of_unknown_length_needs_no_more_room_than_most_have() {
+        let large = format!("{{\"Messages\": \"{}\"}}", "x".repeat(100 * 1024));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        // Its end is where the connection ends.
+        let said = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{large}");
+        task::spawn(task::Kind::Local, "queues", async move {
+            let (mut stream, _) = listener.accept().await.expect("a request");
+            let mut got = Vec::new();
+            while !got.ends_with(b"}") {
+                assert_ne!(stream.read_buf(&mut got).await.expect("reads"), 0);
+            }
+            stream.write_all(said.as_bytes()).await.expect("writes");
+        });
+        let client = Client::new(&settings(&format!("http://{address}"))).expect("an endpoint");
+        let (room, mapping) = (Room::new(256 * 1024 * 1024), MappingId::generate());
+        let part = || room.try_take_first(mapping).expect("there is room");
+        // Another batch of the same mapping is under way.
+        let _held = part();
+        let intake = Intake::new(part(), Duration::from_secs(3600));
+        let asking = client.ask(Action {
+            intake: Some(intake.clone()),
+            ..action()
+        });
+        let answer = tokio::select! {
+            answer = asking => answer,
+            () = intake.waits() => unreachable!("there is room for it"),
+        };
+        assert_eq!(answer.expect("an answer"), large);
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,30 +24,40 @@ pub(super) fn correct(by_function: &mut [Tally]) {
         .map(|(s, m)| s.len() as f64 * *m as f64)
         .sum::<f64>()
         / calls.max(1.0);
-    for (place, tally) in by_function.iter_mut().enumerate() {
-        let share = spent[place].len() as f64 / calls.max(1.0);
+    // How long calls kept others from being sent, and how many did.
+    let excess: Vec<_> = spent
+        .iter()
+        .zip(&expected)
+        .flat_map(|(spent, expected)| {
+            let recorded = spent.iter_recorded();
+            recorded.map(|value| {
+                let beyond = value.value_iterated_to().saturating_sub(*expected);
+                (beyond, value.count_at_value())
+            })
+        })
+        .filter(|(beyond, _)| *beyond > 0)
+        .collect();
+    for (spent, tally) in spent.iter().zip(by_function) {
+        let share = spent.len() as f64 / calls.max(1.0);
         let mut omitted = histogram();
         // What was not called once has no distance.
         if share > 0.0 {
             let distance = (mean / share).max(SHORTEST_NANOS) as u64;
-            for (spent, expected) in spent.iter().zip(&expected) {
-                add(&mut omitted, spent, *expected, distance);
+            for &(beyond, count) in &excess {
+                add(&mut omitted, beyond, count, distance);
             }
         }
         tally.correct(omitted);
     }
 }
 
-/// The calls, one in each distance, that calls of one function kept from being sent.
-fn add(omitted: &mut Histogram<u64>, spent: &Histogram<u64>, expected: u64, distance: u64) {
-    for value in spent.iter_recorded() {
-        let mut waited = value.value_iterated_to().saturating_sub(expected);
-        while waited >= distance {
-            omitted
-                .record_n(waited, value.count_at_value())
-                .expect("a histogram that grows takes every value");
-            waited -= distance;
-        }
+/// The calls, one in each distance, that so many calls kept from being sent.
+fn add(omitted: &mut Histogram<u64>, mut waited: u64, count: u64, distance: u64) {
+    while waited >= distance {
+        omitted
+            .record_n(waited, count)
+            .expect("a histogram that grows takes every value");
+        waited -= distance;
     }
 }
 

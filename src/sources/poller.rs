@@ -340,8 +340,15 @@ impl Poller {
                 }
                 None => {
                     let room = self.sources.room.clone();
+                    let mut plans = self.plan.clone();
                     let free = match messages.is_empty() {
-                        true => stop.run_until_cancelled(room.take_first(self.id)).await,
+                        // Who is disabled meanwhile asks nothing more.
+                        true => tokio::select! {
+                            biased;
+                            () = stop.cancelled() => None,
+                            _ = plans.wait_for(Option::is_none) => None,
+                            free = room.take_first(self.id) => Some(free),
+                        },
                         false => room.try_take_first(self.id),
                     };
                     let Some(free) = free else {

@@ -83,7 +83,12 @@ function mayBeCommon(file) {
   let folder = path.dirname(file);
   while (!isFile(path.join(folder, 'package.json')) && folder !== path.dirname(folder)) folder = path.dirname(folder);
   const said = path.join(folder, 'package.json');
-  return !isFile(said) || JSON.parse(fs.readFileSync(said, 'utf8')).type !== 'module';
+  try {
+    return !isFile(said) || JSON.parse(fs.readFileSync(said, 'utf8').replace(/^\uFEFF/, ''))?.type !== 'module';
+  } catch {
+    // `import` says what is wrong with it.
+    return false;
+  }
 }
 
 function isFile(file) {
