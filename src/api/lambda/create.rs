@@ -37,7 +37,6 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
     face.permit(&asked.caller, Do::CreateFunction, "CreateFunction", &named)?;
     let package = fields.one_of("PackageType", &["Zip", "Image"])?;
     let wish = Wish::read(&mut fields)?;
-    wish.held_to(&aws::Settings::default())?;
     let signing = signing::given(&mut fields)?;
     versions::by_number(&mut fields)?;
     if wish.role.is_none() {
@@ -62,6 +61,7 @@ pub(super) async fn create(face: &Lambda, mut asked: Asked) -> Result<Response<B
             "1 validation error detected: {fault}"
         )));
     }
+    wish.held_to(&aws::Settings::default())?;
     let publish = fields.flag("Publish")?;
     let is_image = package.as_deref() == Some("Image");
     let source_kms_key = origin.kms_key.clone();
