@@ -12,6 +12,8 @@ import zlib
 from collections import Counter
 from xml.sax.saxutils import escape
 
+from symbols import plain
+
 WIDTH, ROW, LEAST = 1600, 16, 0.4  # pixels; a narrower frame is not drawn
 
 
@@ -24,13 +26,7 @@ OUTERMOST = {
 
 def short(name):
     """A symbol as a person reads it: no offset, no hash, no generics."""
-    name = re.sub(r"\+0x[0-9a-f]+$", "", name.strip())
-    name = re.sub(r"::h[0-9a-f]{16}$", "", name)
-    # Whose method it is stays, of which trait does not; what is inside of others comes first.
-    rules = ((r"<([^<>]*) as [^<>]*>", r"\1"), (r"(?<![\w:>])<([^<>]*)>(?=::)", r"\1"), (r"<[^<>]*>", ""))
-    while (less := next((less for rule, to in rules if (less := re.sub(rule, to, name)) != name), None)) is not None:
-        name = less
-    name = name.replace("::::", "::")
+    name = plain(re.sub(r"\+0x[0-9a-f]+$", "", name.strip()))
     return name.replace(";", ",") or "?"
 
 

@@ -11,6 +11,8 @@ import re
 import sys
 from collections import Counter
 
+from symbols import plain
+
 LINE = re.compile(r"^\s*([\d,]+)\s+(\S.*?):(\S.*?)(?:\s+\[([^\]]*)\])?$")
 OURS = "hearth"
 # Functions in what the processor can do by itself and valgrind cannot: a real call takes far fewer.
@@ -26,16 +28,6 @@ def read(lines):
             count, path, function, program = found.groups()
             places[path, function, program or ""] += int(count.replace(",", ""))
     return places
-
-
-def plain(function):
-    """A symbol without hash, generics and the trait whose method it is."""
-    name = re.sub(r"::h[0-9a-f]{16}$", "", re.sub(r"'\d+$", "", function))
-    # Whose method it is stays, of which trait does not; what is inside of others comes first.
-    rules = ((r"<([^<>]*) as [^<>]*>", r"\1"), (r"(?<![\w:>])<([^<>]*)>(?=::)", r"\1"), (r"(?<!-)<[^<>]*>", ""))
-    while (less := next((less for rule, to in rules if (less := re.sub(rule, to, name)) != name), None)) is not None:
-        name = less
-    return name.replace("::::", "::")
 
 
 def owner(path, function, program):
