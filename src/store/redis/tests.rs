@@ -307,8 +307,9 @@ async fn changes_by_others_are_told_by_their_announcement() {
     let server = Server::start().await;
     // It never looks: what it knows it was told.
     let mine = server.store_with(PATIENCE, Duration::from_secs(3600));
-    let theirs = server.store().await;
+    // Before anything is waited for, in which it may begin to listen and say so.
     let mut changes = mine.changes();
+    let theirs = server.store().await;
     // It listens from now on.
     assert_eq!(told(&mut changes).await, Change::Anything);
     let f = function("f", &upload(&theirs, "code").await);
