@@ -367,9 +367,10 @@ impl Scheduler {
         for target in &targets {
             self.keep_network(target);
             self.provision(target);
-            packages.extend(target.function.packages().map(str::to_owned));
+            packages.extend(target.function.packages());
         }
-        self.pool.prepare(packages.into_iter().collect());
+        let packages = packages.into_iter().map(str::to_owned).collect();
+        self.pool.prepare(packages);
         self.changed();
     }
 

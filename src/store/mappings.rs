@@ -24,7 +24,7 @@ pub struct Unreadable {
 pub type Found = Result<Mapping, record::Fault>;
 
 pub(super) fn read(id: &str, value: &[u8]) -> Found {
-    record::decode(&format!("mapping {id}"), value)
+    record::decode(format_args!("mapping {id}"), value)
 }
 
 impl All {

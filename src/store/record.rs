@@ -1,5 +1,7 @@
 //! Values as every store keeps them: JSON in an envelope that says which shape it is. Pure.
 
+use std::fmt::Display;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -37,15 +39,58 @@ pub fn encode<T: Serialize>(value: T) -> Vec<u8> {
 }
 
 /// `what` names the value in an error.
-pub fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Fault> {
-    let unreadable = |source| Fault::Unreadable {
-        what: what.into(),
-        source,
-    };
-    let version: Version = serde_json::from_slice(bytes).map_err(unreadable)?;
-    if version.v > VALUE_FORMAT {
-        return Err(Fault::Newer { what: what.into() });
+pub fn decode<T: DeserializeOwned>(what: impl Display, bytes: &[u8]) -> Result<T, Fault> {
+    let newer = |v| v > VALUE_FORMAT;
+    match serde_json::from_slice::<Envelope<T>>(bytes) {
+        Ok(envelope) if !newer(envelope.v) => Ok(envelope.value),
+        Ok(_) => Err(Fault::Newer {
+            what: what.to_string(),
+        }),
+        // Looked at again only then: at the start there are very many.
+        Err(error) => match serde_json::from_slice::<Version>(bytes) {
+            Ok(version) if newer(version.v) => Err(Fault::Newer {
+                what: what.to_string(),
+            }),
+            _ => Err(Fault::Unreadable {
+                what: what.to_string(),
+                source: error,
+            }),
+        },
     }
-    let envelope: Envelope<T> = serde_json::from_slice(bytes).map_err(unreadable)?;
-    Ok(envelope.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_newer_version_wrote_is_told_from_what_is_broken() {
+        let decode = |bytes: &[u8]| decode::<u32>("a number", bytes);
+        assert_eq!(decode(&encode(5)).ok(), Some(5));
+        for newer in [
+            r#"{"v":2,"value":5}"#,
+            r#"{"v":2,"value":{"of":5}}"#,
+            r#"{"v":2}"#,
+        ] {
+            let read = decode(newer.as_bytes());
+            assert!(
+                matches!(&read, Err(Fault::Newer { what }) if what == "a number"),
+                "{newer}: {read:?}"
+            );
+        }
+        for broken in [
+            r#"{"v":1,"value":"x"}"#,
+            r#"{"v":1}"#,
+            r#"{"value":5}"#,
+            r#"{"v":2,"#,
+            "5",
+            "",
+        ] {
+            let read = decode(broken.as_bytes());
+            assert!(
+                matches!(&read, Err(Fault::Unreadable { what, .. }) if what == "a number"),
+                "{broken}: {read:?}"
+            );
+        }
+    }
 }

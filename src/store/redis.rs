@@ -26,6 +26,7 @@ mod signing;
 mod versions;
 mod watch;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::PathBuf;
@@ -37,7 +38,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use redis::{RedisError, Value, cmd};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -57,7 +57,7 @@ use crate::store::redis::leases::Leases;
 use crate::store::redis::mappings::MappingScripts;
 use crate::store::redis::place::Place;
 use crate::store::redis::pool::{Connection, Pool};
-use crate::store::redis::reading::Ask;
+use crate::store::redis::reading::{Ask, Values, decoded};
 use crate::store::redis::scripts::{Asked, Scripts};
 use crate::store::{Content, Error, Store, key, record};
 use crate::task;
@@ -67,8 +67,6 @@ use crate::telemetry::metrics;
 const FORMAT: u64 = 1;
 /// Connections at most, and so calls under way. More wait for one, within their deadline.
 const CONNECTIONS: usize = 16;
-/// Of so many at once when all are read: more would hold up whoever else asks Redis, and be in memory twice.
-const PAGE: usize = 500;
 /// Packages kept although no function uses them yet; the oldest goes when there are more.
 const UPLOADS_MAX: usize = 100;
 /// A package that has not become whole in this time never will.
@@ -359,42 +357,6 @@ impl Redis {
         }))
     }
 
-    /// Every value of a hash.
-    async fn values<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
-        let (values,): (Values,) = self.calls.read(&[Ask::new("HGETALL", of, &[])]).await?;
-        decoded(values, what)
-    }
-
-    /// The same a page at a time, for what there may be very many of. Not all of one moment: what changes meanwhile is told of afterwards, and
-    /// may be there as it was, as it is, or both.
-    async fn scanned<T: DeserializeOwned>(&self, of: &str, what: &str) -> Result<Vec<T>, Fault> {
-        let (most, mut all, mut cursor) = (PAGE.to_string(), Vec::new(), 0u64);
-        loop {
-            let from = cursor.to_string();
-            let ((next, page),): ((u64, Values),) = self
-                .calls
-                .read(&[Ask::new("HSCAN", of, &[&from, "COUNT", &most])])
-                .await?;
-            all.extend(decoded::<T>(page, what)?);
-            cursor = next;
-            if cursor == 0 {
-                return Ok(all);
-            }
-        }
-    }
-
-    /// One value of a hash.
-    async fn value<T: DeserializeOwned>(
-        &self,
-        of: &str,
-        id: &str,
-        what: &str,
-    ) -> Result<Option<T>, Fault> {
-        let (value,): (Option<Bytes>,) = self.calls.read(&[Ask::new("HGET", of, &[id])]).await?;
-        let decoded = value.map(|value| record::decode(&format!("{what} {id}"), &value));
-        Ok(decoded.transpose()?)
-    }
-
     async fn try_put_code(&self, sha256: &str, zip: Bytes) -> Result<(), Fault> {
         let (hash, bytes) = (sha256.to_owned(), zip.clone());
         let good = key::is_hash(sha256)
@@ -541,15 +503,6 @@ pub async fn look(options: &Options) -> Result<Content, Error> {
     look.await.map_err(unavailable("look"))
 }
 
-/// A hash.
-type Values = Vec<(String, Bytes)>;
-
-fn decoded<T: DeserializeOwned>(values: Values, what: &str) -> Result<Vec<T>, Fault> {
-    let values = values.into_iter();
-    let decoded = values.map(|(id, value)| Ok(record::decode(&format!("{what} {id}"), &value)?));
-    decoded.collect()
-}
-
 /// What every server says: one of them, or all nodes of a cluster.
 fn texts(info: Value) -> Vec<String> {
     match redis::from_redis_value::<String>(info.clone()) {
@@ -581,7 +534,8 @@ impl Store for Redis {
                 .scanned(key::FUNCTIONS, "function")
                 .await
                 .map_err(unavailable("list the functions"))?;
-            all.sort_by(|a, b| (&a.id, b.revision).cmp(&(&b.id, a.revision)));
+            // They are large, and this way each is moved once.
+            all.sort_by_cached_key(|f| (f.id.clone(), Reverse(f.revision)));
             all.dedup_by(|later, first| later.id == first.id);
             Ok(all)
         }

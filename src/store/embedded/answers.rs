@@ -239,7 +239,7 @@ impl<'t> Tables<'t> {
 
 fn read(table: &impl ReadableTable<Text, &'static [u8]>, id: &str) -> Result<Option<Known>, Fault> {
     let value = table.get(id).map_err(database_fault)?;
-    let known = value.map(|value| record::decode(&format!("answer {id}"), value.value()));
+    let known = value.map(|value| record::decode(format_args!("answer {id}"), value.value()));
     Ok(known.transpose()?)
 }
 

@@ -86,7 +86,7 @@ fn dead(
         let (at, id) = row.value();
         let value = known.get(id).map_err(database_fault)?;
         if let Some(value) = value {
-            let known: Known = record::decode(&format!("event {id}"), value.value())?;
+            let known: Known = record::decode(format_args!("event {id}"), value.value())?;
             let id = known.event.request_id;
             found.push((Place { at, id }, read(known)));
         }
@@ -106,7 +106,7 @@ fn dead_letter(database: &Database, id: &str) -> Result<Option<(Record, Bytes)>,
     ) else {
         return Ok(None);
     };
-    let known: Known = record::decode(&format!("event {id}"), value.value())?;
+    let known: Known = record::decode(format_args!("event {id}"), value.value())?;
     let there = dead.get((known.at, id)).map_err(database_fault)?;
     let payload = Bytes::copy_from_slice(payload.value());
     Ok(there.is_some().then(|| (read(known), payload)))

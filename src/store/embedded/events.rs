@@ -115,7 +115,7 @@ impl<'t> Tables<'t> {
 
     pub(super) fn known(&self, id: &str) -> Result<Option<Known>, Fault> {
         let value = self.known.get(id).map_err(database_fault)?;
-        let known = value.map(|value| record::decode(&format!("event {id}"), value.value()));
+        let known = value.map(|value| record::decode(format_args!("event {id}"), value.value()));
         Ok(known.transpose()?)
     }
 
@@ -346,7 +346,7 @@ fn stored(database: &Database, id: &str) -> Result<Option<Record>, Fault> {
     let transaction = database.begin_read().map_err(database_fault)?;
     let table = transaction.open_table(KNOWN).map_err(database_fault)?;
     let value = table.get(id).map_err(database_fault)?;
-    let known = value.map(|value| record::decode(&format!("event {id}"), value.value()));
+    let known = value.map(|value| record::decode(format_args!("event {id}"), value.value()));
     Ok(known.transpose()?.map(read))
 }
 
@@ -358,7 +358,7 @@ fn depth(database: &Database) -> Result<Depth, Fault> {
     let dead = transaction.open_table(DEAD).map_err(database_fault)?;
     let of = |id: &str| -> Result<Option<Known>, Fault> {
         let value = known.get(id).map_err(database_fault)?;
-        let known = value.map(|value| record::decode(&format!("event {id}"), value.value()));
+        let known = value.map(|value| record::decode(format_args!("event {id}"), value.value()));
         Ok(known.transpose()?)
     };
     let rows = due.range((now + 1, "")..).map_err(database_fault)?;

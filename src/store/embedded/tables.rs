@@ -99,7 +99,7 @@ pub(super) fn function(database: &Database, id: &FunctionId) -> Result<Option<Fu
     let transaction = database.begin_read().map_err(database_fault)?;
     let table = transaction.open_table(FUNCTIONS).map_err(database_fault)?;
     let value = table.get(id.as_str()).map_err(database_fault)?;
-    let decoded = value.map(|value| decode(&format!("function {id}"), value.value()));
+    let decoded = value.map(|value| decode(format_args!("function {id}"), value.value()));
     Ok(decoded.transpose()?)
 }
 
@@ -117,7 +117,10 @@ fn all<T: DeserializeOwned>(
     let mut found = Vec::new();
     for row in table.iter().map_err(database_fault)? {
         let (id, value) = row.map_err(database_fault)?;
-        found.push(decode(&format!("{what} {}", id.value()), value.value())?);
+        found.push(decode(
+            format_args!("{what} {}", id.value()),
+            value.value(),
+        )?);
     }
     Ok(found)
 }
@@ -237,7 +240,7 @@ impl<'t> Tables<'t> {
     fn function(&self, id: &str) -> Result<Option<Function>, Fault> {
         let stored = self.functions.get(id).map_err(database_fault)?;
         stored
-            .map(|value| decode(&format!("function {id}"), value.value()))
+            .map(|value| decode(format_args!("function {id}"), value.value()))
             .transpose()
             .map_err(Fault::Record)
     }

@@ -538,7 +538,7 @@ async fn scripts_that_redis_forgot_are_sent_again() {
 async fn more_functions_than_a_page_are_each_there_once_and_in_order() {
     let server = Server::start().await;
     let store = server.store().await;
-    let functions: Vec<_> = (0..3 * PAGE)
+    let functions: Vec<_> = (0..3 * reading::PAGE)
         .map(|n| function(&format!("f{n}"), "code"))
         .collect();
     let mut all = cmd("HSET");
@@ -552,6 +552,13 @@ async fn more_functions_than_a_page_are_each_there_once_and_in_order() {
     want.sort();
     let found = store.functions().await.expect("are listed");
     assert!(found.iter().map(|function| &function.id).eq(want));
+    // On whichever page something is that nobody can read.
+    server.ask::<u64>(&["HSET", key::FUNCTIONS, "x", "{"]).await;
+    let unreadable = cause(store.functions().await);
+    assert!(
+        unreadable.contains("function x is not readable"),
+        "{unreadable}"
+    );
 }
 
 #[tokio::test]

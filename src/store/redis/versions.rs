@@ -27,9 +27,9 @@ impl Redis {
         let Some(head) = head else {
             return Ok(None);
         };
-        let head: Head = record::decode(&format!("what is published of {id}"), &head)?;
+        let head: Head = record::decode(format_args!("what is published of {id}"), &head)?;
         let decoded = values.iter().map(|(number, value)| {
-            let version: Version = record::decode(&format!("version {number} of {id}"), value)?;
+            let version: Version = record::decode(format_args!("version {number} of {id}"), value)?;
             Ok((*number, Arc::new(version)))
         });
         let versions: Result<BTreeMap<_, _>, Fault> = decoded.collect();

@@ -31,7 +31,10 @@ pub(in crate::store::embedded) fn layers(database: &Database) -> Result<Vec<Vers
     for row in table.iter().map_err(database_fault)? {
         let (key, value) = row.map_err(database_fault)?;
         let (name, number) = key.value();
-        found.push(decode(&format!("layer {name}:{number}"), value.value())?);
+        found.push(decode(
+            format_args!("layer {name}:{number}"),
+            value.value(),
+        )?);
     }
     Ok(found)
 }
@@ -44,7 +47,7 @@ pub(in crate::store::embedded) fn layer(
     let table = transaction.open_table(LAYERS).map_err(database_fault)?;
     let value = table.get((id.name.as_str(), id.number));
     let value = value.map_err(database_fault)?;
-    let decoded = value.map(|value| decode(&format!("layer {id}"), value.value()));
+    let decoded = value.map(|value| decode(format_args!("layer {id}"), value.value()));
     Ok(decoded.transpose()?)
 }
 
@@ -101,7 +104,7 @@ impl Tables<'_> {
     fn layer(&self, id: &Id) -> Result<Option<Version>, Fault> {
         let stored = self.layers.get((id.name.as_str(), id.number));
         let stored = stored.map_err(database_fault)?;
-        let decoded = stored.map(|value| decode(&format!("layer {id}"), value.value()));
+        let decoded = stored.map(|value| decode(format_args!("layer {id}"), value.value()));
         Ok(decoded.transpose()?)
     }
 

@@ -40,13 +40,13 @@ pub(in crate::store::embedded) fn published(
     let Some(head) = heads.get(id.as_str()).map_err(database_fault)? else {
         return Ok(None);
     };
-    let head: Head = decode(&format!("what is published of {id}"), head.value())?;
+    let head: Head = decode(format_args!("what is published of {id}"), head.value())?;
     let mut versions = BTreeMap::new();
     let rows = table.range((id.as_str(), 0)..=(id.as_str(), u64::MAX));
     for row in rows.map_err(database_fault)? {
         let (key, value) = row.map_err(database_fault)?;
         let number = key.value().1;
-        let version: Version = decode(&format!("version {number} of {id}"), value.value())?;
+        let version: Version = decode(format_args!("version {number} of {id}"), value.value())?;
         versions.insert(number, Arc::new(version));
     }
     Ok(Some(Published { head, versions }))
@@ -107,7 +107,7 @@ impl Tables<'_> {
     fn head(&self, id: &FunctionId) -> Result<Option<Head>, Fault> {
         let stored = self.heads.get(id.as_str()).map_err(database_fault)?;
         let decoded =
-            stored.map(|value| decode(&format!("what is published of {id}"), value.value()));
+            stored.map(|value| decode(format_args!("what is published of {id}"), value.value()));
         Ok(decoded.transpose()?)
     }
 
