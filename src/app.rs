@@ -246,11 +246,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Apart from the functions: a revocation waits for nobody's deploy.
     let following = follow_keys(reader.store.clone(), keys.clone(), reader.store.changes());
     task::spawn(vital.clone(), "key follower", following);
-    task::spawn(
-        vital.clone(),
-        "tidy metrics",
-        rendered.clone().tidy_forever(),
-    );
     let forgetting = control.idempotency().clone().forget_forever();
     task::spawn(vital.clone(), "forget answers", forgetting);
     if config.watches_code_paths() {

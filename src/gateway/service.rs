@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -38,6 +38,7 @@ use crate::gateway::taking::{LARGE, Taken};
 use crate::gateway::{body, keys};
 use crate::queue::Queue;
 use crate::scheduler::Scheduler;
+use crate::telemetry::exposition::Format;
 use crate::telemetry::metrics::{self, Rendered};
 
 /// What keeps the process from being ready.
@@ -336,7 +337,7 @@ impl Gateway {
             }
             Route::Health => text(StatusCode::OK, "ok\n".into()),
             Route::Ready => self.ready(),
-            Route::Metrics => self.metrics(),
+            Route::Metrics => self.metrics(request.headers()),
             Route::Dashboard => self.page(&request),
             Route::Session => self.session(request, peer).await,
             Route::Function => self.function(request, peer).await,
@@ -410,14 +411,17 @@ impl Gateway {
         )
     }
 
-    fn metrics(&self) -> Response<Body> {
+    fn metrics(&self, headers: &HeaderMap) -> Response<Body> {
         metrics::concurrency(
             self.scheduler.under_way(),
             self.scheduler.concurrency_limit(),
         );
         metrics::process();
-        let mut response = text(StatusCode::OK, self.rendered.render(clock::now()));
-        let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+        let accept = headers.get_all(ACCEPT).iter();
+        let format = Format::wanted(accept.filter_map(|value| value.to_str().ok()));
+        let page = self.rendered.render(format, clock::now());
+        let mut response = Response::new(Body::Full(page.into()));
+        let format = HeaderValue::from_static(format.content_type());
         response.headers_mut().insert(CONTENT_TYPE, format);
         response
     }

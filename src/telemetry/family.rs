@@ -1,11 +1,9 @@
-//! Metrics of single functions. What the library keeps it keeps for ever; a function that was deleted is one whose series nobody holds any
+//! Metrics of single functions. What `recorder` keeps it keeps for ever; a function that was deleted is one whose series nobody holds any
 //! more, and some time later they are not shown any more, nor kept. Warm path: what a call adds to are atomics of its function's.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -118,110 +116,10 @@ fn longest_gone<S>(known: &BTreeMap<Arc<str>, Known<S>>, others: &str) -> Option
     longest.map(|(label, _)| label.clone())
 }
 
-/// How often a time was within which bounds. `N` counts: one for each bound, and one for what is beyond them.
-#[derive(Debug)]
-pub struct Buckets<const N: usize> {
-    counts: [AtomicU64; N],
-    /// An f64's bits.
-    sum: AtomicU64,
-}
-
-impl<const N: usize> Default for Buckets<N> {
-    fn default() -> Self {
-        Self {
-            counts: [const { AtomicU64::new(0) }; N],
-            sum: AtomicU64::new(0f64.to_bits()),
-        }
-    }
-}
-
-impl<const N: usize> Buckets<N> {
-    pub fn record(&self, took: Duration, bounds: &[f64]) {
-        debug_assert_eq!(bounds.len() + 1, N, "one more for what is beyond");
-        let seconds = took.as_secs_f64();
-        let at = bounds.partition_point(|bound| *bound < seconds);
-        self.counts[at].fetch_add(1, Ordering::Relaxed);
-        let add = |sum| Some((f64::from_bits(sum) + seconds).to_bits());
-        // It never refuses.
-        self.sum
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
-            .ok();
-    }
-}
-
-/// A page of metrics in Prometheus's text format.
-#[derive(Debug, Default)]
-pub struct Page(pub String);
-
-impl Page {
-    /// A family of counters; `all` is given what writes one, unless it is zero: those that never counted anything are none.
-    pub fn counters<const L: usize>(
-        &mut self,
-        name: &str,
-        labels: [&str; L],
-        help: &str,
-        all: impl FnOnce(&mut dyn FnMut([&str; L], &AtomicU64)),
-    ) {
-        self.begin(name, help, "counter");
-        all(&mut |values, count| {
-            let count = count.load(Ordering::Relaxed);
-            if count > 0 {
-                let labels = labelled(labels, values);
-                self.line(format_args!("{name}{{{labels}}} {count}"));
-            }
-        });
-        self.0.push('\n');
-    }
-
-    pub fn histograms<const L: usize, const N: usize>(
-        &mut self,
-        name: &str,
-        labels: [&str; L],
-        help: &str,
-        bounds: &[f64],
-        all: impl FnOnce(&mut dyn FnMut([&str; L], &Buckets<N>)),
-    ) {
-        self.begin(name, help, "histogram");
-        all(&mut |values, buckets| {
-            let labels = labelled(labels, values);
-            let mut count = 0;
-            for (at, each) in buckets.counts.iter().enumerate() {
-                count += each.load(Ordering::Relaxed);
-                match bounds.get(at) {
-                    Some(le) => self.line(format_args!(
-                        "{name}_bucket{{{labels},le=\"{le}\"}} {count}"
-                    )),
-                    None => self.line(format_args!(
-                        "{name}_bucket{{{labels},le=\"+Inf\"}} {count}"
-                    )),
-                }
-            }
-            let sum = f64::from_bits(buckets.sum.load(Ordering::Relaxed));
-            self.line(format_args!("{name}_sum{{{labels}}} {sum}"));
-            self.line(format_args!("{name}_count{{{labels}}} {count}"));
-        });
-        self.0.push('\n');
-    }
-
-    fn begin(&mut self, name: &str, help: &str, kind: &str) {
-        self.line(format_args!("# HELP {name} {help}"));
-        self.line(format_args!("# TYPE {name} {kind}"));
-    }
-
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        writeln!(self.0, "{line}").expect("a text takes all");
-    }
-}
-
-/// Values are names of functions, or this program's own words: nothing in them is to be escaped.
-fn labelled<const L: usize>(labels: [&str; L], values: [&str; L]) -> String {
-    let pairs = labels.iter().zip(values);
-    let pairs = pairs.map(|(label, value)| format!("{label}=\"{value}\""));
-    pairs.collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::clock;
 
@@ -284,35 +182,5 @@ mod tests {
         let slower = family.shown(begun);
         assert_eq!(&*family.of("h", "_").0, "h", "which is there");
         drop((slow, slower));
-    }
-
-    #[test]
-    fn a_page_is_what_is_scraped() {
-        let buckets = Buckets::<3>::default();
-        let bounds = [0.5, 1.0];
-        for millis in [100, 500, 700, 2_200] {
-            buckets.record(Duration::from_millis(millis), &bounds);
-        }
-        let mut page = Page::default();
-        page.counters("c_total", ["f", "k"], "Some.", |write| {
-            write(["x", "a"], &AtomicU64::new(2));
-            write(["x", "b"], &AtomicU64::new(0));
-        });
-        page.histograms("h_seconds", ["f"], "Times.", &bounds, |write| {
-            write(["x"], &buckets);
-        });
-        insta::assert_snapshot!(page.0, @r#"
-        # HELP c_total Some.
-        # TYPE c_total counter
-        c_total{f="x",k="a"} 2
-
-        # HELP h_seconds Times.
-        # TYPE h_seconds histogram
-        h_seconds_bucket{f="x",le="0.5"} 2
-        h_seconds_bucket{f="x",le="1"} 3
-        h_seconds_bucket{f="x",le="+Inf"} 4
-        h_seconds_sum{f="x"} 3.5
-        h_seconds_count{f="x"} 4
-        "#);
     }
 }

@@ -6,56 +6,41 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use metrics::{Counter, Histogram, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Histogram, HistogramFn, Unit};
 
 use crate::domain::fault::{Blame, Fault, Throttle};
 use crate::domain::invocation::{Phases, StartKind};
 use crate::domain::start::Cause;
-use crate::telemetry::family::{Buckets, Family, Held, Page};
+use crate::telemetry::exposition::{Format, Measured, MetricFamily};
+use crate::telemetry::family::{Family, Held};
+use crate::telemetry::histogram::Times;
+use crate::telemetry::recorder::Recorded;
 
 /// Functions with a label of their own; the ones after that share one, so that a scrape stays readable and bounded.
 const FUNCTION_LABELS: usize = 500;
 const OTHER: &str = "_other";
-/// Between two times that histograms are tidied.
-const TIDY: Duration = Duration::from_secs(5);
-
-/// Bucket bounds in seconds: from a warm call's tens of microseconds to the longest timeout.
-const BUCKETS: [f64; 20] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
-    5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
-];
 
 /// What `/metrics` is rendered from.
 #[derive(Debug, Clone)]
 pub struct Rendered {
-    recorded: PrometheusHandle,
+    recorded: Recorded,
     /// Of the families that are not among these.
     functions: [&'static str; 4],
 }
 
 impl Rendered {
-    pub fn render(&self, now: Instant) -> String {
-        let mut page = self.recorded.render();
-        page.push_str(&functions_page(self.functions, &FUNCTIONS.shown(now)));
-        page
-    }
-
-    /// Takes what histograms were given since the last time into their buckets: until then all of it is kept, and nobody may ever ask.
-    pub async fn tidy_forever(self) {
-        loop {
-            tokio::time::sleep(TIDY).await;
-            self.recorded.run_upkeep();
-        }
+    pub fn render(&self, format: Format, now: Instant) -> Vec<u8> {
+        let mut families = self.recorded.families();
+        families.extend(of_functions(self.functions, &FUNCTIONS.shown(now)));
+        format.write(&families)
     }
 }
 
 /// Installs the recorder and describes every metric.
 pub fn install() -> Result<Rendered, String> {
-    let recorded = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &BUCKETS)
-        .and_then(PrometheusBuilder::install_recorder)
-        .map_err(|error| error.to_string())?;
+    let recorded = Recorded::default();
+    metrics::set_global_recorder(recorded.clone()).map_err(|error| error.to_string())?;
+    metrics_process::Collector::default().describe();
     let functions = describe();
     Ok(Rendered {
         recorded,
@@ -63,7 +48,7 @@ pub fn install() -> Result<Rendered, String> {
     })
 }
 
-/// Also: what is said of the families that are written in `functions_page`, in their order.
+/// Also: what is said of the families that `of_functions` makes, in their order.
 fn describe() -> [&'static str; 4] {
     let counters = [
         (
@@ -328,8 +313,6 @@ impl Throttles {
     }
 }
 
-type Times = Buckets<{ BUCKETS.len() + 1 }>;
-
 const KINDS: [&str; 4] = ["warm", "stem", "cold", "none"];
 const OUTCOMES: [&str; 4] = ["ok", "client", "function", "platform"];
 
@@ -366,9 +349,11 @@ impl FunctionMeters {
         let series = &self.series;
         series.invocations[kind][outcome].fetch_add(1, Ordering::Relaxed);
         if let Some(seconds) = series.seconds.get(kind) {
-            seconds.get_or_init(Box::default).record(whole, &BUCKETS);
+            seconds
+                .get_or_init(Box::default)
+                .record(whole.as_secs_f64());
             let run = series.run.get_or_init(Box::default);
-            run.record(phases.run, &BUCKETS);
+            run.record(phases.run.as_secs_f64());
             // Only calls that waited: a histogram of zeros tells nothing and costs every warm call.
             if !phases.queue.is_zero() {
                 self.queue.record(phases.queue.as_secs_f64());
@@ -383,61 +368,72 @@ impl FunctionMeters {
     }
 }
 
+/// A family of single functions' metrics.
+struct Shown<const L: usize> {
+    family: MetricFamily,
+    labels: [&'static str; L],
+}
+
+impl<const L: usize> Shown<L> {
+    fn counters(name: &str, labels: [&'static str; L], help: &str) -> Self {
+        let family = MetricFamily::counters(name, help);
+        Self { family, labels }
+    }
+
+    fn histograms(name: &str, labels: [&'static str; L], help: &str) -> Self {
+        let family = MetricFamily::histograms(name, help);
+        Self { family, labels }
+    }
+
+    /// Unless it never counted anything.
+    fn count(&mut self, values: [&str; L], count: &AtomicU64) {
+        let count = count.load(Ordering::Relaxed);
+        if count > 0 {
+            self.add(values, Measured::Counter(count));
+        }
+    }
+
+    fn times(&mut self, values: [&str; L], times: &OnceLock<Box<Times>>) {
+        if let Some(times) = times.get() {
+            self.add(values, Measured::Histogram(times.shown()));
+        }
+    }
+
+    fn add(&mut self, values: [&str; L], measured: Measured) {
+        let labels = self.labels.into_iter().zip(values);
+        self.family.add(labels, measured);
+    }
+}
+
 /// What is shown of single functions: of `all` that are known. `help` is what `describe` says.
-fn functions_page(help: [&str; 4], all: &[(Arc<str>, Arc<Series>)]) -> String {
+fn of_functions(help: [&str; 4], all: &[(Arc<str>, Arc<Series>)]) -> [MetricFamily; 4] {
     let [calls, throttles, whole, run] = help;
-    let mut page = Page::default();
-    page.counters(
+    let mut calls = Shown::counters(
         "hearth_invocations_total",
         ["function", "start", "outcome"],
         calls,
-        |write| {
-            for (function, series) in all {
-                for (kind, outcomes) in KINDS.iter().zip(&series.invocations) {
-                    for (outcome, count) in OUTCOMES.iter().zip(outcomes) {
-                        write([function, kind, outcome], count);
-                    }
-                }
-            }
-        },
     );
-    page.counters(
-        "hearth_throttles_total",
-        ["function", "reason"],
-        throttles,
-        |write| {
-            for (function, series) in all {
-                for reason in Throttle::ALL {
-                    if let Some(count) = series.throttles.by(reason) {
-                        write([function, reason.as_str()], count);
-                    }
-                }
-            }
-        },
-    );
-    page.histograms(
-        "hearth_invocation_seconds",
-        ["function", "start"],
-        whole,
-        &BUCKETS,
-        |write| {
-            for (function, series) in all {
-                for (kind, seconds) in KINDS.iter().zip(&series.seconds) {
-                    if let Some(times) = seconds.get() {
-                        write([function, kind], times);
-                    }
-                }
-            }
-        },
-    );
-    page.histograms("hearth_run_seconds", ["function"], run, &BUCKETS, |write| {
-        for (function, series) in all {
-            if let Some(times) = series.run.get() {
-                write([function], times);
+    let mut throttles =
+        Shown::counters("hearth_throttles_total", ["function", "reason"], throttles);
+    let mut whole = Shown::histograms("hearth_invocation_seconds", ["function", "start"], whole);
+    let mut run = Shown::histograms("hearth_run_seconds", ["function"], run);
+    for (function, series) in all {
+        for (kind, outcomes) in KINDS.iter().zip(&series.invocations) {
+            for (outcome, count) in OUTCOMES.iter().zip(outcomes) {
+                calls.count([function, kind, outcome], count);
             }
         }
-    });
-    page.0
+        for reason in Throttle::ALL {
+            if let Some(count) = series.throttles.by(reason) {
+                throttles.count([function, reason.as_str()], count);
+            }
+        }
+        for (kind, times) in KINDS.iter().zip(&series.seconds) {
+            whole.times([function, kind], times);
+        }
+        run.times([function], &series.run);
+    }
+    [calls.family, throttles.family, whole.family, run.family]
 }
 
 pub fn blame_of<T>(result: &Result<T, Fault>) -> Option<Blame> {

@@ -1,4 +1,5 @@
-//! A real Prometheus scrapes a Hearth under load: every panel's query gives data, every alert rule can be evaluated, and none fires.
+//! A real Prometheus scrapes a Hearth under load, and so does one that takes native histograms: every panel's query gives data, every alert rule
+//! can be evaluated, and none fires.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -46,8 +47,11 @@ struct Prometheus {
     _directory: tempfile::TempDir,
 }
 
+/// Makes Prometheus ask for protobuf, and keep native histograms instead of the classic ones.
+const NATIVE: &str = "--enable-feature=native-histograms";
+
 impl Prometheus {
-    fn watching(server: &Server) -> Self {
+    fn watching(server: &Server, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // What compose runs, with the server's address and its key's path instead of the container's.
         let config = std::fs::read_to_string(grafana().join("prometheus.yml")).unwrap();
@@ -79,6 +83,7 @@ impl Prometheus {
                 directory.path().join("data").display()
             ))
             .arg(format!("--web.listen-address={port}"))
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -284,8 +289,12 @@ async fn every_panel_has_data_and_no_alert_fires() {
     ];
     let server = Server::start_on(State::new(), &settings);
     server.settled(1).await;
-    let mut prometheus = Prometheus::watching(&server);
-    prometheus.ready().await;
+    let mut classic = Prometheus::watching(&server, &[]);
+    let mut native = Prometheus::watching(&server, &[NATIVE]);
+    for prometheus in [&mut classic, &mut native] {
+        prometheus.ready().await;
+    }
+    let both = [("classic", &classic), ("native", &native)];
     let dashboards = std::fs::read_dir(grafana().join("dashboards")).unwrap();
     let names = dashboards.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let names: Vec<String> = names.collect();
@@ -294,13 +303,15 @@ async fn every_panel_has_data_and_no_alert_fires() {
     let deadline = std::time::Instant::now() + PATIENCE;
     for round in 0.. {
         load(&server, round).await;
-        prometheus.scrapes(2.0).await;
         let mut empty = Vec::new();
-        for (title, expression) in &queries {
-            let samples = prometheus.query(expression).await;
-            let explained = ABSENT.iter().any(|(name, _)| expression.contains(name));
-            if !explained && !samples.iter().any(|sample| sample.is_finite()) {
-                empty.push(format!("{title}: {expression}: {samples:?}"));
+        for (kind, prometheus) in both {
+            prometheus.scrapes(2.0).await;
+            for (title, expression) in &queries {
+                let samples = prometheus.query(expression).await;
+                let explained = ABSENT.iter().any(|(name, _)| expression.contains(name));
+                if !explained && !samples.iter().any(|sample| sample.is_finite()) {
+                    empty.push(format!("{kind}, {title}: {expression}: {samples:?}"));
+                }
             }
         }
         if empty.is_empty() {
@@ -316,8 +327,69 @@ async fn every_panel_has_data_and_no_alert_fires() {
         server.settled(1).await;
     }
 
-    // What the menus of the dashboards offer to choose from.
-    for name in &names {
+    for (kind, prometheus) in both {
+        // Each has one sort of histograms and not the other: no query was answered by what is in both.
+        let bucket = r#"{__name__=~"hearth_.+_seconds_bucket"}"#;
+        let classic = prometheus.query(bucket).await.len();
+        let native = prometheus
+            .query("histogram_count(hearth_invocation_seconds)")
+            .await;
+        let right = if kind == "native" {
+            classic == 0 && !native.is_empty()
+        } else {
+            classic > 0 && native.is_empty()
+        };
+        assert!(right, "{kind}: {classic} buckets, {native:?}");
+        agrees(prometheus).await;
+        // Of the rules the one that asks for histograms.
+        has_data(prometheus, "HearthCallsWait").await;
+        menus_are_right(prometheus, &server, &names).await;
+        rules_are_quiet(prometheus).await;
+    }
+}
+
+/// Calls are counted, and the same ones timed.
+async fn agrees(prometheus: &Prometheus) {
+    let calls = r#"sum(hearth_invocations_total{start!="none"})"#;
+    let timed =
+        "(sum(histogram_count(hearth_invocation_seconds)) or sum(hearth_invocation_seconds_count))";
+    assert!(prometheus.query(calls).await[0] > 0.0);
+    // A scrape may come between the one and the other.
+    eventually("as many calls to be timed as counted", || async {
+        let differ = prometheus.query(&format!("{calls} - {timed}")).await;
+        (differ == [0.0]).then_some(())
+    })
+    .await;
+}
+
+/// The rule's expression gives data when nothing is too little for it: that it does not fire is not for want of it.
+async fn has_data(prometheus: &Prometheus, rule: &str) {
+    let text = std::fs::read_to_string(grafana().join("alerts.yml")).unwrap();
+    let rule = text
+        .split(RULE)
+        .find(|text| text.starts_with(rule))
+        .unwrap();
+    let (_, rest) = rule.split_once("expr: |").expect("an expression");
+    let (expression, _) = rest.split_once("        for:").expect("how long");
+    let anything = [("> 0.1", ">= 0"), ("> 1", ">= 0"), ("[5m]", "[10m]")]
+        .iter()
+        .fold(expression.to_owned(), |text, (from, to)| {
+            assert!(text.contains(from), "{from} in {text}");
+            text.replace(from, to)
+        });
+    eventually("a rule to have data", || async {
+        let samples = prometheus.query(&anything).await;
+        samples
+            .iter()
+            .any(|sample| sample.is_finite())
+            .then_some(())
+    })
+    .await;
+}
+
+/// What the menus of the dashboards offer to choose from.
+async fn menus_are_right(prometheus: &Prometheus, server: &Server, names: &[String]) {
+    for name in names {
         let variables = variables(name);
         assert!(!variables.is_empty(), "{name} has no variables");
         for (variable, query) in variables {
@@ -332,7 +404,9 @@ async fn every_panel_has_data_and_no_alert_fires() {
             assert!(right, "{name}: ${variable}, {query}: {values:?}");
         }
     }
+}
 
+async fn rules_are_quiet(prometheus: &Prometheus) {
     let rules = eventually("every rule to be evaluated", || async {
         let rules = prometheus.client.get("/api/v1/rules").await.json();
         let rules = rules["data"]["groups"][0]["rules"].as_array()?.clone();

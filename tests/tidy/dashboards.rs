@@ -33,7 +33,7 @@ fn labels_recorded(text: &str) -> BTreeMap<String, BTreeSet<String>> {
         recorded.entry(name.to_owned()).or_default().extend(labels);
     }
     // Those of single functions: the name, and the list of their labels.
-    let families = [".counters(", ".histograms("].map(|kind| text.split(kind).skip(1));
+    let families = ["::counters(", "::histograms("].map(|kind| text.split(kind).skip(1));
     for rest in families.into_iter().flatten() {
         let statement = rest.split(']').next().unwrap_or(rest);
         let mut texts = statement.split('"').skip(1).step_by(2);

@@ -11,6 +11,8 @@ use crate::domain::fault::Throttle;
 use crate::scheduler::UNRESERVED;
 use crate::store::permits::ledger::{Ledger, Sight};
 use crate::store::permits::{Answer, Ask, Claim, Error, Grant, Permits};
+use crate::telemetry::exposition::Format;
+use crate::telemetry::recorder::Recorded;
 
 const LIMIT: u32 = 10;
 const PROCESSES: usize = 3;
@@ -602,9 +604,8 @@ async fn who_cannot_use_a_free_place_passes_it_on() {
 /// A call of a version that has places of its own waits at two limits at once.
 #[tokio::test(start_paused = true)]
 async fn a_call_that_waits_is_counted_once() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let rendered = recorder.handle();
-    let _recorded = ::metrics::set_default_local_recorder(&recorder);
+    let recorded = Recorded::default();
+    let _recording = ::metrics::set_default_local_recorder(&recorded);
     let share = Share::new(Options {
         process: "p".into(),
         incarnation: "p, run 1".into(),
@@ -630,8 +631,9 @@ async fn a_call_that_waits_is_counted_once() {
     };
     let counted = |outcome: &str, times: u32| {
         let line = format!("hearth_permit_waits_total{{outcome=\"{outcome}\"}} {times}\n");
-        let rendered = rendered.render();
-        assert!(rendered.contains(&line), "{line}{rendered}");
+        let page = Format::Text.write(&recorded.families());
+        let page = String::from_utf8_lossy(&page);
+        assert!(page.contains(&line), "{line}{page}");
     };
     // The ledger has answered, and nothing is on its way.
     share.hear(clock::since_boot() + Duration::from_secs(100));

@@ -1,4 +1,4 @@
-//! What is shown of single functions. The rest is the library's.
+//! What is shown of single functions. The rest is `recorder`'s.
 
 use super::*;
 
@@ -29,7 +29,8 @@ fn the_page_of_functions_says_of_each_what_it_counted() {
             g.throttled(reason);
         }
     }
-    let page = functions_page(describe(), &family.shown(crate::clock::now()));
+    let page = of_functions(describe(), &family.shown(crate::clock::now()));
+    let page = String::from_utf8(Format::Text.write(&page)).expect("is text");
     let lines = page.lines().filter(|line| !line.contains("_bucket{"));
     insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
     # HELP hearth_invocations_total Calls by function, start kind and outcome (ok, or who is to blame).
