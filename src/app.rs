@@ -108,7 +108,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     prepare_state(&state)?;
     let instance = instance_id(&state)?;
     // Before anything is read: what is written after that is noticed.
-    let changes = store.changes();
+    let (changes, changes_of_keys) = (store.changes(), store.changes());
     let secrets = Arc::new(open_secrets(&config, &state)?);
     let admin = AdminKey::of(state.admin_key(), &instance, secrets.clone())?;
     let keys = Arc::new(Keys::default());
@@ -244,7 +244,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         check_engine(engine.clone(), engine_missing),
     );
     // Apart from the functions: a revocation waits for nobody's deploy.
-    let following = follow_keys(reader.store.clone(), keys.clone(), reader.store.changes());
+    let following = follow_keys(reader.store.clone(), keys.clone(), changes_of_keys);
     task::spawn(vital.clone(), "key follower", following);
     let forgetting = control.idempotency().clone().forget_forever();
     task::spawn(vital.clone(), "forget answers", forgetting);
