@@ -53,6 +53,7 @@ const FLOOR_WORKERS: usize = 2;
 const PAYLOAD: &str = r#"{"name":"bench"}"#;
 /// What a call may carry, less what stands around it.
 const LARGE: usize = 6_000_000;
+const LARGE_AT_ONCE: usize = 2;
 /// Calls whose first byte is waited for, in each turn, and before they count.
 const FIRST_BYTES: usize = 40;
 const FIRST_BYTES_WARM_UP: usize = 40;
@@ -412,12 +413,22 @@ async fn warm(
                     1.3,
                 ));
             } else {
-                let [c, h] = alternating(args, rows, 2).await?;
+                forget_peak(&instance)?;
+                let before = resident(&instance)?;
+                let [c, h] = alternating(args, rows, LARGE_AT_ONCE).await?;
+                let taken = peak(&instance)? - before;
                 lines.push(Line::least(
                     format!("{id}: 6 MB each way, calls/s"),
                     h.per_second / c.per_second,
                     "×",
                     0.8,
+                ));
+                // Its payload and its answer.
+                lines.push(Line::most(
+                    format!("{id}: 6 MB each way, memory of each call beside 6 MB"),
+                    taken / (LARGE_AT_ONCE * LARGE) as f64,
+                    "×",
+                    2.0,
                 ));
             }
             floor.stop().await?;
@@ -503,8 +514,23 @@ async fn register(instance: &Instance, runtime: &str, many: usize) -> anyhow::Re
 }
 
 fn resident(instance: &Instance) -> anyhow::Result<f64> {
+    status(instance, "VmRSS:")
+}
+
+/// The most that was resident since that was forgotten.
+fn peak(instance: &Instance) -> anyhow::Result<f64> {
+    status(instance, "VmHWM:")
+}
+
+fn forget_peak(instance: &Instance) -> anyhow::Result<()> {
+    let path = format!("/proc/{}/clear_refs", instance.pid()?);
+    // See proc_pid_clear_refs(5).
+    Ok(std::fs::write(path, "5")?)
+}
+
+fn status(instance: &Instance, name: &str) -> anyhow::Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{}/status", instance.pid()?))?;
-    kibibytes(&text, "VmRSS:")
+    kibibytes(&text, name)
 }
 
 fn first_runtime() -> anyhow::Result<String> {
