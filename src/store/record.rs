@@ -40,22 +40,23 @@ pub fn encode<T: Serialize>(value: T) -> Vec<u8> {
 
 /// `what` names the value in an error.
 pub fn decode<T: DeserializeOwned>(what: impl Display, bytes: &[u8]) -> Result<T, Fault> {
-    let newer = |v| v > VALUE_FORMAT;
-    match serde_json::from_slice::<Envelope<T>>(bytes) {
-        Ok(envelope) if !newer(envelope.v) => Ok(envelope.value),
-        Ok(_) => Err(Fault::Newer {
-            what: what.to_string(),
-        }),
+    let read = serde_json::from_slice::<Envelope<T>>(bytes);
+    let version = match &read {
+        Ok(envelope) => Some(envelope.v),
         // Looked at again only then: at the start there are very many.
-        Err(error) => match serde_json::from_slice::<Version>(bytes) {
-            Ok(version) if newer(version.v) => Err(Fault::Newer {
-                what: what.to_string(),
-            }),
-            _ => Err(Fault::Unreadable {
-                what: what.to_string(),
-                source: error,
-            }),
-        },
+        Err(_) => serde_json::from_slice(bytes).ok().map(|Version { v }| v),
+    };
+    if version > Some(VALUE_FORMAT) {
+        return Err(Fault::Newer {
+            what: what.to_string(),
+        });
+    }
+    match read {
+        Ok(envelope) => Ok(envelope.value),
+        Err(source) => Err(Fault::Unreadable {
+            what: what.to_string(),
+            source,
+        }),
     }
 }
 

@@ -106,13 +106,10 @@ impl Recorded {
         registry.visit_histograms(|key, histogram| {
             all.push((key.clone(), Measured::Histogram(histogram.shown())));
         });
-        let order = |key: &Key| {
-            (
-                key.name().to_owned(),
-                labels(key).map(owned).collect::<Vec<_>>(),
-            )
-        };
-        all.sort_by_cached_key(|(key, _)| order(key));
+        all.sort_by(|(a, _), (b, _)| {
+            let names = a.name().cmp(b.name());
+            names.then_with(|| labels(a).cmp(labels(b)))
+        });
         let help = self.0.help.read();
         let mut families: Vec<MetricFamily> = Vec::new();
         for (key, measured) in all {
@@ -135,10 +132,6 @@ impl Recorded {
 
 fn labels(key: &Key) -> impl Iterator<Item = (&str, &str)> {
     key.labels().map(|label| (label.key(), label.value()))
-}
-
-fn owned((name, value): (&str, &str)) -> (String, String) {
-    (name.to_owned(), value.to_owned())
 }
 
 #[cfg(test)]

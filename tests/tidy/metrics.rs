@@ -5,10 +5,22 @@ use std::path::Path;
 
 use crate::{none, source};
 
-/// Everything in a text that looks like the name of a metric.
-fn metric_names(text: &str) -> BTreeSet<&str> {
+/// Everything in a text that looks like the name of a metric, as often as it is there.
+fn metric_names(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
-    words.filter(|word| word.starts_with("hearth_")).collect()
+    words.filter(|word| word.starts_with("hearth_"))
+}
+
+/// The classic histogram that a series of this name is of, if it is of one.
+fn classic<'a>(recorded: &BTreeMap<String, bool>, name: &'a str) -> Option<&'a str> {
+    let series = ["_bucket", "_sum", "_count"];
+    let base = series.iter().find_map(|suffix| name.strip_suffix(suffix));
+    base.filter(|base| recorded.get(*base) == Some(&true))
+}
+
+fn program() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_to_string(root.join("src/telemetry/metrics.rs")).expect("is there")
 }
 
 /// What is wrong with the names in `metrics.rs`: the names recorded, and what was found.
@@ -18,7 +30,7 @@ fn metrics(text: &str) -> (BTreeMap<String, bool>, Vec<String>) {
     let end = text[start..]
         .find("\n}")
         .map_or(text.len(), |at| start + at);
-    let described = metric_names(&text[start..end]);
+    let described: BTreeSet<_> = metric_names(&text[start..end]).collect();
     let recording = format!("{}{}", &text[..start], &text[end..]);
     let kinds = [
         "counter!(",
@@ -58,9 +70,7 @@ fn metrics(text: &str) -> (BTreeMap<String, bool>, Vec<String>) {
 
 #[test]
 fn every_metric_is_described_and_every_dashboard_names_real_ones() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("src/telemetry/metrics.rs")).expect("is there");
-    let (recorded, mut found) = metrics(&text);
+    let (recorded, mut found) = metrics(&program());
     assert!(
         recorded.len() > 5,
         "the metrics were not found: {recorded:?}"
@@ -86,26 +96,22 @@ fn histograms_asked<'a>(
     recorded: &BTreeMap<String, bool>,
     text: &'a str,
 ) -> [BTreeMap<&'a str, usize>; 2] {
-    let [mut classic, mut native] = [BTreeMap::new(), BTreeMap::new()];
-    let words = text.split(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
-    for word in words.filter(|word| word.starts_with("hearth_")) {
-        let series = ["_bucket", "_sum", "_count"];
-        let base = series.iter().find_map(|suffix| word.strip_suffix(suffix));
-        match base.filter(|base| recorded.get(*base) == Some(&true)) {
-            Some(base) => *classic.entry(base).or_default() += 1,
-            None if recorded.get(word) == Some(&true) => *native.entry(word).or_default() += 1,
-            None => {}
+    let [mut of_classic, mut of_native] = [BTreeMap::new(), BTreeMap::new()];
+    for name in metric_names(text) {
+        if let Some(base) = classic(recorded, name) {
+            *of_classic.entry(base).or_default() += 1;
+        } else if recorded.get(name) == Some(&true) {
+            *of_native.entry(name).or_default() += 1;
         }
     }
-    [classic, native]
+    [of_classic, of_native]
 }
 
 /// Whoever keeps native histograms has no classic ones, and the other way round.
 #[test]
 fn what_asks_for_a_histogram_asks_for_both_sorts() {
+    let (recorded, _) = metrics(&program());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("src/telemetry/metrics.rs")).expect("is there");
-    let (recorded, _) = metrics(&text);
     let rules = std::fs::read_to_string(root.join("grafana/alerts.yml")).expect("is there");
     // Each rule is several lines, and each query of a dashboard one.
     let mut texts: Vec<String> = rules.split("- alert:").map(str::to_owned).collect();
@@ -133,11 +139,7 @@ fn what_asks_for_a_histogram_asks_for_both_sorts() {
 
 /// Whether a scrape has this name; a histogram has three if it is a classic one, and its own if it is native.
 fn exists(recorded: &BTreeMap<String, bool>, name: &str) -> bool {
-    let series = ["_bucket", "_sum", "_count"]
-        .iter()
-        .filter_map(|suffix| name.strip_suffix(suffix));
-    let histogram = |base: &str| recorded.get(base) == Some(&true);
-    recorded.contains_key(name) || series.into_iter().any(histogram)
+    recorded.contains_key(name) || classic(recorded, name).is_some()
 }
 
 #[test]
