@@ -425,7 +425,7 @@ async fn warm(
                     "×",
                     0.8,
                 ));
-                // Its payload, its answer, and one of them once more while it is put together.
+                // Its payload, its answer, and as much once more.
                 lines.push(Line::most(
                     format!("{id}: 6 MB each way, memory of each call beside the limit"),
                     taken / (LARGE_AT_ONCE * LARGE_MOST) as f64,
